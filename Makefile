@@ -1,0 +1,105 @@
+# The whole project from one place. `make` or `make help` lists what there is.
+
+# Python 3.10 to 3.12 makes the environment: the first of these that works, or PYTHON=... by hand.
+PY_CHECK := 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c $(PY_CHECK) >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Processes that run the tests side by side, and further arguments, e.g. PYTEST_ARGS='-k compat -x'.
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+# Without colours and questions pip says as much in a log as on a screen.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+REQUIREMENTS := $(wildcard requirements/*.txt)
+
+# The demo: the mini world, its config, and where the results go.
+DEMO_DATA := data/mini
+DEMO_DIR := work_dirs/demo
+DEMO_CONFIG := configs/mini/ovavss_mini.py
+DEMO_SWAPPED := configs/mini/ovavss_mini_swapped-sound.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format demo ops clean distclean
+
+help:  ## Show this list
+	@echo 'OV-AVSS for MMSegmentation. What make can do here:'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@echo
+	@echo 'Variables: PYTHON=python3.12 (for setup), JOBS=4 and PYTEST_ARGS="-k compat -x" (for test).'
+	@echo 'Start with `make test` or `make demo`: both set up what they need.'
+
+# ---------------------------------------------------------------------------- environment
+setup: $(READY)  ## Create .venv with pinned requirements and this package (about 3 minutes, 6 GB; once)
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' && $(PYTHON) -c $(PY_CHECK) || { \
+		echo 'error: Python 3.10, 3.11 or 3.12 is needed ($(if $(PYTHON),PYTHON=$(PYTHON) is not one,none found)).'; \
+		echo 'Install one, or name it: make setup PYTHON=/path/to/python3.11'; exit 1; }
+	@echo '==> Creating $(VENV) with $(PYTHON)'
+	$(PYTHON) -m venv $(VENV)
+
+# setuptools first, on its own: it builds this package. The hosts build in isolation: where torch is
+# importable, onedl-mmcv would compile its ops, which takes 15 minutes and is not needed on a CPU.
+$(READY): $(REQUIREMENTS) setup.cfg setup.py pyproject.toml | $(BIN)/python
+	@echo '==> Installing the requirements (torch is large: about 3 minutes)'
+	$(PIP) install -r requirements/build.txt
+	@constraints=requirements/constraints-$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt; \
+	set -ex; $(PIP) install -r requirements/runtime.txt -r requirements/tests.txt \
+		$$(test -f $$constraints && echo "-c $$constraints")
+	@echo '==> Installing ovavss_mm, editable'
+	$(PIP) install --no-build-isolation --no-deps -e .
+	$(BIN)/python -c 'import ovavss_mm; print("ovavss_mm", ovavss_mm.__version__, "is ready")'
+	@touch $@
+
+ops: $(READY)  ## Compile mmcv's ops for the installed torch (about 15 minutes; for GPUs)
+	CFLAGS=-g0 $(PIP) install --force-reinstall --no-deps --no-cache-dir --no-build-isolation \
+		--no-binary onedl-mmcv $$(sed -n 's/^\(onedl-mmcv==.*\)/\1/p' requirements/runtime.txt)
+
+# ---------------------------------------------------------------------------- checks
+test: $(READY)  ## Run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: $(READY)  ## Check style and docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/interrogate ovavss_mm tools
+
+format: $(READY)  ## Bring the code into the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# ---------------------------------------------------------------------------- demo
+demo: $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-swapped  ## Make the mini world, train on it and test (minutes, CPU)
+	@echo '==> Done: logs and results are in $(DEMO_DIR). `rm -r $(DEMO_DIR)` starts over.'
+
+$(DEMO_DATA)/metadata.csv: | $(READY)
+	@echo '==> 1/4 Making the mini world in $(DEMO_DATA)'
+	$(BIN)/python tools/dataset_converters/mini_world.py --out $(DEMO_DATA)
+
+$(DEMO_DIR)/.trained: | $(READY) $(DEMO_DATA)/metadata.csv
+	@echo '==> 2/4 Training; an interrupted run goes on where it was'
+	$(BIN)/mim train ovavss_mm $(DEMO_CONFIG) --work-dir $(DEMO_DIR) --resume
+	@touch $@
+
+$(DEMO_DIR)/.tested: $(DEMO_DIR)/.trained
+	@echo '==> 3/4 Testing'
+	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)
+	@touch $@
+
+$(DEMO_DIR)/.tested-swapped: $(DEMO_DIR)/.trained
+	@echo '==> 4/4 Testing with the sound of other clips: the figures should fall'
+	$(BIN)/mim test ovavss_mm $(DEMO_SWAPPED) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)
+	@touch $@
+
+# ---------------------------------------------------------------------------- tidying
+clean:  ## Remove caches and builds
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find configs ovavss_mm tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove the environment, the mini world and the demo's results as well
+	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_DIR)

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/ovavss_r50.py',
+    '../_base_/datasets/avsbench_ov.py',
+    '../_base_/schedules/schedule_82k.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data: the dataset, its vocabulary and the transforms of its pipeline."""
+
+from .avsbench_ov import AVSBenchOVDataset, read_metadata, select_clips
+from .palette import voc_index, voc_palette
+from .transforms import (
+    FlipClip,
+    LoadClipAudio,
+    LoadClipFrames,
+    LoadClipLabels,
+    PackAVSegInputs,
+    ResizeClip,
+    SampleClipFrames,
+    SwapClipAudio,
+)
+from .vocabulary import Vocabulary
+
+__all__ = [
+    'AVSBenchOVDataset',
+    'FlipClip',
+    'LoadClipAudio',
+    'LoadClipFrames',
+    'LoadClipLabels',
+    'PackAVSegInputs',
+    'ResizeClip',
+    'SampleClipFrames',
+    'SwapClipAudio',
+    'Vocabulary',
+    'read_metadata',
+    'select_clips',
+    'voc_index',
+    'voc_palette',
+]

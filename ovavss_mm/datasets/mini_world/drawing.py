@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of the mini world: backgrounds, textured objects, frames and exact labels."""
+
+from __future__ import annotations
+
+import colorsys
+
+import cv2
+import numpy as np
+
+from .names import NAMES, split_name
+from .scene import FRAME_SIZE, Scene, SceneObject
+
+# Hue in degrees, saturation and value.
+COLOUR_HSV = {
+    'red': (2, 0.82, 0.84),
+    'green': (125, 0.68, 0.68),
+    'blue': (218, 0.80, 0.84),
+    'yellow': (53, 0.80, 0.90),
+    'purple': (288, 0.70, 0.72),
+}
+SUPERSAMPLING = 4
+TEXTURE_SIZE = 64
+TEXTURE_DEPTH = 0.2  # luminance modulation
+OUTLINE_FACTOR = 0.55
+_SUBPIXEL_BITS = 4
+
+
+def render_pictures(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Draw all frames of a scene with their labels.
+
+    Frame k shows the scene at ``k / fps`` seconds and is labelled by second ``k // fps``.
+
+    Args:
+        scene: what to draw.
+        fps: frames a second.
+
+    Returns:
+        frames uint8 (T, 96, 128, 3) RGB and labels uint8 (T, 96, 128), T = seconds * fps; a label
+        is 0 where nothing visible sounds, else the name's index + 1.
+
+    Raises:
+        ValueError: if ``fps`` is below 1.
+    """
+    if fps < 1:
+        raise ValueError(f'fps must be at least 1, got {fps}')
+    background = make_background(np.random.default_rng((scene.seed, 0)))
+    frames, labels = [], []
+    for index in range(scene.num_seconds * fps):
+        canvas = pan_background(background, index / fps)
+        label = np.zeros(FRAME_SIZE, dtype=np.uint8)
+        for obj in scene.objects:
+            coverage = draw_object(canvas, obj, index / fps)
+            sounds = obj.sounding[index // fps]
+            # A silent object hides what lies behind it and is background itself.
+            label[coverage >= 0.5] = NAMES.index(obj.name) + 1 if sounds else 0
+        frames.append(to_uint8(canvas))
+        labels.append(label)
+    return np.stack(frames), np.stack(labels)
+
+
+def draw_object(canvas: np.ndarray, obj: SceneObject, time: float = 0.0) -> np.ndarray:
+    """Draw one object over a picture, in place.
+
+    Args:
+        canvas: float32 (H, W, 3), RGB in 0..255.
+        obj: the object.
+        time: in seconds.
+
+    Returns:
+        float32 (H, W): the part of each pixel that the object covers, 0..1.
+    """
+    size = canvas.shape[:2]
+    centre, radius = obj.centre_at(time), obj.radius_at(time)
+    angle = obj.angle + obj.spin * time
+    shape = split_name(obj.name)[1]
+    coverage = shape_coverage(shape, size, centre, radius, angle)
+    light = 1 + TEXTURE_DEPTH * _place_texture(object_texture(obj), size, centre, radius, angle)
+    if obj.outline:
+        inside = shape_coverage(shape, size, centre, radius - 1.8, angle)
+        light *= inside + (1 - inside) * OUTLINE_FACTOR
+    paint = np.minimum(object_colour(obj) * light[..., None], 255)
+    canvas += coverage[..., None] * (paint - canvas)
+    return coverage
+
+
+def object_colour(obj: SceneObject) -> np.ndarray:
+    """Return the object's own colour, float32 (3,), RGB in 0..255."""
+    hue, saturation, value = COLOUR_HSV[split_name(obj.name)[0]]
+    hue = (hue + obj.hue_shift) % 360 / 360
+    rgb = colorsys.hsv_to_rgb(hue, saturation, min(value * obj.brightness, 1.0))
+    return np.array(rgb, dtype=np.float32) * 255
+
+
+def shape_outline(shape: str) -> np.ndarray:
+    """Return the corners (n, 2) of a shape of radius 1 about the origin.
+
+    Args:
+        shape: disc, square, triangle or star. Shapes with few corners reach past the radius, so
+            that all shapes have areas of the same order.
+
+    Returns:
+        float64 array of (x, y).
+
+    Raises:
+        ValueError: if the shape is unknown.
+    """
+    corners, radii = {
+        'disc': (64, (1.0,)),
+        'square': (4, (1.25,)),
+        'triangle': (3, (1.35,)),
+        'star': (10, (1.35, 0.58)),
+    }.get(shape, (0, (0.0,)))
+    if not corners:
+        raise ValueError(f'unknown shape {shape!r}; the shapes are disc, square, triangle, star')
+    angle = np.arange(corners) * 2 * np.pi / corners
+    return np.resize(radii, corners)[:, None] * np.stack([np.sin(angle), -np.cos(angle)], axis=1)
+
+
+def shape_coverage(
+    shape: str,
+    size: tuple[int, int],
+    centre: tuple[float, float],
+    radius: float,
+    angle: float,
+) -> np.ndarray:
+    """Draw the silhouette of a shape with smooth edges.
+
+    Args:
+        shape: disc, square, triangle or star.
+        size: (height, width) of the picture in pixels.
+        centre: (x, y) in pixels; the middle of the top left pixel is (0.5, 0.5).
+        radius: in pixels.
+        angle: in radians.
+
+    Returns:
+        float32 (height, width), the covered part of each pixel, 0..1.
+    """
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    corners = shape_outline(shape) @ turn * radius + np.asarray(centre)
+    # cv2 counts from the middle of a pixel, the scene from its corner.
+    corners = (corners * SUPERSAMPLING - 0.5) * 2**_SUBPIXEL_BITS
+    large = np.zeros((size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), dtype=np.uint8)
+    cv2.fillPoly(large, [np.rint(corners).astype(np.int32)], 255, shift=_SUBPIXEL_BITS)
+    small = cv2.resize(large, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) / 255
+
+
+def object_texture(obj: SceneObject) -> np.ndarray:
+    """Make the texture of an object.
+
+    Args:
+        obj: its ``texture`` and ``texture_seed`` decide.
+
+    Returns:
+        float32 (64, 64) in -1..1; it spans the square of side 3 radii about the object's centre.
+
+    Raises:
+        ValueError: if the texture is unknown.
+    """
+    rng = np.random.default_rng(obj.texture_seed)
+    grid = np.linspace(-1.5, 1.5, TEXTURE_SIZE, dtype=np.float32)
+    if obj.texture == 'plain':
+        return np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
+    if obj.texture == 'stripes':
+        wave = np.sin(grid * rng.uniform(6, 11) + rng.uniform(0, 6))
+        return np.clip(np.tile(2 * wave, (TEXTURE_SIZE, 1)), -1, 1)
+    if obj.texture == 'dots':
+        wave = np.cos(grid * rng.uniform(6, 9) + rng.uniform(0, 6))
+        return np.clip(3 * (wave[:, None] * wave[None]) - 1, -1, 1)
+    if obj.texture == 'noise':
+        coarse = rng.uniform(-1, 1, (9, 9)).astype(np.float32)
+        return cv2.resize(coarse, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_LINEAR)
+    raise ValueError(f'unknown texture {obj.texture!r}')
+
+
+def make_background(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Make a background: a large greyish picture of smooth noise and the way it drifts.
+
+    Args:
+        rng: source of chance.
+
+    Returns:
+        float32 (176, 208, 3) RGB in 0..255, and the drift (x, y) in pixels a second.
+    """
+    size = (FRAME_SIZE[1] + 80, FRAME_SIZE[0] + 80)
+    level = rng.uniform(85, 175) + rng.uniform(-7, 7, 3)  # grey with a slight tint
+    picture = np.zeros((size[1], size[0]), dtype=np.float32)
+    for cells, contrast in ((6, 20.0), (18, 8.0)):
+        coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+        picture += contrast * cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    picture += rng.normal(0, 2, picture.shape).astype(np.float32)
+    return picture[..., None] + level.astype(np.float32), rng.uniform(-3, 3, 2)
+
+
+def pan_background(background: tuple[np.ndarray, np.ndarray], time: float) -> np.ndarray:
+    """Cut the frame that a drifting background shows at a time.
+
+    Args:
+        background: from :func:`make_background`.
+        time: in seconds.
+
+    Returns:
+        float32 (96, 128, 3), RGB in 0..255, a new array.
+    """
+    picture, drift = background
+    height, width = FRAME_SIZE
+    x, y = np.clip(40 + drift * time, 0, 80)
+    matrix = np.array([[1, 0, -x], [0, 1, -y]], dtype=np.float64)
+    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+
+def to_uint8(canvas: np.ndarray) -> np.ndarray:
+    """Round a float picture in 0..255 to uint8."""
+    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+
+
+def _place_texture(texture, size, centre, radius, angle) -> np.ndarray:
+    """Lay a texture over a frame, turned and scaled like its object: float32 (H, W)."""
+    scale = 3 * radius / TEXTURE_SIZE
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
+    middle = np.full(2, (TEXTURE_SIZE - 1) / 2)
+    shift = np.asarray(centre) - 0.5 - turn @ middle
+    matrix = np.concatenate([turn, shift[:, None]], axis=1)
+    return cv2.warpAffine(texture, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR)

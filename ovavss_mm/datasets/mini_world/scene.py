@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a clip of the mini world contains: objects, their ways and the seconds they sound in.
+
+A scene is sampled once and holds plain numbers only; ``drawing`` and ``sound`` turn it into
+pictures and a wave without any further chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .names import split_name
+
+FRAME_SIZE = (96, 128)  # height, width in pixels
+RADIUS_RANGE = (13.0, 22.0)  # pixels
+MAX_SPEED = 9.0  # pixels a second
+TEXTURES = ('plain', 'stripes', 'dots', 'noise')
+PLACEMENT_TRIES = 60
+ON_PROBABILITY = 0.75
+AMPLITUDE_RANGE = (0.1, 0.3)
+PITCH_JITTER = 0.03
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object of a scene.
+
+    Attributes:
+        name: its name, ``<colour>-<shape>``.
+        radius: mean radius in pixels.
+        start: (x, y) of its centre at second 0, in pixels.
+        velocity: (x, y) in pixels a second; the centre bounces off the frame's border.
+        angle: rotation at second 0, in radians.
+        spin: rotation in radians a second.
+        pulse: relative amplitude, phase (radians) and rate (Hz) of its change of size.
+        hue_shift: added to the colour's hue, in degrees.
+        brightness: factor on the colour's brightness.
+        texture: one of ``TEXTURES``.
+        texture_seed: seed of the texture's details.
+        outline: whether the object has a darker outline.
+        sounding: one flag a second; all False for a silent object.
+        amplitude: of its sound, full scale is 1.
+        pitch: factor on the colour's pitch.
+    """
+
+    name: str
+    radius: float
+    start: tuple[float, float]
+    velocity: tuple[float, float]
+    angle: float
+    spin: float
+    pulse: tuple[float, float, float]
+    hue_shift: float
+    brightness: float
+    texture: str
+    texture_seed: int
+    outline: bool
+    sounding: tuple[bool, ...]
+    amplitude: float
+    pitch: float
+
+    def radius_at(self, time: float) -> float:
+        """Return the radius in pixels at ``time`` in seconds."""
+        relative, phase, rate = self.pulse
+        return self.radius * (1 + relative * np.sin(2 * np.pi * rate * time + phase))
+
+    def centre_at(self, time: float) -> tuple[float, float]:
+        """Return the centre (x, y) in pixels at ``time`` in seconds."""
+        height, width = FRAME_SIZE
+        margin = 0.8 * self.radius
+        return tuple(
+            _bounce(start + speed * time, margin, size - margin)
+            for start, speed, size in zip(self.start, self.velocity, (width, height), strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip before it is rendered.
+
+    Attributes:
+        objects: from the farthest to the nearest; later ones hide earlier ones.
+        num_seconds: length of the clip.
+        seed: seed of the background and of the noise in the sound.
+    """
+
+    objects: tuple[SceneObject, ...]
+    num_seconds: int
+    seed: int
+
+    @property
+    def sounding_names(self) -> tuple[str, ...]:
+        """Names of the objects that sound in at least one second, in the order of the objects."""
+        return tuple(obj.name for obj in self.objects if any(obj.sounding))
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    sounding_names: tuple[str, ...],
+    silent_names: tuple[str, ...] = (),
+    num_seconds: int = 5,
+    sound_at_start: bool = False,
+) -> Scene:
+    """Sample a scene in which the given names are seen and some of them are heard.
+
+    Args:
+        rng: source of chance; the scene depends on nothing else.
+        sounding_names: names that sound in some of the seconds, in at least 2 of each 5.
+        silent_names: names that are only seen.
+        num_seconds: length of the clip, at least 1.
+        sound_at_start: make the first sounding name sound in second 0.
+
+    Returns:
+        The scene, its objects in random depth order.
+
+    Raises:
+        ValueError: if a name is unknown or given twice, or ``num_seconds`` is below 1.
+    """
+    names = (*sounding_names, *silent_names)
+    if len(set(names)) != len(names):
+        raise ValueError(f'a scene shows each name once, got {names}')
+    if num_seconds < 1:
+        raise ValueError(f'num_seconds must be at least 1, got {num_seconds}')
+    patterns = [sample_sounding(rng, num_seconds) for _ in sounding_names]
+    if sound_at_start and patterns:
+        patterns[0] = (True, *patterns[0][1:])
+    patterns += [(False,) * num_seconds for _ in silent_names]
+    objects = _place_objects(rng, names, patterns, num_seconds)
+    order = rng.permutation(len(objects))
+    return Scene(
+        objects=tuple(objects[i] for i in order),
+        num_seconds=num_seconds,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def sample_sounding(rng: np.random.Generator, num_seconds: int) -> tuple[bool, ...]:
+    """Sample the seconds in which an object sounds.
+
+    Args:
+        rng: source of chance.
+        num_seconds: length of the clip.
+
+    Returns:
+        One flag a second, at least 2 of each 5 (rounded up) of them True.
+    """
+    sounding = rng.random(num_seconds) < ON_PROBABILITY
+    missing = -(-2 * num_seconds // 5) - int(sounding.sum())
+    if missing > 0:
+        sounding[rng.choice(np.flatnonzero(~sounding), missing, replace=False)] = True
+    return tuple(bool(flag) for flag in sounding)
+
+
+def sample_object(
+    rng: np.random.Generator, name: str, sounding: tuple[bool, ...] = ()
+) -> SceneObject:
+    """Sample one object of a name, anywhere in the frame.
+
+    Args:
+        rng: source of chance.
+        name: one of the mini world's names.
+        sounding: the seconds in which it sounds, one flag a second.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    split_name(name)
+    height, width = FRAME_SIZE
+    radius = rng.uniform(*RADIUS_RANGE)
+    margin = 0.8 * radius
+    heading, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1) * MAX_SPEED
+    return SceneObject(
+        name=name,
+        radius=radius,
+        start=(rng.uniform(margin, width - margin), rng.uniform(margin, height - margin)),
+        velocity=(speed * np.cos(heading), speed * np.sin(heading)),
+        angle=rng.uniform(-np.pi, np.pi),
+        spin=rng.uniform(-0.15, 0.15),
+        pulse=(rng.uniform(0, 0.1), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.2)),
+        hue_shift=rng.uniform(-6, 6),
+        brightness=rng.uniform(0.9, 1.08),
+        texture=TEXTURES[rng.integers(len(TEXTURES))],
+        texture_seed=int(rng.integers(2**31)),
+        outline=bool(rng.random() < 0.5),
+        sounding=sounding,
+        amplitude=rng.uniform(*AMPLITUDE_RANGE),
+        pitch=1 + rng.uniform(-PITCH_JITTER, PITCH_JITTER),
+    )
+
+
+def _place_objects(rng, names, patterns, num_seconds) -> list[SceneObject]:
+    """Sample objects until they keep clear of each other; else the clearest attempt."""
+    best, best_clearance = [], -np.inf
+    for _ in range(PLACEMENT_TRIES):
+        objects = [sample_object(rng, *pair) for pair in zip(names, patterns, strict=True)]
+        clearance = _clearance(objects, num_seconds)
+        if clearance > best_clearance:
+            best, best_clearance = objects, clearance
+        # 1 is touching circles; some overlap is wanted, hiding an object is not.
+        if best_clearance > 0.7:
+            break
+    return best
+
+
+def _clearance(objects: list[SceneObject], num_seconds: int) -> float:
+    """Return the least distance of two centres over the sum of their radii, over all seconds."""
+    if len(objects) < 2:
+        return np.inf
+    times = range(num_seconds)
+    centres = np.array([[obj.centre_at(time) for time in times] for obj in objects])
+    radii = np.array([obj.radius for obj in objects])
+    first, second = np.triu_indices(len(objects), 1)
+    distance = np.linalg.norm(centres[first] - centres[second], axis=-1)  # (pairs, seconds)
+    return float((distance / (radii[first] + radii[second])[:, None]).min())
+
+
+def _bounce(position: float, low: float, high: float) -> float:
+    """Reflect a position at both ends of [low, high]."""
+    offset = (position - low) % (2 * (high - low))
+    return low + min(offset, 2 * (high - low) - offset)

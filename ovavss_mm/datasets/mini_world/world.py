@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mini world on disk, in the layout of AVSBench-semantic."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import wave
+import zlib
+from collections import deque
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.utils import track_progress_rich
+
+from ..palette import voc_palette
+from .drawing import render_pictures
+from .names import BASE_NAMES, NAMES, NOVEL_NAMES
+from .scene import Scene, sample_scene
+from .sound import SAMPLE_RATE, render_sound
+
+GENERATOR_VERSION = 1
+STAMP = '.complete.json'
+JPEG_QUALITY = 92
+CLIP_SECONDS = {'v1s': 5, 'v1m': 5, 'v2': 10}
+METADATA_FIELDS = ('vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label')
+
+
+@dataclass(frozen=True)
+class WorldParams:
+    """What decides the content of a world.
+
+    Attributes:
+        seed: of all chance.
+        train: training clips that the rule for AVSBench-OV keeps; clips that it drops (subset v1m,
+            or a novel name that sounds) are added to them.
+        val: validation clips.
+        test: test clips.
+    """
+
+    seed: int = 0
+    train: int = 480
+    val: int = 24
+    test: int = 96
+
+    def __post_init__(self):
+        for field, value in asdict(self).items():
+            if value < 0:
+                raise ValueError(f'{field} must not be negative, got {value}')
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip before its scene is sampled: where it belongs and which names it shows."""
+
+    uid: str
+    subset: str
+    split: str
+    sounding: tuple[str, ...]
+    silent: tuple[str, ...]
+
+
+class _NameDeck:
+    """Deals names so that each comes up equally often."""
+
+    def __init__(self, rng: np.random.Generator, names: tuple[str, ...]):
+        self.rng, self.names, self.queue = rng, names, deque()
+
+    def deal(self, taken: tuple[str, ...]) -> str:
+        """Return the next name that is not taken yet."""
+        if all(name in taken for name in self.queue):
+            self.queue.extend(str(name) for name in self.rng.permutation(self.names))
+        name = next(name for name in self.queue if name not in taken)
+        self.queue.remove(name)
+        return name
+
+
+def render_clip(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Render a scene.
+
+    Args:
+        scene: what to render.
+        fps: frames a second.
+
+    Returns:
+        frames uint8 (T, 96, 128, 3) RGB, labels uint8 (T, 96, 128) and audio float32
+        (seconds * 16000,) in -1..1, with T = seconds * fps.
+    """
+    frames, labels = render_pictures(scene, fps)
+    return frames, labels, render_sound(scene)
+
+
+def plan_world(params: WorldParams) -> list[ClipPlan]:
+    """Decide all clips of a world.
+
+    Args:
+        params: the world's parameters.
+
+    Returns:
+        Plans in the order of metadata.csv: train, val, test. Every second training clip is of v2
+        and every third one elsewhere; the rest are of v1s. One training clip in 80 (rounded up) is
+        of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
+    """
+    extra_v1m, extra_novel = -(-params.train // 80), -(-params.train // 48)
+    parts = [
+        ('train', ('v1s', 'v2'), params.train, BASE_NAMES, BASE_NAMES),
+        ('train', ('v1m',), extra_v1m, BASE_NAMES, BASE_NAMES),
+        ('train', ('v1s', 'v2'), extra_novel, NOVEL_NAMES, BASE_NAMES),
+        ('val', ('v1s', 'v1s', 'v2'), params.val, NAMES, NAMES),
+        ('test', ('v1s', 'v1s', 'v2'), params.test, NAMES, NAMES),
+    ]
+    plans: list[ClipPlan] = []
+    for part, (split, subsets, count, sounding_names, silent_names) in enumerate(parts):
+        rng = np.random.default_rng((params.seed, part))
+        decks = _NameDeck(rng, sounding_names), _NameDeck(rng, silent_names)
+        for index in range(count):
+            subset = subsets[index % len(subsets)]
+            sounding, silent = _deal_names(rng, decks, two_sound=index // len(subsets) % 4 == 3)
+            uid = f'mini{len(plans):04d}_0_{CLIP_SECONDS[subset] * 1000}'
+            plans.append(ClipPlan(uid, subset, split, sounding, silent))
+    return plans
+
+
+def _deal_names(rng, decks, two_sound: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Deal the sounding and the silent names of a clip: 1, 2 or 3 in all."""
+    num_objects = int(rng.choice((1, 2, 3), p=(0.1, 0.6, 0.3)))
+    num_sounding = 2 if two_sound else 1
+    names: tuple[str, ...] = ()
+    for index in range(max(num_objects, num_sounding)):
+        names += (decks[0 if index < num_sounding else 1].deal(names),)
+    return names[:num_sounding], names[num_sounding:]
+
+
+def clip_scene(seed: int, plan: ClipPlan) -> Scene:
+    """Sample the scene of a planned clip; it depends on the seed and the plan only."""
+    rng = np.random.default_rng((seed, zlib.crc32(plan.uid.encode())))
+    return sample_scene(
+        rng,
+        plan.sounding,
+        plan.silent,
+        num_seconds=CLIP_SECONDS[plan.subset],
+        # A training clip of v1s is labelled in second 0 only.
+        sound_at_start=plan.split == 'train' and plan.subset == 'v1s',
+    )
+
+
+def write_clip(plan: ClipPlan, root: str | Path, seed: int) -> None:
+    """Render a planned clip into ``<root>/<subset>/<uid>/``.
+
+    Args:
+        plan: the clip.
+        root: folder of the world.
+        seed: seed of the world.
+    """
+    frames, labels, audio = render_clip(clip_scene(seed, plan))
+    if plan.split == 'train' and plan.subset == 'v1s':
+        labels = labels[:1]
+    folder = Path(root) / plan.subset / plan.uid
+    palette = np.array(voc_palette(len(NAMES) + 1), dtype=np.uint8)
+    for name in ('frames', 'labels_rgb'):
+        (folder / name).mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        path = folder / 'frames' / f'{index}.jpg'
+        _write_picture(path, frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    for index, label in enumerate(labels):
+        _write_picture(folder / 'labels_rgb' / f'{index}.png', palette[label])
+    write_wave(folder / 'audio.wav', audio)
+
+
+def write_wave(path: str | Path, audio: np.ndarray) -> None:
+    """Write float audio in -1..1 as 16 kHz mono 16-bit WAV.
+
+    Args:
+        path: the file.
+        audio: (n,) samples.
+    """
+    samples = np.rint(np.asarray(audio, dtype=np.float64) * 32767).astype('<i2')
+    with wave.open(str(path), 'wb') as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+
+
+def _write_picture(path: Path, picture: np.ndarray, options: list[int] | None = None) -> None:
+    """Write an RGB picture in the format of the file's suffix."""
+    done, data = cv2.imencode(path.suffix, picture[..., ::-1], options or [])
+    if not done:
+        raise OSError(f'OpenCV cannot encode a picture of shape {picture.shape} for {path}')
+    path.write_bytes(data.tobytes())
+
+
+def _write_tables(plans: list[ClipPlan], root: Path) -> None:
+    """Write metadata.csv, label2idx.json and base_names.txt."""
+    with (root / 'metadata.csv').open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(METADATA_FIELDS)
+        for plan in plans:
+            vid = plan.uid.split('_')[0]
+            row = (vid, plan.uid, 0, 0, '_'.join(plan.sounding), plan.split, plan.subset)
+            writer.writerow(row)
+    index = {name: label for label, name in enumerate(('background', *NAMES))}
+    (root / 'label2idx.json').write_text(json.dumps(index, indent=2) + '\n', encoding='utf-8')
+    (root / 'base_names.txt').write_text('\n'.join(BASE_NAMES) + '\n', encoding='utf-8')
+
+
+def is_complete(root: str | Path, params: WorldParams) -> bool:
+    """Tell whether a folder holds the whole world of these parameters and of this version."""
+    try:
+        stamp = json.loads((Path(root) / STAMP).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return False
+    return stamp == _stamp(params)
+
+
+def _stamp(params: WorldParams) -> dict:
+    """Return what the stamp file of a complete world says."""
+    return {'world': 'mini', 'generator_version': GENERATOR_VERSION, **asdict(params)}
+
+
+def _check_target(root: Path, force: bool) -> None:
+    """Refuse to replace anything but a world that the user agrees to replace."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return
+    if not (root / STAMP).is_file():
+        raise FileExistsError(
+            f'{root} exists and is no mini world (it has no {STAMP}); nothing was written. '
+            'Choose another --out or remove it yourself.'
+        )
+    if not force:
+        raise FileExistsError(
+            f'{root} holds a mini world of other parameters or of another version '
+            f'({(root / STAMP).read_text(encoding="utf-8").strip()}); pass --force to replace it.'
+        )
+
+
+def build_world(
+    out: str | Path, params: WorldParams, force: bool = False, workers: int = 1
+) -> bool:
+    """Generate a mini world, byte for byte the same for the same parameters.
+
+    The world is built beside its final place and moved there when it is complete.
+
+    Args:
+        out: folder of the world; absent, empty or a mini world.
+        params: the world's parameters.
+        force: build again, in place of a mini world that is there.
+        workers: processes; the result does not depend on it.
+
+    Returns:
+        True if the world was built, False if it was there already.
+
+    Raises:
+        FileExistsError: if ``out`` holds something else, or another world and not ``force``.
+        ValueError: if ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise ValueError(f'workers must be at least 1, got {workers}')
+    root = Path(os.path.abspath(out))
+    if not force and is_complete(root, params):
+        return False
+    _check_target(root, force)
+    building = root.with_name(f'.{root.name}.building-{os.getpid()}')
+    building.mkdir(parents=True)
+    try:
+        _fill_world(building, params, workers)
+        if root.exists():
+            shutil.rmtree(root)
+        building.rename(root)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return True
+
+
+def _fill_world(root: Path, params: WorldParams, workers: int) -> None:
+    """Write all files of a world, the stamp last."""
+    plans = plan_world(params)
+    task = partial(write_clip, root=root, seed=params.seed)
+    if plans:
+        track_progress_rich(task, plans, nproc=workers, chunksize=4, description='Clips')
+    _write_tables(plans, root)
+    text = json.dumps(_stamp(params), indent=2) + '\n'
+    (root / STAMP).write_text(text, encoding='utf-8')

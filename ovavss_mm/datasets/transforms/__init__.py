@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms of clips, in the order in which pipelines use them."""
+
+from .audio import LoadClipAudio, SwapClipAudio, log_mel_patches
+from .formatting import PackAVSegInputs
+from .geometry import FlipClip, ResizeClip
+from .loading import LoadClipFrames, LoadClipLabels
+from .sampling import SampleClipFrames
+
+__all__ = [
+    'FlipClip',
+    'LoadClipAudio',
+    'LoadClipFrames',
+    'LoadClipLabels',
+    'PackAVSegInputs',
+    'ResizeClip',
+    'SampleClipFrames',
+    'SwapClipAudio',
+    'log_mel_patches',
+]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the dict of the pipeline to what models take."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.structures import PixelData
+from mmseg.datasets.transforms import PackSegInputs
+from mmseg.registry import TRANSFORMS
+
+from .sampling import frame_inds
+
+META_KEYS = (
+    'clip_id',
+    'subset',
+    'names',
+    'vocabulary',
+    'frame_paths',
+    'ori_shape',
+    'img_shape',
+    'flip',
+    'annotated',
+)
+
+
+@TRANSFORMS.register_module()
+class PackAVSegInputs(PackSegInputs):
+    """Pack a clip into ``dict(inputs=dict(imgs=..., audio=...), data_samples=SegDataSample)``.
+
+    ``imgs`` is a uint8 tensor (T, 3, H, W), RGB; ``audio`` a float32 tensor, (T, 1, 96, 64) log-mel
+    patches or (T, Da) features. With gt_seg_maps, the sample has ``gt_sem_seg``, PixelData of
+    uint8 (T, H, W).
+
+    Args:
+        meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set
+            it; frame_paths are those of the T frames, annotated is a list of bool, flip False where
+            the pipeline does not flip.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS):
+        super().__init__(meta_keys=tuple(meta_keys))
+
+    def transform(self, results: dict) -> dict:
+        """Pack a clip.
+
+        Raises:
+            ValueError: imgs or audio is not there, or they are not of the same number of frames.
+        """
+        missing = [key for key in ('imgs', 'audio') if key not in results]
+        if missing:
+            raise ValueError(
+                f'no {" and no ".join(missing)}: LoadClipFrames and LoadClipAudio go first'
+            )
+        imgs, audio = results['imgs'], results['audio']
+        if len(imgs) != len(audio):
+            raise ValueError(f'{len(imgs)} frames but {len(audio)} rows of audio')
+        packed = super().transform(results | self._meta(results))
+        imgs = np.ascontiguousarray(imgs.transpose(0, 3, 1, 2))  # (T, 3, H, W)
+        packed['inputs'] = dict(
+            imgs=torch.from_numpy(imgs),
+            audio=torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32)),
+        )
+        if 'gt_seg_maps' in results:
+            maps = torch.from_numpy(results['gt_seg_maps'])  # (T, H, W)
+            packed['data_samples'].gt_sem_seg = PixelData(data=maps)
+        return packed
+
+    @staticmethod
+    def _meta(results: dict) -> dict:
+        """Metainfo that is not in the results as such."""
+        meta = dict(
+            frame_paths=[results['frame_paths'][i] for i in frame_inds(results)],
+            flip=bool(results.get('flip', False)),
+        )
+        if 'annotated' in results:
+            meta['annotated'] = results['annotated'].tolist()
+        return meta

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames and label maps from their files."""
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.fileio import get
+from mmseg.registry import TRANSFORMS
+
+from ..palette import voc_index
+from .sampling import frame_inds
+
+UNANNOTATED = 255
+
+
+def read_rgb(path: str) -> np.ndarray:
+    """Read a picture of any kind as RGB.
+
+    Returns:
+        np.ndarray: uint8 (H, W, 3).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the file is no picture or a damaged one.
+    """
+    content = get(path)
+    try:
+        # Pillow, unlike OpenCV, refuses a truncated file.
+        return mmcv.imfrombytes(content, channel_order='rgb', backend='pillow')
+    except (OSError, SyntaxError, ValueError) as err:
+        raise OSError(f'cannot read the picture {path}: {err}') from err
+
+
+@TRANSFORMS.register_module()
+class LoadClipFrames(BaseTransform):
+    """Read the frames.
+
+    Reads frame_paths, frame_inds (default: all); sets imgs, uint8 RGB (T, H, W, 3), ori_shape and
+    img_shape, both (H, W) in pixels.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Set imgs, ori_shape and img_shape.
+
+        Raises:
+            OSError: a picture is missing or cannot be read.
+            ValueError: the frames are not of one size.
+        """
+        paths = [results['frame_paths'][i] for i in frame_inds(results)]
+        imgs = [read_rgb(path) for path in paths]
+        for path, img in zip(paths, imgs, strict=True):
+            if img.shape != imgs[0].shape:
+                raise ValueError(
+                    f'frames of one clip must be of one size: {paths[0]} has {_size(imgs[0])}, '
+                    f'{path} has {_size(img)}'
+                )
+        results['imgs'] = np.stack(imgs)  # (T, H, W, 3)
+        results['ori_shape'] = results['img_shape'] = imgs[0].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadClipLabels(BaseTransform):
+    """Read the label maps of the frames, at the frames' original size.
+
+    Before :class:`ResizeClip` (training) they are resized with the frames, after it (test) they
+    stay as they are. Pixels of a name that the clip does not list become background.
+
+    Reads label_paths, frame_inds (default: all), names, vocabulary and ori_shape; sets annotated,
+    bool (T,), and, unless the clip has no label at all, gt_seg_maps, uint8 (T, H, W): 0 background,
+    i + 1 name i of the vocabulary, 255 all over a frame that is not annotated.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Set annotated and gt_seg_maps.
+
+        Raises:
+            OSError: a label map is missing or cannot be read.
+            ValueError: a label map has another size than its frame or a colour that stands for no
+                name, or the frames have been flipped already.
+        """
+        if results.get('flip'):
+            raise ValueError('LoadClipLabels must come before FlipClip: the frames are flipped')
+        chosen = [results['label_paths'][i] for i in frame_inds(results)]
+        results['annotated'] = np.array([path is not None for path in chosen])
+        if not any(results['label_paths']):
+            return results
+        vocabulary = results['vocabulary']
+        listed = [name in results['names'] for name in vocabulary]
+        # Label of each palette index: itself if the clip lists its name, else background.
+        lookup = (np.arange(len(vocabulary) + 1) * ([False] + listed)).astype(np.uint8)
+        maps = np.full((len(chosen), *results['ori_shape']), UNANNOTATED, np.uint8)  # (T, H, W)
+        for label_map, path in zip(maps, chosen, strict=True):
+            if path is not None:
+                label_map[:] = lookup[_read_indices(path, len(vocabulary), results['ori_shape'])]
+        results['gt_seg_maps'] = maps
+        return results
+
+
+def _read_indices(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray:
+    """Palette indices of a label picture, uint32 (H, W); ValueError if one is above num_names."""
+    colors = read_rgb(path)
+    if colors.shape[:2] != shape:
+        raise ValueError(
+            f'the label map {path} has {_size(colors)}, its frame {shape[1]} x {shape[0]} pixels'
+        )
+    indices = voc_index(colors)
+    unknown = indices > num_names
+    if unknown.any():
+        found, counts = np.unique(colors[unknown], axis=0, return_counts=True)
+        most = counts.argmax()
+        raise ValueError(
+            f'{path}: {counts.sum()} pixels have a colour that stands for none of the {num_names} '
+            f'names of the vocabulary ({len(found)} such colours); the most frequent one, RGB '
+            f'{tuple(found[most].tolist())}, is in {counts[most]} pixels'
+        )
+    return indices
+
+
+def _size(img: np.ndarray) -> str:
+    """Width x height of a picture, for messages."""
+    return f'{img.shape[1]} x {img.shape[0]} pixels'

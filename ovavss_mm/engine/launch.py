@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the command line and the runner, for ``tools/train.py`` and ``tools/test.py``."""
+
+import os
+import os.path as osp
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
+from mmseg.registry import OPTIM_WRAPPERS, RUNNERS
+from torch import nn
+
+
+@RUNNERS.register_module()
+class AVRunner(Runner):
+    """The runner of mmengine, which keeps the config of a run under another name.
+
+    ``mim train ovavss_mm NAME.py`` searches the whole checkout for a config by its bare name and
+    accepts one hit only. mmengine keeps the resolved config as ``<work_dir>/NAME.py``, which would
+    be a second one.
+    """
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the resolved config to ``<work_dir>/<name>_resolved.py``."""
+        stem = osp.splitext(osp.basename(self.cfg.filename or self.timestamp))[0]
+        self.cfg.dump(osp.join(self.work_dir, f'{stem}_resolved.py'))
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Mixed precision on a CPU: the forward pass in bfloat16.
+
+    mmengine's ``AmpOptimWrapper`` insists on a GPU, for it scales the loss so that float16
+    gradients do not vanish. bfloat16 has the range of float32 and needs no scaling.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass under autocast.
+
+        Args:
+            model: the model in training.
+
+        Yields:
+            Nothing.
+        """
+        with super().optim_context(model), autocast('cpu', dtype=torch.bfloat16):
+            yield
+
+
+def load_config(
+    path: str, work_dir: str | None, launcher: str, cfg_options: dict[str, Any] | None
+) -> Config:
+    """Read a config and merge the command line into it.
+
+    Args:
+        path: of the config file.
+        work_dir: where logs and checkpoints go. None: the config's own choice, else
+            ``work_dirs/<name of the config>``.
+        launcher: of the processes: 'none', 'pytorch', 'slurm' or 'mpi'.
+        cfg_options: values to change, by dotted key.
+
+    Returns:
+        The config.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(
+            f'There is no config {path!r}. A bare file name is found by mim: '
+            f'mim train ovavss_mm {osp.basename(path)}'
+        )
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    cfg.merge_from_dict(cfg_options or {})
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return cfg
+
+
+def check_files(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Check, before anything is built, that the files a run starts from are there.
+
+    Args:
+        cfg: the whole config.
+        loaders: keys of the dataloaders that the run will use.
+
+    Raises:
+        FileNotFoundError: if the root of a dataset or the checkpoint in ``load_from`` is missing.
+    """
+    if cfg.get('load_from') and _is_missing(cfg.load_from):
+        raise FileNotFoundError(f'There is no checkpoint {cfg.load_from!r}.')
+    for loader in loaders:
+        for dataset in iter_datasets(cfg.get(loader)):
+            if _is_missing(dataset['data_root']):
+                raise FileNotFoundError(_missing_data(dataset['data_root'], loader))
+
+
+def iter_datasets(cfg: Any) -> Iterator[dict]:
+    """Find the dataset configs with a data root, also inside dataset wrappers.
+
+    Args:
+        cfg: config of a dataloader or dataset, a list of these, or None.
+
+    Yields:
+        Each dict that has a ``data_root``.
+    """
+    if isinstance(cfg, (list, tuple)):
+        for item in cfg:
+            yield from iter_datasets(item)
+    elif isinstance(cfg, dict):
+        if cfg.get('data_root'):
+            yield cfg
+        for key in ('dataset', 'datasets'):
+            yield from iter_datasets(cfg.get(key))
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch a config to mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
+
+    Args:
+        cfg: the whole config; its ``optim_wrapper`` is changed.
+
+    Raises:
+        ValueError: if the config's optimizer wrapper is one of another kind.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmseg.CPUAmpOptimWrapper'):
+        raise ValueError(
+            f'--amp needs optim_wrapper.type "OptimWrapper" in the config, not {kind!r}'
+        )
+    if get_device() == 'cpu':
+        wrapper.type = 'mmseg.CPUAmpOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def enable_pictures(cfg: Config, show: bool, wait_time: float, save_dir: str | None) -> None:
+    """Have the visualization hook draw while testing.
+
+    Args:
+        cfg: the whole config; its visualization hook and visualizer are changed.
+        show: whether a window shows the pictures.
+        wait_time: how long it shows each, in seconds.
+        save_dir: folder for the pictures; None: below the work directory.
+
+    Raises:
+        ValueError: if the config has no visualization hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need default_hooks.visualization in the config')
+    hook.draw = True
+    if show:
+        hook.show = True
+        hook.wait_time = wait_time
+    if save_dir is not None:
+        cfg.visualizer.save_dir = save_dir
+
+
+def save_predictions(cfg: Config, folder: str) -> None:
+    """Have the test metrics save the predicted label maps.
+
+    Args:
+        cfg: the whole config; its ``test_evaluator`` is changed.
+        folder: where the PNG files go.
+    """
+    evaluator = cfg.test_evaluator
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        metric.output_dir = folder
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that the config names with ``runner_type``, by default :class:`AVRunner`.
+
+    Args:
+        cfg: the whole config.
+
+    Returns:
+        The runner, ready to train or test.
+    """
+    kind = cfg.get('runner_type')
+    return AVRunner.from_cfg(cfg) if kind is None else RUNNERS.build(cfg)
+
+
+def set_local_rank(local_rank: int) -> None:
+    """Hand the rank from the command line on, where the launcher has not set it itself.
+
+    Args:
+        local_rank: number of the process on its machine.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+
+
+def _is_missing(path: str) -> bool:
+    """Say whether a local path is missing; of a URL nothing is known before it is opened."""
+    return '://' not in path and not osp.exists(path)
+
+
+def _missing_data(root: str, loader: str) -> str:
+    """Say that the data are missing, and what to do."""
+    name = osp.basename(osp.normpath(root))
+    if name.startswith('mini'):
+        advice = (
+            f'Make them: mim run ovavss_mm mini_world --out {root}\n'
+            f'(or, in a checkout: python tools/dataset_converters/mini_world.py --out {root})'
+        )
+    else:
+        advice = (
+            'data/README.md says how to get them. If they are elsewhere: '
+            f'--cfg-options {loader}.dataset.data_root=/path/to/{name}'
+        )
+    return f'There are no data at {osp.abspath(root)}, which {loader} reads.\n{advice}'

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic of the metrics: pure functions on NumPy arrays.
+
+Notation: T frames, C classes (index 0 is the background). A *confusion matrix* is int64 (C, C):
+entry (i, j) counts the pixels labelled i and predicted j. A class that does not occur has no
+figure of its own: it is NaN and left out of means. All figures are fractions in [0, 1].
+"""
+
+import numpy as np
+
+
+def resize_nearest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize label maps by nearest neighbour.
+
+    Output pixel i reads input pixel ``floor(i * in / out)``, computed in integers.
+
+    Args:
+        maps: (..., h, w), any dtype.
+        size: (H, W) of the output in pixels.
+
+    Returns:
+        (..., H, W), same dtype.
+    """
+    height, width = size
+    rows = np.arange(height) * maps.shape[-2] // height
+    cols = np.arange(width) * maps.shape[-1] // width
+    return maps[..., rows[:, None], cols[None, :]]
+
+
+def frame_confusion(
+    pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_index: int = 255
+) -> np.ndarray:
+    """Count the pixels of each (label, prediction) pair, frame by frame.
+
+    Args:
+        pred: integer (T, H, W), every value in [0, C).
+        label: integer (T, H, W), every value in [0, C) or ``ignore_index``.
+        num_classes: C.
+        ignore_index: label of the pixels that count nowhere.
+
+    Returns:
+        int64 (T, C, C), rows are labels, columns predictions.
+
+    Raises:
+        ValueError: if the shapes differ or a value is outside the classes.
+    """
+    if pred.shape != label.shape or pred.ndim != 3:
+        raise ValueError(
+            f'prediction {pred.shape} and label {label.shape} must have the same (T, H, W) shape'
+        )
+    valid = label != ignore_index
+    for what, values in (('label', label[valid]), ('prediction', pred)):
+        if values.size and (values.min() < 0 or values.max() >= num_classes):
+            bad = sorted({int(v) for v in np.unique(values) if not 0 <= v < num_classes})
+            raise ValueError(f'{what} has indices {bad[:8]} outside the {num_classes} classes')
+    num_frames = len(label)
+    frame = np.broadcast_to(np.arange(num_frames)[:, None, None], label.shape)[valid]
+    pair = (frame * num_classes + label[valid]) * num_classes + pred[valid]
+    counts = np.bincount(pair, minlength=num_frames * num_classes**2)
+    return counts.reshape(num_frames, num_classes, num_classes)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide, giving NaN where the denominator is zero."""
+    out = np.full(np.shape(denominator), np.nan)
+    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
+
+
+def _areas(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Intersection, predicted and labelled pixels of each class, (..., C) each."""
+    inter = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return inter, confusion.sum(-2), confusion.sum(-1)
+
+
+def per_class_iou(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class.
+
+    Args:
+        confusion: int64 (..., C, C).
+
+    Returns:
+        float64 (..., C); NaN for a class neither labelled nor predicted. A class that is predicted
+        but never labelled has 0 and counts.
+    """
+    inter, pred, label = _areas(confusion)
+    return _ratio(inter, pred + label - inter)
+
+
+def per_class_acc(confusion: np.ndarray) -> np.ndarray:
+    """Share of a class's labelled pixels that were predicted so.
+
+    Args:
+        confusion: int64 (..., C, C).
+
+    Returns:
+        float64 (..., C); NaN for a class that is never labelled.
+    """
+    inter, _, label = _areas(confusion)
+    return _ratio(inter, label)
+
+
+def mean_of(values: np.ndarray, indices: np.ndarray | None = None) -> float:
+    """Mean over the classes that have a figure.
+
+    Args:
+        values: float64 (C,), NaN for absent classes.
+        indices: classes to average; None for all.
+
+    Returns:
+        The mean, NaN if none of the classes has a figure.
+    """
+    chosen = values if indices is None else values[indices]
+    chosen = chosen[~np.isnan(chosen)]
+    return float(chosen.mean()) if chosen.size else float('nan')
+
+
+def overall_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> float:
+    """Share of correct pixels among those labelled with one of the classes.
+
+    Args:
+        confusion: int64 (C, C).
+        indices: classes whose labelled pixels count; None for all.
+
+    Returns:
+        The share, NaN if no pixel carries such a label.
+    """
+    inter, _, label = _areas(confusion)
+    if indices is not None:
+        inter, label = inter[indices], label[indices]
+    return float(_ratio(inter.sum(), label.sum()))
+
+
+def freqw_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> float:
+    """IoU weighted by how frequent a class's label is.
+
+    The weight is the class's share of *all* labelled pixels, so the figure of a part of the
+    classes is that part's contribution to the whole (as in the published figures).
+
+    Args:
+        confusion: int64 (C, C).
+        indices: classes to sum over; None for all.
+
+    Returns:
+        The weighted sum, NaN if no pixel is labelled.
+    """
+    iou, label = np.nan_to_num(per_class_iou(confusion)), confusion.sum(1)
+    weighted = iou * label
+    total = weighted.sum() if indices is None else weighted[indices].sum()
+    return float(_ratio(total, label.sum()))
+
+
+def harmonic_mean(a: float, b: float) -> float:
+    """Harmonic mean of two figures.
+
+    Args:
+        a: for example the mean IoU of the base names.
+        b: for example the mean IoU of the novel names.
+
+    Returns:
+        ``2ab / (a + b)``; 0 if both are 0, NaN if either is NaN.
+    """
+    return 0.0 if a + b == 0 else 2 * a * b / (a + b)
+
+
+def frame_j_f(
+    confusion: np.ndarray, beta2: float = 0.3, background: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """J (IoU) and F of each class in each frame, as the AVSS benchmark takes them.
+
+    A class occurs in a frame if the label or the prediction has it there. Averaging a column over
+    the frames where it is not NaN gives the per-class figure of the benchmark.
+
+    Args:
+        confusion: int64 (T, C, C), one matrix a frame.
+        beta2: weight of precision against recall in F, beta squared; 0.3 in the benchmark.
+        background: True counts every pixel, and the background as a class. False leaves pixels
+            labelled background out altogether, so what is predicted there counts neither way.
+
+    Returns:
+        J and F, float64 (T, C) each, NaN where the class does not occur in the frame. With
+        ``background=False`` column 0 is all NaN.
+    """
+    if not background:
+        confusion = confusion.copy()
+        confusion[:, 0, :] = 0
+    inter, pred, label = _areas(confusion)
+    union = pred + label - inter
+    j = _ratio(inter, union)
+    # (1 + b) P R / (b P + R) with P = inter / pred and R = inter / label
+    f = _ratio((1 + beta2) * inter, beta2 * label + pred)
+    f[union == 0] = np.nan
+    if not background:
+        j[:, 0] = f[:, 0] = np.nan
+    return j, f
+
+
+def silent_counts(confusion: np.ndarray) -> np.ndarray:
+    """Count what was labelled in frames in which no visible object sounds.
+
+    Such a frame has labelled pixels and all of them are background.
+
+    Args:
+        confusion: int64 (T, C, C), one matrix a frame.
+
+    Returns:
+        int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of silent frames.
+        Add the arrays of several clips to get theirs together.
+    """
+    labelled = confusion.sum(-1)
+    silent = (labelled[:, 0] > 0) & (labelled[:, 1:].sum(1) == 0)
+    wrong = confusion[silent, 0, 1:].sum(1)
+    pixels = labelled[silent, 0].sum()
+    return np.array([wrong.sum(), pixels, (wrong > 0).sum(), silent.sum()], dtype=np.int64)

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base, novel and harmonic mean IoU over a whole split."""
+
+import math
+import os
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+from mmengine.utils import mkdir_or_exist
+from mmseg.registry import METRICS
+from PIL import Image
+from prettytable import PrettyTable
+
+from . import functional as F
+
+_SUMMARY = {
+    'Base': 'base_mIoU',
+    'Novel': 'novel_mIoU',
+    'Harmonic': 'harmonic_mIoU',
+    'mIoU': 'mIoU',
+    'mIoU no bg': 'mIoU_no_bg',
+    'mAcc': 'mAcc',
+    'overall': 'overall_acc',
+    'freqw': 'freqw_acc',
+    'J frame': 'J_frame',
+    'F frame': 'F_frame',
+    'silent px FPR': 'silent_pixel_fpr',
+    'silent frame FPR': 'silent_frame_fpr',
+}
+
+
+@METRICS.register_module()
+class OVIoUMetric(BaseMetric):
+    """Open-vocabulary IoU: base, novel and harmonic, with per-frame J and F.
+
+    One confusion matrix covers the whole split, so nothing depends on batch size, clip order or
+    number of processes. All figures are in percent; a figure that no class or frame defines is
+    NaN. A class that is neither labelled nor predicted anywhere is left out of every mean.
+
+    ========================= =================================================================
+    key                       meaning
+    ========================= =================================================================
+    ``mIoU``                  mean IoU, the background counted (as published)
+    ``mIoU_no_bg``            mean IoU of the names alone
+    ``{base,novel}_mIoU``     mean IoU of the base and of the novel names, without background
+    ``harmonic_mIoU``         harmonic mean of these two
+    ``mAcc``                  mean over labelled classes of the share of pixels that is right
+    ``overall_acc``           share of labelled pixels that is right
+    ``freqw_acc``             IoU weighted by the share of labelled pixels
+    ``*_mAcc`` etc.           base, novel, harmonic of the three above
+    ``J_frame``, ``F_frame``  per-frame IoU and F of each class in the frames where label or
+                              prediction has it, mean over these frames, then over classes;
+                              every pixel counts, and the background is one of the classes
+    ``{J,F}_frame_no_bg``     the same with the pixels labelled background left out
+    ``silent_pixel_fpr``      in frames in which no visible object sounds (labelled, and all
+                              background): share of the pixels given a name
+    ``silent_frame_fpr``      of these frames, the share that have such a pixel
+    ``IoU/<class>``           IoU of a class that occurs
+    ========================= =================================================================
+
+    Args:
+        eval_size: (H, W) in pixels to which prediction and label are both resized, by nearest
+            neighbour, before counting; None counts them as they are.
+        ignore_index: label of the pixels, or whole frames, that count nowhere.
+        beta2: beta squared of F.
+        output_dir: where predicted label maps are saved as palette PNG files,
+            ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved.
+        collect_device: 'cpu' or 'gpu', how results of several processes are collected.
+        prefix: put before each key, with a slash.
+    """
+
+    def __init__(
+        self,
+        eval_size: tuple[int, int] | None = None,
+        ignore_index: int = 255,
+        beta2: float = 0.3,
+        output_dir: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if eval_size is not None and (
+            len(eval_size) != 2 or any(not isinstance(s, int) or s < 1 for s in eval_size)
+        ):
+            raise ValueError(f'eval_size must be None or two positive integers, got {eval_size!r}')
+        if not beta2 > 0:
+            raise ValueError(f'beta2 must be positive, got {beta2!r}')
+        self.eval_size = None if eval_size is None else tuple(eval_size)
+        self.ignore_index = ignore_index
+        self.beta2 = beta2
+        self.output_dir = output_dir
+
+    # ------------------------------------------------------------------ per batch
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Count the pixels of each clip.
+
+        Args:
+            data_batch: not used.
+            data_samples: one dict a clip, with ``pred_sem_seg.data`` and ``gt_sem_seg.data``
+                integer (T, H, W) of the same shape, and ``clip_id``; ``subset`` and
+                ``frame_paths`` name the saved maps.
+
+        Raises:
+            KeyError: if prediction or label is missing.
+            ValueError: if the shapes differ or an index is outside the classes.
+        """
+        classes = self._classes()
+        for sample in data_samples:
+            clip = sample.get('clip_id', '?')
+            pred, label = (self._map_of(sample, key) for key in ('pred_sem_seg', 'gt_sem_seg'))
+            if pred.shape != label.shape:
+                raise ValueError(
+                    f'clip {clip}: prediction has shape {pred.shape}, label {label.shape}; both '
+                    'must be (T, H, W) at the original frame size'
+                )
+            vocabulary = sample.get('vocabulary')
+            if vocabulary is not None and tuple(vocabulary) != classes[1:]:
+                raise ValueError(
+                    f'clip {clip}: predicted with a vocabulary of {len(vocabulary)} names that is '
+                    f'not the {len(classes) - 1} classes of the evaluation, in their order'
+                )
+            if self.output_dir is not None:
+                self._save(sample, pred)
+            if self.eval_size is not None:
+                pred, label = (F.resize_nearest(m, self.eval_size) for m in (pred, label))
+            try:
+                counts = F.frame_confusion(pred, label, len(classes), self.ignore_index)
+            except ValueError as err:
+                raise ValueError(f'clip {clip}: {err}') from err
+            # Few pairs occur in a clip: keep only these, it is what travels between processes.
+            index = np.flatnonzero(counts)
+            self.results.append(
+                dict(num_frames=len(label), index=index, count=counts.reshape(-1)[index])
+            )
+
+    def _map_of(self, sample: dict, key: str) -> np.ndarray:
+        """Give a label map of a sample as int64 (T, H, W)."""
+        if key not in sample or 'data' not in sample[key]:
+            raise KeyError(
+                f'clip {sample.get("clip_id", "?")}: no {key}.data; it has {sorted(sample)}'
+            )
+        data = sample[key]['data']
+        if isinstance(data, torch.Tensor):
+            data = data.detach().cpu().numpy()
+        data = np.asarray(data)
+        if data.ndim != 3:
+            raise ValueError(
+                f'clip {sample.get("clip_id", "?")}: {key} must be (T, H, W), got {data.shape}'
+            )
+        return data.astype(np.int64)
+
+    def _save(self, sample: dict, pred: np.ndarray) -> None:
+        """Write the predicted maps of a clip, each one whole."""
+        clip, subset = str(sample.get('clip_id', '')), str(sample.get('subset') or '')
+        if not clip or any(osp.basename(p) != p or p == '..' for p in (clip, subset)):
+            raise ValueError(
+                f'cannot save predictions: clip_id {clip!r} (subset {subset!r}) is no folder name'
+            )
+        folder = osp.join(self.output_dir, subset, clip)
+        mkdir_or_exist(folder)
+        paths = sample.get('frame_paths') or [str(i) for i in range(len(pred))]
+        if len(paths) != len(pred):
+            raise ValueError(f'clip {clip}: {len(pred)} frames predicted, {len(paths)} frame_paths')
+        palette = np.asarray(self._dataset_meta.get('palette') or [], dtype=np.uint8)
+        for frame, path in zip(pred, paths, strict=True):
+            image = Image.fromarray(frame.astype(np.uint8))
+            if palette.size:
+                image.putpalette(palette.reshape(-1).tolist())
+            target = osp.join(folder, osp.splitext(osp.basename(path))[0] + '.png')
+            beside = f'{target}.{os.getpid()}.tmp'
+            image.save(beside, format='PNG')
+            os.replace(beside, target)
+
+    # ------------------------------------------------------------------ whole split
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Turn the counts of all clips into the figures of the class docstring.
+
+        Args:
+            results: one dict a clip as ``process`` appends them.
+
+        Returns:
+            Figures in percent by name.
+
+        Raises:
+            ValueError: if there is no clip, or no labelled pixel in any.
+        """
+        classes = self._classes()
+        if not results:
+            raise ValueError('OVIoUMetric has nothing to evaluate: no clip was processed')
+        confusion, silent, frames = self._accumulate(results, len(classes))
+        if confusion.sum() == 0:
+            raise ValueError(
+                f'OVIoUMetric has nothing to evaluate: none of the {len(results)} clips has a '
+                f'labelled pixel (all are {self.ignore_index})'
+            )
+        iou, acc = F.per_class_iou(confusion), F.per_class_acc(confusion)
+        fractions = self._means(confusion, iou, acc)
+        fractions.update({key: F.mean_of(values) for key, values in frames.items()})
+        for key, wrong, total in (('pixel', *silent[:2]), ('frame', *silent[2:])):
+            fractions[f'silent_{key}_fpr'] = float(wrong / total) if total else float('nan')
+        fractions.update({f'IoU/{classes[i]}': iou[i] for i in np.flatnonzero(~np.isnan(iou))})
+        metrics = {key: 100.0 * float(value) for key, value in fractions.items()}
+        self._log(metrics, dict(IoU=iou, Acc=acc, **frames))
+        return metrics
+
+    def _accumulate(
+        self, results: list[dict], num_classes: int
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Add up the clips.
+
+        Returns:
+            The confusion matrix (C, C), the silent counts (4,), and the per-class mean over frames,
+            (C,), of each per-frame figure.
+        """
+        confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+        silent = np.zeros(4, dtype=np.int64)
+        values = {k: [] for k in ('J_frame', 'F_frame', 'J_frame_no_bg', 'F_frame_no_bg')}
+        for result in results:
+            shape = (result['num_frames'], num_classes, num_classes)
+            clip = np.zeros(shape, dtype=np.int64)
+            clip.reshape(-1)[result['index']] = result['count']
+            confusion += clip.sum(0)
+            silent += F.silent_counts(clip)
+            for suffix, background in (('', True), ('_no_bg', False)):
+                j, f = F.frame_j_f(clip, self.beta2, background)
+                values[f'J_frame{suffix}'].append(j)
+                values[f'F_frame{suffix}'].append(f)
+        frames = {key: _mean_over_frames(np.concatenate(v)) for key, v in values.items()}
+        return confusion, silent, frames
+
+    def _means(self, confusion: np.ndarray, iou: np.ndarray, acc: np.ndarray) -> dict[str, float]:
+        """Give the figures of all classes, of base and of novel names, and the harmonic ones."""
+        base, novel = self._split_indices()
+        measures = {
+            'mIoU': lambda indices: F.mean_of(iou, indices),
+            'mAcc': lambda indices: F.mean_of(acc, indices),
+            'overall_acc': lambda indices: F.overall_acc(confusion, indices),
+            'freqw_acc': lambda indices: F.freqw_acc(confusion, indices),
+        }
+        out = {}
+        for key, measure in measures.items():
+            out[key] = measure(None)
+            out[f'base_{key}'], out[f'novel_{key}'] = measure(base), measure(novel)
+            out[f'harmonic_{key}'] = F.harmonic_mean(out[f'base_{key}'], out[f'novel_{key}'])
+        out['mIoU_no_bg'] = F.mean_of(iou[1:])
+        return out
+
+    # ------------------------------------------------------------------ classes and tables
+    def _classes(self) -> tuple[str, ...]:
+        """Give the class names, the background first, or say what the metainfo lacks."""
+        meta = self._dataset_meta or {}
+        missing = [k for k in ('classes', 'base_names', 'novel_names') if meta.get(k) is None]
+        if missing:
+            raise ValueError(
+                f'dataset_meta lacks {missing}: OVIoUMetric takes its classes from the dataset; '
+                'give it the metainfo of AVSBenchOVDataset'
+            )
+        classes = tuple(meta['classes'])
+        if not classes or classes[0] != 'background':
+            raise ValueError(f'the first class must be "background", got {classes[:1]}')
+        if 0 <= self.ignore_index < len(classes):
+            raise ValueError(
+                f'ignore_index {self.ignore_index} is one of the {len(classes)} classes'
+            )
+        return classes
+
+    def _split_indices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give the class indices of the base and of the novel names."""
+        classes = self._classes()
+        base, novel = (list(self._dataset_meta[k]) for k in ('base_names', 'novel_names'))
+        both, unknown = set(base) & set(novel), set(base + novel) - set(classes[1:])
+        if both or unknown:
+            raise ValueError(
+                f'base_names and novel_names must part the classes: in both {sorted(both)[:5]}, '
+                f'not a class {sorted(unknown)[:5]}'
+            )
+        index = {name: i for i, name in enumerate(classes)}
+        return tuple(np.array([index[n] for n in part], dtype=np.int64) for part in (base, novel))
+
+    def _log(self, metrics: dict[str, float], per_class: dict[str, np.ndarray]) -> None:
+        """Print the summary and the table of the classes."""
+        logger = MMLogger.get_current_instance()
+        summary = PrettyTable(list(_SUMMARY))
+        summary.add_row([_percent(metrics[key]) for key in _SUMMARY.values()])
+        print_log('summary, in percent:\n' + summary.get_string(), logger=logger)
+        base, novel = self._split_indices()
+        part = {**dict.fromkeys(base, 'base'), **dict.fromkeys(novel, 'novel')}
+        columns = ('IoU', 'Acc', 'J_frame', 'F_frame')
+        table = PrettyTable(['class', 'part', *columns])
+        table.align['class'] = 'l'
+        for i, name in enumerate(self._classes()):
+            figures = [_percent(100 * per_class[c][i]) for c in columns]
+            table.add_row([name, part.get(i, '-'), *figures])
+        print_log('per class, in percent:\n' + table.get_string(), logger=logger)
+
+
+def _mean_over_frames(values: np.ndarray) -> np.ndarray:
+    """Average (frames, C) over the frames that have a figure; NaN where none has.
+
+    Exactly rounded sums make the result independent of the order of the clips.
+    """
+    columns = (column[~np.isnan(column)] for column in values.T)
+    return np.array([math.fsum(c) / len(c) if len(c) else np.nan for c in columns])
+
+
+def _percent(value: float) -> str:
+    """Write a figure with two decimals, a dash where there is none."""
+    return '-' if math.isnan(value) else f'{value:.2f}'

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model, one folder a stage of the paper's figure 3."""
+
+from .audio_encoders import LogMelEncoder, VGGishEncoder
+from .classifiers import CLIPSquareCropClassifier
+from .data_preprocessor import AVSegDataPreProcessor
+from .decode_heads import AudioMaskDecHead
+from .layers import FusedPixelDecoder
+from .losses import MaskFocalLoss, SoundScoreLoss
+from .necks import AVFusionNeck
+from .segmentors import AVEncoderDecoder
+
+__all__ = [
+    'AVEncoderDecoder',
+    'AVFusionNeck',
+    'AVSegDataPreProcessor',
+    'AudioMaskDecHead',
+    'CLIPSquareCropClassifier',
+    'FusedPixelDecoder',
+    'LogMelEncoder',
+    'MaskFocalLoss',
+    'SoundScoreLoss',
+    'VGGishEncoder',
+]

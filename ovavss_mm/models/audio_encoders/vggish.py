@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VGGish, the frozen audio encoder (paper section 3.2)."""
+
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ..layers.frozen import FrozenModule
+
+
+@MODELS.register_module()
+class VGGishEncoder(FrozenModule):
+    """VGGish of the ``torchvggish`` package: raw 128-d embeddings, no PCA, frozen.
+
+    Args:
+        init_cfg: ``dict(type='Pretrained', checkpoint='.../vggish-10086976.pth')``, or None for drawn
+            weights.
+    """
+
+    out_channels = 128
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        # torchvggish imports numba through its front end: two seconds that only this encoder's users pay
+        from torchvggish.torchvggish import VGG, make_layers
+
+        self.vggish = VGG(make_layers(), postprocess=False)
+        self.freeze()
+
+    def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Keys of torchvggish's release, ``features.0.weight``, to ours."""
+        return {f'vggish.{key}': value for key, value in state.items()}
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Embed log-mel patches; embeddings that were extracted before pass unchanged.
+
+        Args:
+            audio: (M, 1, 96, 64) float32 log-mel patches of 0.96 s at 16 kHz, or (M, 128) embeddings.
+
+        Returns:
+            (M, 128) float32 embeddings, 0 or greater.
+
+        Raises:
+            ValueError: another shape.
+        """
+        return check_audio(audio, self.out_channels) if audio.ndim == 2 else self.vggish(check_audio(audio))
+
+
+def check_audio(audio: Tensor, channels: int | None = None) -> Tensor:
+    """Return ``audio`` if it is (M, 1, 96, 64), or (M, channels) where channels is given; else ValueError."""
+    if channels is not None and audio.shape[1:] == (channels,):
+        return audio
+    if audio.shape[1:] != (1, 96, 64):
+        raise ValueError(
+            f'audio must be (M, 1, 96, 64) log-mel patches or (M, {channels or "Da"}) features, got {tuple(audio.shape)}'
+        )
+    return audio

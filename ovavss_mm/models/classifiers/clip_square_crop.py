@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CLIP names sounding queries by square crops of their masks (paper section 3.6)."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import open_clip
+import torch
+from mmengine.structures import InstanceData
+from mmseg.registry import MODELS
+from mmseg.utils import get_predefined_templates
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..layers.frozen import FrozenModule
+from ..segmentors.label_map import resize_masks
+from .square_crop import ANCHORS, crop_squares, square_boxes
+from .text_embeddings import embed_names
+
+MASK_SIZES = ('image', 'padded')
+
+
+@MODELS.register_module()
+class CLIPSquareCropClassifier(FrozenModule):
+    """Open-vocabulary classifier of masks: frozen CLIP on square crops, mean over frames.
+
+    Args:
+        clip: open_clip's name of a model, such as ``'ViT-B-16-quickgelu'``, or its configuration as a dict
+            (``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``).
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` with OpenAI's or open_clip's weights, or None.
+        tokenizer: arguments of open_clip's ``SimpleTokenizer``; None for CLIP's own vocabulary.
+        templates: a set of mmseg's predefined templates, such as ``'vild'``, or a list of prompts with ``{}``.
+        sound_thr: queries whose sound score is above this are classified; None classifies every query that has
+            a mask, as the released model does.
+        anchor: of the square, ``'center'`` or ``'corner'`` of the mask's box.
+        mask_size: size of masks that are cropped, ``'image'`` without padding or ``'padded'``.
+        logit_scale: factor of cosine similarities.
+        chunk_size: crops that are encoded at a time; bounds memory, never the result.
+
+    Raises:
+        ValueError: an unknown model, template set, anchor or mask size, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        clip: str | dict = 'ViT-B-16-quickgelu',
+        init_cfg: dict | None = None,
+        tokenizer: dict | None = None,
+        templates: str | Sequence[str] = 'vild',
+        sound_thr: float | None = 0.5,
+        anchor: str = 'center',
+        mask_size: str = 'image',
+        logit_scale: float = 100.0,
+        chunk_size: int = 64,
+    ) -> None:
+        super().__init__(init_cfg)
+        if anchor not in ANCHORS or mask_size not in MASK_SIZES:
+            raise ValueError(f'anchor must be of {ANCHORS}, mask_size of {MASK_SIZES}, got {anchor!r}, {mask_size!r}')
+        if chunk_size < 1 or logit_scale <= 0 or not (sound_thr is None or 0 <= sound_thr <= 1):
+            raise ValueError(
+                'chunk_size must be at least 1, logit_scale positive, sound_thr None or in [0, 1], '
+                f'got {chunk_size}, {logit_scale}, {sound_thr}'
+            )
+        self.clip = _build_clip(clip)
+        self.tokenizer_cfg = dict(tokenizer or {})
+        self.templates = get_predefined_templates(templates) if isinstance(templates, str) else list(templates)
+        if not self.templates or not all('{}' in template for template in self.templates):
+            raise ValueError(f'templates must be prompts with {{}} for the name, got {self.templates}')
+        self.sound_thr, self.anchor, self.mask_size = sound_thr, anchor, mask_size
+        self.logit_scale, self.chunk_size = logit_scale, chunk_size
+        mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+        self.register_buffer('mean', mean, persistent=False)
+        self.register_buffer('std', std, persistent=False)
+        self._tokenizer = None
+        self._embeddings: dict[tuple[str, ...], Tensor] = {}
+        self.freeze()
+
+    @property
+    def crop_size(self) -> int:
+        """Side of CLIP's input in pixels."""
+        size = self.clip.visual.image_size
+        return size if isinstance(size, int) else size[0]
+
+    def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Keys of OpenAI's archives to ours; their three numbers that are no weights are dropped."""
+        numbers = ('input_resolution', 'context_length', 'vocab_size')
+        return {f'clip.{key}': value for key, value in state.items() if key not in numbers}
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        """New weights make remembered embeddings worthless."""
+        self._embeddings.clear()
+        super()._load_from_state_dict(*args)
+
+    def text_embeddings(self, names: Sequence[str]) -> Tensor:
+        """(N, D) float32 embeddings of N names, computed once a vocabulary."""
+        names = tuple(names)
+        if names not in self._embeddings:
+            if self._tokenizer is None:
+                self._tokenizer = SimpleTokenizer(**dict(dict(context_length=self.clip.context_length), **self.tokenizer_cfg))
+            if len(self._embeddings) >= 16:  # a server may see any number of vocabularies
+                self._embeddings.clear()
+            self._embeddings[names] = embed_names(self.clip, self._tokenizer, names, self.templates)
+        return self._embeddings[names].to(self.mean.device)
+
+    @torch.no_grad()
+    def forward(
+        self, frames: Tensor, queries: InstanceData, names: Sequence[str], pad_shape: tuple[int, int]
+    ) -> InstanceData:
+        """Name the queries of one clip.
+
+        Args:
+            frames: (T, 3, h, w) uint8 RGB at the input size, without padding.
+            queries: ``sound_scores`` (Q,) and ``masks`` (Q, T, h4, w4) logits.
+            names: N names.
+            pad_shape: size of the padded input in pixels.
+
+        Returns:
+            The S queries that sound and have a pixel above 0.5 in some frame, with ``class_scores`` (S, N), softmax
+            over names.
+        """
+        text = self.text_embeddings(names)
+        if self.sound_thr is not None:
+            queries = queries[queries.sound_scores > self.sound_thr]
+        img_shape = None if self.mask_size == 'padded' else tuple(frames.shape[-2:])
+        similarity, keep = [], []
+        # a few queries at a time: masks at full size are by far the largest tensors of a test
+        for at, masks in enumerate(queries.masks.split(max(1, self.chunk_size // len(frames)))):
+            probabilities = resize_masks(masks, pad_shape, img_shape).sigmoid()
+            valid = (probabilities > 0.5).flatten(2).any(-1)  # (S, T)
+            keep.append(valid.any(1))
+            similarity.append(self._mean_similarity(frames, probabilities[keep[at]], valid[keep[at]], text))
+        queries = queries[torch.cat(keep)] if keep else queries
+        logits = torch.cat(similarity) if similarity else text.new_zeros(0, len(names))
+        queries.class_scores = logits.softmax(-1)
+        return queries
+
+    def _mean_similarity(self, frames: Tensor, masks: Tensor, valid: Tensor, text: Tensor) -> Tensor:
+        """Mean over valid frames (S, N) of the logits of masks (S, T, H, W), valid (S, T)."""
+        query, frame = valid.nonzero(as_tuple=True)
+        if len(query) == 0:
+            return text.new_zeros(0, len(text))
+        crops = self.crop(frames, frame, masks[query, frame])
+        logits = self.logit_scale * self.encode(crops) @ text.T  # (M, N)
+        total = logits.new_zeros(len(masks), len(text)).index_add_(0, query, logits)
+        return total / valid.sum(1, keepdim=True)
+
+    def crop(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
+        """Square crops (M, 3, crop_size, crop_size) in 0..255 of masks (M, H, W), probabilities."""
+        return crop_squares(frames, frame_inds, masks, square_boxes(masks > 0.5, self.anchor), self.crop_size)
+
+    def encode(self, crops: Tensor) -> Tensor:
+        """Embeddings (M, D) of length 1 of crops (M, 3, crop_size, crop_size) in 0..255."""
+        crops = (crops - self.mean) / self.std
+        return torch.cat([F.normalize(self.clip.encode_image(part).float(), dim=-1) for part in crops.split(self.chunk_size)])
+
+
+def _build_clip(clip: str | dict) -> torch.nn.Module:
+    """open_clip's CLIP with drawn weights."""
+    cfg = open_clip.get_model_config(clip) if isinstance(clip, str) else deepcopy(dict(clip))
+    if cfg is None:
+        raise ValueError(f'open_clip has no model {clip!r}; open_clip.list_models() names those it has')
+    return open_clip.CLIP(**cfg)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Square crops of masked objects (paper figure 4)."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import masks_to_boxes, roi_align
+
+ANCHORS = ('center', 'corner')
+
+
+def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
+    """Smallest squares that hold each mask's box; they may reach past the frame.
+
+    Args:
+        masks: (M, H, W) bool, none empty.
+        anchor: 'center', the square has the box's centre (the paper's text), or 'corner', its top left corner
+            (the released model).
+
+    Returns:
+        (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
+    """
+    boxes = masks_to_boxes(masks).float()
+    boxes[:, 2:] += 1  # torchvision's boxes end at the last pixel
+    size = boxes[:, 2:] - boxes[:, :2]  # width, height
+    side = size.max(1, keepdim=True).values
+    start = boxes[:, :2] - (side - size) / 2 if anchor == 'center' else boxes[:, :2]
+    return torch.cat([start, start + side], dim=1)
+
+
+def crop_squares(frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Sample squares of frames and of masks, and black out all but the mask.
+
+    Args:
+        frames: (T, 3, h, w) uint8 or float, 0..255.
+        frame_inds: (M,) int64, the frame of each mask.
+        masks: (M, H, W) probabilities; H, W may be larger than h, w at the right and bottom.
+        boxes: (M, 4) x0, y0, x1, y1 in pixels.
+        size: side of the crops in pixels.
+
+    Returns:
+        (M, 3, size, size) float32, 0..255; 0 where a square reaches past the frame.
+    """
+    boxes = boxes.to(masks)
+    frame_rois = torch.cat([frame_inds.unsqueeze(1).to(boxes), boxes], dim=1)
+    mask_rois = torch.cat([torch.arange(len(boxes), device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1)
+    crops = roi_align(frames.to(boxes.dtype), frame_rois, size, aligned=False)
+    return crops * roi_align(masks.unsqueeze(1), mask_rois, size, aligned=False)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a loaded batch of clips to what the model takes."""
+
+from mmseg.models import SegDataPreProcessor
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@MODELS.register_module()
+class AVSegDataPreProcessor(SegDataPreProcessor):
+    """Normalises frames and pads each clip by itself to a multiple of ``size_divisor``.
+
+    Clips of a batch keep their own sizes and T: padding one clip to the size of another would change what
+    the model makes of it. Arguments are those of the host.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepare B clips.
+
+        Args:
+            data: ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, 1, 96, 64) or (T, Da)] * B)`` and
+                ``data_samples``, B samples or absent.
+            training: whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
+
+        Returns:
+            ``inputs=dict(imgs, frames, audio)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
+            and bottom padded with 0; ``frames`` as they came; and ``data_samples``.
+
+        Raises:
+            ValueError: a clip without frames, or whose audio is not one row a frame.
+        """
+        data = self.cast_data(data)
+        frames, audio = data['inputs']['imgs'], data['inputs']['audio']
+        samples = data.get('data_samples') or [SegDataSample() for _ in frames]
+        imgs = [self._pad((clip.float() - self.mean) / self.std, self.pad_val) for clip in frames]
+        for clip, sound, sample, img in zip(frames, audio, samples, imgs, strict=True):
+            _check_clip(clip, sound, sample)
+            size = dict(img_shape=tuple(clip.shape[-2:]), pad_shape=tuple(img.shape[-2:]))
+            sample.set_metainfo(dict(ori_shape=sample.get('ori_shape', size['img_shape']), **size))
+            if training:
+                sample.gt_sem_seg.data = self._pad(sample.gt_sem_seg.data, self.seg_pad_val)
+        return dict(inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]), data_samples=samples)
+
+    def _pad(self, x: Tensor, value: float) -> Tensor:
+        """Pad (..., H, W) at the right and bottom."""
+        divisor = self.size_divisor or 1
+        return F.pad(x, (0, -x.shape[-1] % divisor, 0, -x.shape[-2] % divisor), value=value)
+
+
+def _check_clip(frames: Tensor, audio: Tensor, sample: SegDataSample) -> None:
+    """Raise ValueError if a clip has no frames, or not one row of audio a frame."""
+    if len(frames) == 0 or len(frames) != len(audio):
+        raise ValueError(
+            f'clip {sample.get("clip_id", "without a name")} needs at least one frame and one row of audio a frame, '
+            f'got frames {tuple(frames.shape)} and audio {tuple(audio.shape)}'
+        )

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audio-guided mask decoder: learned queries become sounding objects (paper section 3.4)."""
+
+from typing import NamedTuple
+
+import torch
+from mmdet.models.layers import SinePositionalEncoding3D
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..layers.audio_mask_decoder import AudioMaskDecoder
+from ..losses.clip_criterion import ClipCriterion, ClipTargets
+
+
+class QueryPredictions(NamedTuple):
+    """What the queries say after prediction 0 and each decoder layer.
+
+    Attributes:
+        sound_logits: (layers + 1, B, Q, 2), 'sounding' and 'no object'.
+        mask_embed: (layers + 1, B, Q, C).
+        pixel_embed: (B, T, C, h4, w4). Mask logits are ``mask_embed`` times these.
+    """
+
+    sound_logits: Tensor
+    mask_embed: Tensor
+    pixel_embed: Tensor
+
+    def masks(self, layer: int = -1) -> Tensor:
+        """Mask logits (B, Q, T, h4, w4) after a layer."""
+        return torch.einsum('bqc,btchw->bqthw', self.mask_embed[layer], self.pixel_embed)
+
+
+@MODELS.register_module()
+class AudioMaskDecHead(BaseModule):
+    """Mask2Former's head over the tokens of all T frames, with queries that listen.
+
+    First the queries attend to the audio, which gives prediction 0; the audio tokens attend to each other
+    once; then every layer attends to one level of masked pixels, to the other queries and to the audio.
+
+    Args:
+        in_channels: channels of f4 and of the neck's f8, f16, f32.
+        feat_channels: C of the decoder.
+        out_channels: C of the per-pixel and mask embeddings.
+        num_queries: Q.
+        num_frames: learned audio positions; clips of another T interpolate them.
+        audio_channels: Da.
+        pixel_decoder: config of the pixel decoder.
+        transformer_decoder: config of :class:`AudioMaskDecoder`.
+        positional_encoding: arguments of the 3-D sine positions.
+        criterion: config of :class:`ClipCriterion`; None for a model that only predicts.
+        init_cfg: as in mmengine.
+
+    Raises:
+        ValueError: ``num_frames`` or ``num_queries`` under 1, or a decoder of other channels.
+    """
+
+    align_corners = False
+    num_classes = 1  # class-agnostic: a query sounds or it does not
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        feat_channels: int = 256,
+        out_channels: int = 256,
+        num_queries: int = 100,
+        num_frames: int = 5,
+        audio_channels: int = 128,
+        pixel_decoder: dict | None = None,
+        transformer_decoder: dict | None = None,
+        positional_encoding: dict | None = None,
+        criterion: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if num_frames < 1 or num_queries < 1:
+            raise ValueError(f'num_frames and num_queries must be at least 1, got {num_frames}, {num_queries}')
+        super().__init__(init_cfg)
+        self.out_channels = out_channels
+        self.pixel_decoder = MODELS.build(
+            dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
+        )
+        self.transformer_decoder = AudioMaskDecoder(**transformer_decoder)
+        if self.transformer_decoder.embed_dims != feat_channels:
+            raise ValueError(
+                f'transformer_decoder works on {self.transformer_decoder.embed_dims} channels, '
+                f'feat_channels is {feat_channels}: they must be equal'
+            )
+        self.decoder_positional_encoding = SinePositionalEncoding3D(
+            **(positional_encoding or dict(num_feats=feat_channels // 2, normalize=True))
+        )
+        self.query_feat = nn.Embedding(num_queries, feat_channels)
+        self.query_embed = nn.Embedding(num_queries, feat_channels)
+        self.level_embed = nn.Embedding(self.pixel_decoder.num_encoder_levels, feat_channels)
+        self.cls_embed = nn.Linear(feat_channels, 2)
+        self.mask_embed = nn.Sequential(
+            nn.Linear(feat_channels, feat_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(feat_channels, feat_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(feat_channels, out_channels),
+        )
+        self.audio_proj = nn.Sequential(
+            nn.Linear(audio_channels, feat_channels), nn.ReLU(inplace=True), nn.Linear(feat_channels, feat_channels)
+        )
+        self.audio_embed = nn.Embedding(num_frames, feat_channels)
+        self.criterion = None if criterion is None else ClipCriterion(**criterion)
+
+    def init_weights(self) -> None:
+        """As in Mask2Former: Xavier in all of the decoder's matrices, the pixel decoder by itself."""
+        self.pixel_decoder.init_weights()
+        for parameter in self.transformer_decoder.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, x: tuple[list[Tensor], Tensor], data_samples: object = None) -> QueryPredictions:
+        """Decode B clips of T frames.
+
+        Args:
+            x: maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da), both fused.
+            data_samples: not used; the host's signature.
+
+        Returns:
+            The predictions of all layers.
+        """
+        feats, audio = x
+        batch, frames = audio.shape[:2]
+        pixel_embed, levels = self.pixel_decoder(feats)
+        memories = [self._memory(level, batch, i) for i, level in enumerate(levels)]
+        # attention masks need each level's size only: resizing pixels equals resizing masks, as both are linear
+        level_embeds = [
+            F.interpolate(pixel_embed, level.shape[-2:], mode='bilinear', align_corners=False).unflatten(0, (batch, -1))
+            for level in levels
+        ]
+        audio, audio_pos = self.audio_proj(audio), self._audio_positions(frames, batch)
+        query_pos = self.query_embed.weight.expand(batch, -1, -1)
+        query = self.query_feat.weight.expand(batch, -1, -1)
+        decoder = self.transformer_decoder
+        query = decoder.query_to_audio(query, audio, query_pos, audio_pos)
+        audio = decoder.audio_to_audio(audio, audio, audio_pos, audio_pos)
+        outputs = [self._predict_queries(query)]
+        for i, layer in enumerate(decoder.layers):
+            level = i % len(levels)
+            mask = self._attn_mask(outputs[-1][1], level_embeds[level])
+            query = layer(query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask)
+            outputs.append(self._predict_queries(query))
+        sound_logits, mask_embed = (torch.stack(part) for part in zip(*outputs, strict=True))
+        return QueryPredictions(sound_logits, mask_embed, pixel_embed.unflatten(0, (batch, frames)))
+
+    def _memory(self, level: Tensor, batch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Tokens of all frames at a level and their positions, each (B, T * h * w, C)."""
+        tokens = level + self.level_embed.weight[index][:, None, None]
+        tokens = tokens.unflatten(0, (batch, -1))  # (B, T, C, h, w)
+        # one clip's positions serve all: nothing in a group of clips is padded
+        position = self.decoder_positional_encoding(tokens.new_zeros((1, *tokens[0, :, 0].shape), dtype=torch.bool))
+        position = position.to(tokens.dtype).expand(batch, -1, -1, -1, -1)
+        tokens, position = (t.transpose(2, 3).transpose(3, 4).flatten(1, 3) for t in (tokens, position))
+        return tokens, position
+
+    def _audio_positions(self, frames: int, batch: int) -> Tensor:
+        """Learned positions (B, T, C), interpolated over time where T is not ``num_frames``."""
+        position = self.audio_embed.weight
+        if frames != len(position):
+            position = F.interpolate(position.T[None], size=frames, mode='linear', align_corners=False)[0].T
+        return position.expand(batch, -1, -1)
+
+    def _predict_queries(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Sound logits (B, Q, 2) and mask embeddings (B, Q, C) of queries (B, Q, C)."""
+        query = self.transformer_decoder.post_norm(query)
+        return self.cls_embed(query), self.mask_embed(query)
+
+    @torch.no_grad()
+    def _attn_mask(self, mask_embed: Tensor, pixel_embed: Tensor) -> Tensor:
+        """Where not to look: (B * heads, Q, T * h * w) bool, of (B, Q, C) and (B, T, C, h, w)."""
+        logits = torch.einsum('bqc,btchw->bqthw', mask_embed, pixel_embed).flatten(2)
+        masked = logits.sigmoid() < 0.5
+        masked &= ~masked.all(-1, keepdim=True)  # a query that would see nothing sees everything
+        return masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
+
+    def loss(
+        self, x: tuple[list[Tensor], Tensor], data_samples: list[SegDataSample], train_cfg: object = None
+    ) -> dict[str, Tensor]:
+        """Losses of B clips, each the mean over clips.
+
+        Args:
+            x: as in :meth:`forward`.
+            data_samples: B samples with ``gt_sem_seg`` (T, H, W) at the padded input size.
+            train_cfg: not used; the host's signature.
+
+        Returns:
+            ``loss_sound``, ``loss_mask``, ``loss_dice`` of the last layer, ``d0.loss_sound`` ... of earlier ones.
+        """
+        predictions = self(x)
+        per_clip = [
+            self.criterion(
+                predictions.sound_logits[:, i],
+                predictions.mask_embed[:, i],
+                predictions.pixel_embed[i],
+                ClipTargets.from_label_map(sample.gt_sem_seg.data),
+            )
+            for i, sample in enumerate(data_samples)
+        ]
+        losses = {}
+        for name in per_clip[0]:
+            *earlier, last = torch.stack([loss[name] for loss in per_clip]).mean(0)
+            losses[name] = last
+            losses.update({f'd{i}.{name}': value for i, value in enumerate(earlier)})
+        return losses
+
+    def predict(
+        self, x: tuple[list[Tensor], Tensor], batch_img_metas: object = None, test_cfg: object = None
+    ) -> list[InstanceData]:
+        """Queries of the last layer.
+
+        Args:
+            x: as in :meth:`forward`.
+            batch_img_metas: not used; the host's signature.
+            test_cfg: not used; the host's signature.
+
+        Returns:
+            Per clip ``sound_scores`` (Q,) in [0, 1] and ``masks`` (Q, T, h4, w4) logits.
+        """
+        predictions = self(x)
+        scores = predictions.sound_logits[-1].float().softmax(-1)[..., 0]
+        return [
+            InstanceData(sound_scores=score, masks=mask)
+            for score, mask in zip(scores, predictions.masks().float(), strict=True)
+        ]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bi-directional attention between visual tokens and audio tokens (paper equations 1 and 2)."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BiAttention(BaseModule):
+    """One logit matrix between both sides, read in both directions; residual on the normalised input.
+
+    Args:
+        visual_channels: C.
+        audio_channels: Da.
+        embed_dims: size in which both sides meet, a multiple of ``num_heads``.
+        num_heads: attention heads.
+        dropout: on attention weights, in training.
+        layer_scale: initial weight of each side's update, per channel.
+
+    Raises:
+        ValueError: ``embed_dims`` is no multiple of ``num_heads``, or ``dropout`` is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        visual_channels: int = 256,
+        audio_channels: int = 128,
+        embed_dims: int = 1024,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+        layer_scale: float = 1 / 6,
+    ) -> None:
+        super().__init__()
+        if embed_dims % num_heads:
+            raise ValueError(f'embed_dims must be a multiple of num_heads, got {embed_dims} and {num_heads}')
+        if not 0 <= dropout < 1:
+            raise ValueError(f'dropout must be in [0, 1), got {dropout}')
+        self.num_heads = num_heads
+        self.scale = (embed_dims // num_heads) ** -0.5
+        self.dropout = dropout
+        self.norm_v = nn.LayerNorm(visual_channels)
+        self.norm_a = nn.LayerNorm(audio_channels)
+        self.query_v = nn.Linear(visual_channels, embed_dims)
+        self.key_a = nn.Linear(audio_channels, embed_dims)
+        self.value_v = nn.Linear(visual_channels, embed_dims)
+        self.value_a = nn.Linear(audio_channels, embed_dims)
+        self.out_v = nn.Linear(embed_dims, visual_channels)
+        self.out_a = nn.Linear(embed_dims, audio_channels)
+        self.gamma_v = nn.Parameter(torch.full((visual_channels,), layer_scale))
+        self.gamma_a = nn.Parameter(torch.full((audio_channels,), layer_scale))
+
+    def init_weights(self) -> None:
+        """Xavier weights and zero biases in all projections."""
+        for module in self.children():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(M, L, E) -> (M, heads, L, E / heads)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse both sides of each frame.
+
+        Args:
+            visual: (M, L, C) visual tokens of M frames.
+            audio: (M, S, Da) audio tokens of the same frames; S is 1 in OV-AVSS.
+
+        Returns:
+            Both, fused, in the shapes in which they came.
+        """
+        visual, audio = self.norm_v(visual), self.norm_a(audio)
+        query = self._heads(self.query_v(visual)) * self.scale  # (M, h, L, d)
+        key = self._heads(self.key_a(audio))  # (M, h, S, d)
+        logits = query @ key.transpose(-1, -2)  # (M, h, L, S)
+        update_v = self._update_visual(logits, audio)
+        update_a = self._update_audio(logits, visual)
+        return visual + self.gamma_v * update_v, audio + self.gamma_a * update_a
+
+    def _update_visual(self, logits: Tensor, audio: Tensor) -> Tensor:
+        """Audio values for each position: (M, L, C), or (M, 1, C) where all positions get the same."""
+        value = self._heads(self.value_a(audio))  # (M, h, S, d)
+        if logits.shape[-1] == 1:
+            return self._update_visual_one_token(logits, value)
+        weight = F.dropout(logits.softmax(-1), self.dropout, self.training)
+        return self.out_v((weight @ value).transpose(1, 2).flatten(2))  # (M, h, L, d) -> (M, L, E)
+
+    def _update_visual_one_token(self, logits: Tensor, value: Tensor) -> Tensor:
+        """The same for S = 1, where the softmax over audio is 1: project one token, not L.
+
+        What dropout leaves of each head is a factor per position, and projection is linear.
+        """
+        if not self.training or self.dropout == 0:
+            return self.out_v(value.transpose(1, 2).flatten(2))  # (M, h, 1, d) -> (M, 1, E)
+        weight = self.out_v.weight.unflatten(1, (self.num_heads, -1))  # (C, h, d)
+        per_head = torch.einsum('mhsd,chd->mhc', value, weight)
+        kept = F.dropout(torch.ones_like(logits[..., 0]), self.dropout)  # (M, h, L)
+        return kept.transpose(1, 2) @ per_head + self.out_v.bias
+
+    def _update_audio(self, logits: Tensor, visual: Tensor) -> Tensor:
+        """Visual values for each audio token: (M, S, Da)."""
+        weight = F.dropout(logits.transpose(-1, -2).softmax(-1), self.dropout, self.training)  # (M, h, S, L)
+        value = self._heads(self.value_v(visual))  # (M, h, L, d)
+        return self.out_a((weight @ value).transpose(1, 2).flatten(2))  # (M, h, S, d) -> (M, S, E)

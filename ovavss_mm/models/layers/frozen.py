@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modules with weights of their own file: never trained, not stored in checkpoints."""
+
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Read a state dict from a file without running any code that the file may carry.
+
+    Reads safetensors files, plain or ``{'state_dict': ...}`` PyTorch checkpoints (``weights_only``) and
+    the TorchScript archives in which OpenAI distributes CLIP.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Names to tensors on the CPU, a leading ``module.`` removed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no state dict.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'no weights at {path}: see data/README.md for where to get them')
+    if str(path).endswith('.safetensors'):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = _read_torch_file(path)
+    state = state.get('state_dict', state)
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f'{path} holds no state dict of tensors')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _read_torch_file(path: str) -> dict:
+    """A PyTorch checkpoint or TorchScript archive as a dict."""
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except RuntimeError as error:
+        if 'TorchScript' not in str(error):
+            raise ValueError(f'{path} is no readable checkpoint: {error}') from error
+    return torch.jit.load(path, map_location='cpu').state_dict()
+
+
+class FrozenModule(BaseModule):
+    """A module whose weights come from a file of their own and are never trained.
+
+    With ``init_cfg=dict(type='Pretrained', checkpoint=PATH)`` the weights are read from PATH when
+    :meth:`init_weights` is called, or when a checkpoint without them is loaded, and :meth:`state_dict`
+    leaves them out: checkpoints stay small. A checkpoint that has them is loaded as it is. Without
+    ``init_cfg`` the module stores its weights like any other. Always in evaluation mode.
+
+    Args:
+        init_cfg: None, or ``dict(type='Pretrained', checkpoint=PATH)``.
+
+    Raises:
+        ValueError: ``init_cfg`` is of another type.
+    """
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=None)
+        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')):
+            raise ValueError(
+                f"{type(self).__name__} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}"
+            )
+        self.checkpoint: str | None = init_cfg and init_cfg['checkpoint']
+        self._has_weights = False
+        self._register_state_dict_hook(_leave_out_own_weights)
+        self.register_load_state_dict_pre_hook(_fill_in_own_weights)
+
+    def freeze(self) -> None:
+        """Take all parameters out of training; subclasses call this at the end of their constructor."""
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> 'FrozenModule':
+        """Stay in evaluation mode whatever ``mode`` is."""
+        return super().train(False)
+
+    def init_weights(self) -> None:
+        """Read the weights of ``init_cfg`` (once); without ``init_cfg`` nothing happens."""
+        if self.checkpoint is None or self._has_weights:
+            return
+        state = self.convert_state_dict(read_weights(self.checkpoint))
+        own = _own_state(self)
+        check_keys(own, state, self.checkpoint)
+        with torch.no_grad():
+            for key, value in own.items():
+                value.copy_(state[key])
+        self._has_weights = True
+        self._is_init = True
+
+    def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Names of the file to names of this module; subclasses override this."""
+        return state
+
+
+def _own_state(module: FrozenModule) -> dict[str, Tensor]:
+    """The module's whole state; children's, as the module's own hook leaves everything out."""
+    return {
+        f'{name}.{key}': value
+        for name, child in module.named_children()
+        for key, value in child.state_dict().items()
+    }
+
+
+def check_keys(own: dict[str, Tensor], state: dict[str, Tensor], path: str) -> None:
+    """Raise ValueError if ``state`` of file ``path`` does not fit ``own`` in names and shapes."""
+    bad = [f'missing {key}' for key in own if key not in state]
+    bad += [f'unexpected {key}' for key in state if key not in own]
+    bad += [
+        f'{key}: {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the model'
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if bad:
+        raise ValueError(f'{path} does not fit: {"; ".join(bad[:5])} ({len(bad)} in all)')
+
+
+def _leave_out_own_weights(module: FrozenModule, state: dict, prefix: str, _metadata: dict) -> None:
+    """State dict hook: drop what the module's own file holds."""
+    if module.checkpoint is not None:
+        for key in [key for key in state if key.startswith(prefix)]:
+            del state[key]
+
+
+def _fill_in_own_weights(module: FrozenModule, state: dict, prefix: str, *_: object) -> None:
+    """Load hook: a checkpoint without this module's weights gets them from the module's own file."""
+    if any(key.startswith(prefix) for key in state):
+        module._has_weights = True
+        return
+    if module.checkpoint is not None:
+        module.init_weights()
+        state.update({prefix + name: value for name, value in _own_state(module).items()})

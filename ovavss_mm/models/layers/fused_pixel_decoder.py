@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mask2Former's pixel decoder behind a fusion neck."""
+
+from mmdet.models.layers import MSDeformAttnPixelDecoder
+from mmengine.model import caffe2_xavier_init, normal_init
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class FusedPixelDecoder(MSDeformAttnPixelDecoder):
+    """mmdet's pixel decoder whose input projections live in :class:`AVFusionNeck`.
+
+    Takes f4 of the backbone and f8, f16, f32 of the neck, which have ``feat_channels`` already. Arguments
+    are those of the host.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.input_convs = nn.ModuleList([nn.Identity() for _ in range(self.num_encoder_levels)])
+
+    def init_weights(self) -> None:
+        """As the host, without the input projections."""
+        for conv in [*self.lateral_convs, *self.output_convs]:
+            caffe2_xavier_init(conv.conv, bias=0)
+        caffe2_xavier_init(self.mask_feature, bias=0)
+        normal_init(self.level_encoding, mean=0, std=1)
+        for layer in self.encoder.layers:
+            for parameter in layer.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+            layer.self_attn.init_weights()
+
+    def forward(self, feats: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Refine the fused maps.
+
+        Args:
+            feats: f4 (M, c, h, w) and f8, f16, f32 (M, C, h, w) of M frames.
+
+        Returns:
+            Per-pixel embeddings (M, C, h, w) at stride 4, and the refined maps (M, C, h, w), f32 first.
+        """
+        return super().forward(feats)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matching of queries to a clip's sounding objects, and the losses of matched queries (paper section 3.5)."""
+
+from typing import NamedTuple
+
+import torch
+from mmcv.ops import point_sample
+from mmdet.models.utils import get_uncertain_point_coords_with_randomness
+from mmdet.registry import TASK_UTILS
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from mmseg.registry import MODELS
+from torch import Tensor
+
+
+class ClipTargets(NamedTuple):
+    """What a clip's queries should find.
+
+    Attributes:
+        masks: (K, F, H, W) bool, the K sounding names in the F annotated frames, at the padded input size.
+        frames: (F,) int64 indices of the annotated frames.
+    """
+
+    masks: Tensor
+    frames: Tensor
+
+    @classmethod
+    def from_label_map(cls, label_map: Tensor, ignore_index: int = 255) -> 'ClipTargets':
+        """Targets of a clip: one a name that sounds in any annotated frame.
+
+        Args:
+            label_map: (T, H, W) integer, 0 background; a frame of only ``ignore_index`` is not annotated.
+            ignore_index: label of pixels without annotation.
+        """
+        annotated = (label_map != ignore_index).flatten(1).any(1)
+        label_map = label_map[annotated]
+        labels = label_map.unique()
+        labels = labels[(labels != 0) & (labels != ignore_index)]
+        return cls(label_map[None] == labels[:, None, None, None], annotated.nonzero().flatten())
+
+
+class ClipCriterion(BaseModule):
+    """Hungarian matching and mask losses on random points; all of a clip's layers at once.
+
+    Every clip is normalised by its own number of targets and a batch is the mean over its clips: what a clip
+    contributes depends neither on its batch nor on the number of processes.
+
+    Args:
+        assigner: config of mmdet's assigner with its costs.
+        loss_sound: config of the loss of (sounding, no object).
+        loss_mask: config of the point-wise mask loss.
+        loss_dice: config of the dice loss.
+        num_points: points per frame in matching and in each target's losses.
+        oversample_ratio: candidates per chosen point.
+        importance_sample_ratio: share of points taken where the prediction is least certain.
+
+    Raises:
+        ValueError: a ratio or number out of range.
+    """
+
+    def __init__(
+        self,
+        assigner: dict,
+        loss_sound: dict,
+        loss_mask: dict,
+        loss_dice: dict,
+        num_points: int = 12544,
+        oversample_ratio: float = 3.0,
+        importance_sample_ratio: float = 0.75,
+    ) -> None:
+        super().__init__()
+        if num_points < 1 or oversample_ratio < 1 or not 0 <= importance_sample_ratio <= 1:
+            raise ValueError(
+                'num_points and oversample_ratio must be at least 1, importance_sample_ratio in [0, 1], '
+                f'got {num_points}, {oversample_ratio}, {importance_sample_ratio}'
+            )
+        self.assigner = TASK_UTILS.build(assigner)
+        self.loss_sound = MODELS.build(loss_sound)
+        self.loss_mask = MODELS.build(loss_mask)
+        self.loss_dice = MODELS.build(loss_dice)
+        self.num_points = num_points
+        self.oversample_ratio = oversample_ratio
+        self.importance_sample_ratio = importance_sample_ratio
+
+    def forward(
+        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: ClipTargets
+    ) -> dict[str, Tensor]:
+        """Losses of one clip.
+
+        Args:
+            sound_logits: (layers, Q, 2).
+            mask_embed: (layers, Q, C); times ``pixel_embed`` they are the mask logits.
+            pixel_embed: (T, C, h4, w4) per-pixel embeddings at stride 4.
+            targets: what to find.
+
+        Returns:
+            ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
+        """
+        # float32 also under autocast: costs are compared, losses are summed over thousands of points
+        sound_logits, mask_embed, pixel_embed = sound_logits.float(), mask_embed.float(), pixel_embed.float()
+        with torch.autocast(pixel_embed.device.type, enabled=False):
+            pixel_embed = pixel_embed[targets.frames]  # (F, C, h4, w4)
+            matches = self.match(sound_logits, mask_embed, pixel_embed, targets)
+            labels = torch.ones(sound_logits.shape[:2], dtype=torch.long, device=sound_logits.device)
+            for layer, (queries, _) in enumerate(matches):
+                labels[layer, queries] = 0
+            losses = dict(
+                loss_sound=torch.stack([self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)])
+            )
+            losses['loss_mask'], losses['loss_dice'] = self._mask_losses(mask_embed, pixel_embed, targets, matches)
+        return losses
+
+    @torch.no_grad()
+    def match(
+        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: ClipTargets
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Assign each target a query, in every layer.
+
+        Points are the same for all frames, queries and layers, so pixels are sampled before they meet the
+        queries: sampling is linear.
+
+        Args:
+            sound_logits: (layers, Q, 2).
+            mask_embed: (layers, Q, C).
+            pixel_embed: (F, C, h4, w4) of the annotated frames.
+            targets: K targets.
+
+        Returns:
+            Per layer, query indices and target indices, each (K,), in order of targets.
+        """
+        num_targets = len(targets.masks)
+        if num_targets == 0:
+            none = torch.zeros(0, dtype=torch.long, device=pixel_embed.device)
+            return [(none, none)] * len(mask_embed)
+        points = torch.rand(1, self.num_points, 2, device=pixel_embed.device)
+        gt = InstanceData(
+            labels=torch.zeros(num_targets, dtype=torch.long, device=pixel_embed.device),
+            # (K, F, P) -> (K, F * P)
+            masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(1),
+        )
+        pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))  # (F, C, P)
+        matches = []
+        for scores, embed in zip(sound_logits, mask_embed, strict=True):
+            masks = torch.einsum('qc,fcp->qfp', embed, pixels).flatten(1)  # (Q, F * P)
+            assigned = self.assigner.assign(InstanceData(scores=scores, masks=masks), gt).gt_inds
+            queries = assigned.nonzero().flatten()
+            order = assigned[queries].argsort()
+            matches.append((queries[order], assigned[queries][order] - 1))
+        return matches
+
+    def _mask_losses(
+        self, mask_embed: Tensor, pixel_embed: Tensor, targets: ClipTargets, matches: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Mask and dice loss, each (layers,): summed over a target's frames, divided by K."""
+        num_layers, num_targets = len(mask_embed), len(targets.masks)
+        if num_targets == 0:
+            zero = (mask_embed.sum((1, 2)) + pixel_embed.sum()) * 0  # keeps every parameter in the graph
+            return zero, zero
+        embed = torch.stack([e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)])
+        pred = torch.einsum('lkc,fchw->lkfhw', embed, pixel_embed).flatten(0, 2).unsqueeze(1)
+        masks = torch.stack([targets.masks[index] for _, index in matches]).flatten(0, 2)  # (layers * K * F, H, W)
+        with torch.no_grad():
+            points = get_uncertain_point_coords_with_randomness(
+                pred, None, self.num_points, self.oversample_ratio, self.importance_sample_ratio
+            )
+            gt_points = point_sample(masks.unsqueeze(1).float(), points).view(num_layers, -1, self.num_points)
+        pred_points = point_sample(pred, points).view(num_layers, -1, self.num_points)  # (layers, K * F, P)
+        pairs = list(zip(pred_points, gt_points, strict=True))
+        num_values = num_targets * self.num_points
+        mask = [self.loss_mask(p.flatten(), g.flatten(), avg_factor=num_values) for p, g in pairs]
+        dice = [self.loss_dice(p, g, avg_factor=num_targets) for p, g in pairs]
+        return torch.stack(mask), torch.stack(dice)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Necks: early fusion of sound and sight."""
+
+from .av_fusion_neck import AVFusionNeck
+
+__all__ = ['AVFusionNeck']

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Early audio-visual fusion (paper section 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule, ModuleList, xavier_init
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ..layers.bi_attention import BiAttention
+
+
+@MODELS.register_module()
+class AVFusionNeck(BaseModule):
+    """Projects f8, f16, f32 to C channels and fuses them, as one sequence, with the frame's audio.
+
+    f4 passes unchanged. The projections belong to the pixel decoder; they stand here because fusion takes
+    place between them and its encoder.
+
+    Args:
+        in_channels: channels of f4, f8, f16, f32.
+        out_channels: C.
+        audio_channels: Da.
+        norm_cfg: norm of the projections.
+        fusion: arguments of :class:`BiAttention` beside the two channel numbers.
+        init_cfg: as in mmengine.
+
+    Raises:
+        ValueError: not four numbers of input channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int] = (256, 512, 1024, 2048),
+        out_channels: int = 256,
+        audio_channels: int = 128,
+        norm_cfg: dict | None = None,
+        fusion: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if len(in_channels) != 4:
+            raise ValueError(f'in_channels must be those of f4, f8, f16, f32, got {in_channels}')
+        norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
+        self.input_convs = ModuleList(
+            [ConvModule(c, out_channels, 1, bias=True, norm_cfg=norm_cfg, act_cfg=None) for c in in_channels[1:]]
+        )
+        self.fusion = BiAttention(out_channels, audio_channels, **(fusion or {}))
+
+    def init_weights(self) -> None:
+        """Xavier weights in the projections, as in Mask2Former's pixel decoder."""
+        super().init_weights()
+        for conv in self.input_convs:
+            xavier_init(conv.conv, gain=1, bias=0, distribution='uniform')
+
+    def forward(self, feats: Sequence[Tensor], audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Fuse M frames with their sound.
+
+        Args:
+            feats: f4, f8, f16, f32 of M frames, each (M, c, h, w).
+            audio: (M, Da) audio embeddings, or (M, S, Da) where a frame has S audio tokens.
+
+        Returns:
+            The maps: f4 as it came, f8, f16, f32 (M, C, h, w) fused; and the fused audio in its shape.
+        """
+        maps = [conv(x) for conv, x in zip(self.input_convs, feats[1:], strict=True)]
+        # low to high resolution, (M, C, h, w) -> (M, L, C)
+        visual = torch.cat([x.flatten(2).transpose(1, 2) for x in reversed(maps)], dim=1)
+        visual, fused = self.fusion(visual, audio.unsqueeze(1) if audio.ndim == 2 else audio)
+        parts = visual.split([x.shape[-2] * x.shape[-1] for x in reversed(maps)], dim=1)
+        # (M, h * w, C) -> (M, C, h, w), high to low resolution again
+        maps = [part.transpose(1, 2).reshape(x.shape) for part, x in zip(reversed(parts), maps, strict=True)]
+        return (feats[0], *maps), fused.reshape(audio.shape)

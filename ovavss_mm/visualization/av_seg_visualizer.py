@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The visualizer of clips with sound."""
+
+import os
+import os.path as osp
+from collections.abc import Sequence
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.utils import mkdir_or_exist
+from mmseg.registry import VISUALIZERS
+from mmseg.structures import SegDataSample
+from mmseg.visualization import SegLocalVisualizer
+
+from ..datasets.palette import voc_palette
+from .sheet import ClipView, draw_sheet
+
+
+@VISUALIZERS.register_module()
+class AVSegVisualizer(SegLocalVisualizer):
+    """Draws one sheet for each clip.
+
+    Rows are the frames, the ground truth and the prediction, columns the seconds; below stand a
+    legend and, for each name, the seconds in which it sounds, true and predicted. Names come from
+    the data sample's ``vocabulary`` if it has one, else from ``dataset_meta``. Colours are those of
+    ``dataset_meta``, or of the PASCAL VOC colour map where it is about other names.
+
+    Args:
+        name: of the instance.
+        min_width: least width of a shown frame in pixels; smaller frames are enlarged.
+        max_width: greatest width of a shown frame in pixels.
+        **kwargs: of ``SegLocalVisualizer``: ``vis_backends``, ``save_dir``, ``classes``,
+            ``palette``, ``dataset_name`` and ``alpha``, the opacity of masks (0.8).
+    """
+
+    def __init__(
+        self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs
+    ) -> None:
+        if not 1 <= min_width <= max_width:
+            raise ValueError(f'need 1 <= min_width <= max_width, got {min_width} and {max_width}')
+        classes, palette = kwargs.pop('classes', None), kwargs.pop('palette', None)
+        super().__init__(name, **kwargs)
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f'alpha must be from 0 to 1, got {self.alpha}')
+        if classes is not None:
+            colors = palette if palette is not None else voc_palette(len(classes))
+            self.set_dataset_meta(classes, colors)
+        self.widths = (min_width, max_width)
+
+    def draw_clip(
+        self,
+        image: np.ndarray,
+        data_sample: SegDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        title: str = '',
+        frames: Sequence[int] | None = None,
+        activity: bool = True,
+    ) -> np.ndarray:
+        """Draw the sheet of a clip.
+
+        Args:
+            image: uint8 RGB frames (T, H, W, 3).
+            data_sample: with ``gt_sem_seg`` and ``pred_sem_seg`` of data (T, H, W), either may
+                lack, and ``vocabulary`` and ``frame_paths`` in its metainfo.
+            draw_gt: whether the ground truth is drawn, where there is one.
+            draw_pred: whether the prediction is drawn, where there is one.
+            title: written at the top.
+            frames: which of the T frames are shown; None for all.
+            activity: whether the bars of what sounds when are drawn.
+
+        Returns:
+            uint8 RGB (height, width, 3).
+
+        Raises:
+            ValueError: if frames and maps differ in size, or an index has no name.
+        """
+        image = np.asarray(image)
+        chosen = list(range(len(image))) if frames is None else list(frames)
+        maps = {}
+        for title_, key, wanted in (
+            ('truth', 'gt_sem_seg', draw_gt),
+            ('prediction', 'pred_sem_seg', draw_pred),
+        ):
+            if wanted and data_sample is not None and key in data_sample:
+                maps[title_] = _to_numpy(data_sample.get(key).data)
+        view = ClipView(image, maps, *self._names_of(data_sample), title=title)
+        view.frames = view.frames[chosen]
+        view.maps = {row: m[chosen] for row, m in maps.items()}
+        view.seconds = [_seconds(data_sample, len(image))[t] for t in chosen]
+        return draw_sheet(view, self.alpha, self.widths, activity)
+
+    @master_only
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample: SegDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        step: int = 0,
+    ) -> None:
+        """Draw the sheet of a clip and hand it to the backends, a window or a file.
+
+        Args:
+            name: of the picture; the sheet's title too.
+            image: uint8 RGB frames (T, H, W, 3).
+            data_sample: as in ``draw_clip``.
+            draw_gt: whether the ground truth is drawn.
+            draw_pred: whether the prediction is drawn.
+            show: whether a window shows it.
+            wait_time: how long the window stays, in seconds; 0 until a key is pressed.
+            out_file: picture file to write, instead of handing it to the backends.
+            step: recorded with the picture.
+        """
+        sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, title=name)
+        self.set_image(sheet)
+        if show:
+            self.show(sheet, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            write_picture(sheet, out_file)
+        else:
+            self.add_image(name, sheet, step)
+
+    def _names_of(
+        self, data_sample: SegDataSample | None
+    ) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+        """Names (the background first), their colours, and which of them are base or novel."""
+        meta = self.dataset_meta or {}
+        names, palette = tuple(meta.get('classes') or ()), meta.get('palette')
+        vocabulary = None if data_sample is None else data_sample.metainfo.get('vocabulary')
+        if vocabulary is not None and ('background', *vocabulary) != names:
+            names, palette = ('background', *vocabulary), None
+        if palette is None:
+            palette = voc_palette(len(names))
+        parts = {
+            name: part for part in ('base', 'novel') for name in meta.get(f'{part}_names') or ()
+        }
+        return names, np.asarray(palette, dtype=np.uint8), parts
+
+
+def write_picture(picture: np.ndarray, path: str) -> None:
+    """Write a picture file whole: under another name first, then moved into place.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        path: its suffix says the format; folders are made.
+    """
+    path = osp.abspath(path)
+    mkdir_or_exist(osp.dirname(path))
+    stem, suffix = osp.splitext(path)
+    beside = f'{stem}.{os.getpid()}.tmp{suffix}'
+    if not mmcv.imwrite(mmcv.rgb2bgr(picture), beside):
+        raise OSError(f'could not write {path}')
+    os.replace(beside, path)
+
+
+def _to_numpy(data: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Label maps as int64 NumPy."""
+    return (data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else data).astype(
+        np.int64
+    )
+
+
+def _seconds(data_sample: SegDataSample | None, num_frames: int) -> list[str]:
+    """Column titles: the numbers in the frames' file names, which are seconds, else 0, 1, 2, ..."""
+    paths = () if data_sample is None else data_sample.metainfo.get('frame_paths') or ()
+    stems = [osp.splitext(osp.basename(path))[0] for path in paths]
+    if len(stems) != num_frames or not all(stem.isdigit() for stem in stems):
+        stems = [str(t) for t in range(num_frames)]
+    return [f'{int(stem)} s' for stem in stems]

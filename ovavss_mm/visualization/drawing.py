@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Primitives of the sheets: text, swatches and mask overlays. Pictures are uint8 RGB (H, W, 3)."""
+
+import functools
+import os.path as osp
+from collections.abc import Sequence
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside
+
+IGNORE = 255
+UNLABELLED = (150, 150, 150)
+
+
+@functools.lru_cache(maxsize=16)
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Give the sans serif font that ships with matplotlib.
+
+    Args:
+        size: in pixels.
+        bold: whether the bold cut is meant.
+
+    Returns:
+        The font.
+    """
+    name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
+    return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', name), size)
+
+
+def text_width(text: str, size: int, bold: bool = False) -> int:
+    """Width of a line of text in pixels.
+
+    Args:
+        text: the line.
+        size: font size in pixels.
+        bold: whether it is bold.
+
+    Returns:
+        The width, rounded up.
+    """
+    return int(np.ceil(font(size, bold).getlength(text)))
+
+
+def ink_on(color: Sequence[int]) -> tuple[int, int, int]:
+    """Black or white, whichever is read better on a colour.
+
+    Args:
+        color: (R, G, B), 0 to 255.
+
+    Returns:
+        (R, G, B).
+    """
+    luma = np.dot(color, (0.299, 0.587, 0.114))
+    return (0, 0, 0) if luma > 140 else (255, 255, 255)
+
+
+def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a picture smoothly.
+
+    Args:
+        frame: uint8 RGB (h, w, 3).
+        size: (H, W) in pixels.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+    """
+    mode = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(frame), size[::-1], interpolation=mode)
+
+
+def blend(frame: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
+    """Colour the named pixels of a frame and outline them.
+
+    The background stays as it is, pixels without a label turn grey.
+
+    Args:
+        frame: uint8 RGB (H, W, 3).
+        labels: integer (H, W), 0 background, 255 no label.
+        palette: uint8 (C, 3).
+        alpha: opacity of the colours, 0 to 1.
+
+    Returns:
+        uint8 RGB (H, W, 3), a new array.
+    """
+    colors = np.empty((max(256, len(palette)), 3), dtype=np.float32)
+    colors[:] = UNLABELLED
+    colors[: len(palette)] = palette
+    colors[IGNORE] = UNLABELLED
+    mixed = frame * (1 - alpha) + colors[labels] * alpha
+    out = np.where((labels != 0)[..., None], mixed, frame).astype(np.uint8)
+    for index in np.unique(labels[(labels != 0) & (labels != IGNORE)]):
+        mask = (labels == index).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(out, outlines, -1, (255, 255, 255), 1)
+    return out
+
+
+def mask_anchor(mask: np.ndarray) -> tuple[int, int]:
+    """Give the point furthest inside the largest part of a mask.
+
+    Args:
+        mask: bool (H, W) with at least one pixel set.
+
+    Returns:
+        (x, y) in pixels; always a pixel of the mask.
+    """
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    # A border of zeros, so that the edge of the picture counts as the edge of the mask.
+    inside = cv2.distanceTransform(np.pad(parts == largest, 1).astype(np.uint8), cv2.DIST_L2, 5)
+    y, x = np.unravel_index(inside[1:-1, 1:-1].argmax(), mask.shape)
+    return int(x), int(y)
+
+
+def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
+    """Give the point at which a mask's tag reads best.
+
+    Args:
+        mask: bool (H, W) with at least one pixel set.
+        extent: (width, height) of the tag.
+
+    Returns:
+        (x, y) in pixels: inside the mask; of a mask narrower than the tag, just below it, so that
+        the tag does not hide it.
+    """
+    x, y = mask_anchor(mask)
+    if mask.any(0).sum() > extent[0]:
+        return x, y
+    bottom = int(np.flatnonzero(mask[:, x]).max())
+    below = bottom + extent[1] // 2 + 1
+    return x, below if below + extent[1] // 2 < mask.shape[0] else y
+
+
+def place(
+    center: tuple[int, int], extent: tuple[int, int], size: tuple[int, int], taken: list[Box]
+) -> Box:
+    """Find room for a tag near a point, inside the picture and clear of other tags.
+
+    Args:
+        center: (x, y) the tag should be at.
+        extent: (width, height) of the tag.
+        size: (H, W) of the picture.
+        taken: boxes of earlier tags.
+
+    Returns:
+        The tag's box. If the picture is full, it lies over others.
+    """
+    width, height = extent
+    left = int(np.clip(center[0] - width // 2, 0, max(size[1] - width, 0)))
+    top = int(np.clip(center[1] - height // 2, 0, max(size[0] - height, 0)))
+    rows = sorted(range(0, max(size[0] - height, 0) + 1), key=lambda row: abs(row - top))
+    for row in rows:
+        box = (left, row, left + width, row + height)
+        if all(box[3] <= b[1] or b[3] <= box[1] or box[2] <= b[0] or b[2] <= box[0] for b in taken):
+            return box
+    return left, top, left + width, top + height
+
+
+def write_names(
+    picture: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    palette: np.ndarray,
+    size: int = 12,
+) -> np.ndarray:
+    """Write each name on its mask, in a box of its colour.
+
+    Args:
+        picture: uint8 RGB (H, W, 3), as ``blend`` gives it.
+        labels: integer (H, W), 0 background, 255 no label.
+        names: C names, the background first.
+        palette: uint8 (C, 3).
+        size: font size in pixels.
+
+    Returns:
+        uint8 RGB (H, W, 3), a new array.
+    """
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    taken: list[Box] = []
+    for index in np.unique(labels[(labels != 0) & (labels != IGNORE)]):
+        color = tuple(int(v) for v in palette[index])
+        extent = (text_width(names[index], size, True) + 6, size + 4)
+        box = place(tag_center(labels == index, extent), extent, labels.shape, taken)
+        taken.append(box)
+        draw.rectangle(
+            (box[0], box[1], box[2] - 1, box[3] - 1), fill=color, outline=(255, 255, 255)
+        )
+        draw.text((box[0] + 3, box[1] + 1), names[index], fill=ink_on(color), font=font(size, True))
+    return np.asarray(image)
+
+
+def overlay(
+    frame: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    palette: np.ndarray,
+    alpha: float,
+) -> np.ndarray:
+    """Draw a label map over a frame, names included.
+
+    Args:
+        frame: uint8 RGB (H, W, 3).
+        labels: integer (H, W), 0 background, 255 no label.
+        names: C names, the background first.
+        palette: uint8 (C, 3).
+        alpha: opacity of the colours, 0 to 1.
+
+    Returns:
+        uint8 RGB (H, W, 3). A frame without any label is grey and says so.
+    """
+    if not (labels == IGNORE).all():
+        return write_names(blend(frame, labels, palette, alpha), labels, names, palette)
+    image = Image.fromarray((frame * 0.25 + np.array(UNLABELLED) * 0.75).astype(np.uint8))
+    center = (frame.shape[1] // 2, frame.shape[0] // 2)
+    ImageDraw.Draw(image).text(center, 'no label', fill=(40, 40, 40), font=font(12), anchor='mm')
+    return np.asarray(image)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One sheet a clip: frames, truth and prediction side by side in time, and what sounds when."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..evaluation.functional import resize_nearest
+from .drawing import IGNORE, UNLABELLED, font, overlay, resize_frame, text_width
+
+_GAP = 3  # pixels between cells
+_PAD = 8  # pixels around the sheet
+_LINE = 18  # height of a line of text
+_BAR = 12  # height of an activity bar
+_PAPER = (255, 255, 255)
+_INK = (30, 30, 30)
+_FAINT = (232, 232, 232)
+
+
+@dataclass
+class ClipView:
+    """What a sheet shows.
+
+    Args:
+        frames: uint8 RGB (T, H, W, 3).
+        maps: integer label maps (T, H, W) by row title, 0 background, i + 1 name i, 255 no label.
+        names: C names, the background first.
+        palette: uint8 (C, 3).
+        parts: 'base' or 'novel' by name, for those that have one.
+        seconds: T column titles.
+        title: the sheet's title.
+    """
+
+    frames: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    names: Sequence[str]
+    palette: np.ndarray
+    parts: Mapping[str, str] = field(default_factory=dict)
+    seconds: Sequence[str] = ()
+    title: str = ''
+
+    def __post_init__(self) -> None:
+        """Check shapes and indices."""
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
+            raise ValueError(
+                f'frames must be uint8 RGB (T, H, W, 3), got {self.frames.dtype} '
+                f'{self.frames.shape}'
+            )
+        if len(self.palette) < len(self.names):
+            raise ValueError(f'{len(self.names)} classes but only {len(self.palette)} colours')
+        for row, maps in self.maps.items():
+            if maps.shape != self.frames.shape[:3]:
+                raise ValueError(
+                    f'{row} maps have shape {maps.shape}, the frames {self.frames.shape[:3]}'
+                )
+            bad = [int(i) for i in np.unique(maps) if i != IGNORE and not 0 <= i < len(self.names)]
+            if bad:
+                raise ValueError(
+                    f'{row} has indices {bad[:8]} outside the {len(self.names)} classes'
+                )
+
+    def sounding(self) -> dict[str, np.ndarray]:
+        """Which name is where in each second: bool (T, C) by row title, the background unset."""
+        out = {}
+        for row, maps in self.maps.items():
+            out[row] = np.zeros((len(maps), len(self.names)), dtype=bool)
+            for t, labels in enumerate(maps):
+                present = np.unique(labels)
+                out[row][t, present[(present != 0) & (present != IGNORE)]] = True
+        return out
+
+    def present(self) -> list[int]:
+        """Give the indices of the names that occur in any row, in order."""
+        rows = list(self.sounding().values())
+        return np.flatnonzero(np.any([r.any(0) for r in rows], axis=0)).tolist() if rows else []
+
+    def caption(self, index: int) -> str:
+        """Give a name with its part, as in 'violin (novel)'."""
+        name = self.names[index]
+        return f'{name} ({self.parts[name]})' if name in self.parts else name
+
+
+def cell_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, int]:
+    """Size at which a frame is shown.
+
+    Args:
+        height: of the frame in pixels.
+        width: of the frame in pixels.
+        limits: (least, greatest) width in pixels.
+
+    Returns:
+        (H, W) in pixels, of the frame's proportions.
+    """
+    shown = min(max(width, limits[0]), limits[1])
+    return max(round(height * shown / width), 1), shown
+
+
+def draw_sheet(
+    view: ClipView, alpha: float = 0.8, widths: tuple[int, int] = (160, 320), activity: bool = True
+) -> np.ndarray:
+    """Draw the sheet of a clip.
+
+    From the top: title, seconds, frames, one row of overlays for each entry of ``view.maps``, a
+    legend, and a bar for each name and row that is filled in the seconds in which the name sounds.
+
+    Args:
+        view: what to show.
+        alpha: opacity of masks, 0 to 1.
+        widths: (least, greatest) width of a shown frame in pixels.
+        activity: whether the bars are drawn.
+
+    Returns:
+        uint8 RGB (height, width, 3).
+    """
+    height, width = cell_size(*view.frames.shape[1:3], widths)
+    margin = _margin(view, activity)
+    columns = [_PAD + margin + t * (width + _GAP) for t in range(len(view.frames))]
+    right = max(columns[-1] + width + _PAD, _PAD + text_width(view.title, 14, True) + _PAD)
+    blocks = [_header(view, columns, width, right)]
+    blocks += _picture_rows(view, alpha, columns, (height, width), right)
+    blocks.append(_legend(view, right))
+    if activity and view.maps:
+        blocks.append(_activity(view, columns, width, right))
+    blocks.append(_blank(_PAD, right)[0])
+    return np.concatenate([np.asarray(block) for block in blocks])
+
+
+def _blank(height: int, width: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """Give an empty block and its pen."""
+    image = Image.new('RGB', (width, height), _PAPER)
+    return image, ImageDraw.Draw(image)
+
+
+def _margin(view: ClipView, activity: bool) -> int:
+    """Width of the column of row titles."""
+    widest = max(text_width(title, 12, True) for title in ('frames', *view.maps))
+    if activity and view.maps:
+        tags = max(text_width(title, 10) for title in view.maps)
+        captions = [text_width(view.caption(i), 12) for i in view.present()]
+        widest = max(widest, max(captions, default=0) + tags + 8)
+    return widest + 10
+
+
+def _header(view: ClipView, columns: list[int], width: int, right: int) -> Image.Image:
+    """Title and seconds."""
+    title_height = _PAD + (22 if view.title else 0)
+    image, draw = _blank(title_height + _LINE, right)
+    draw.text((_PAD, _PAD), view.title, fill=_INK, font=font(14, True))
+    for left, second in zip(columns, view.seconds, strict=False):
+        middle = (left + width // 2, title_height + _LINE // 2)
+        draw.text(middle, second, fill=_INK, font=font(12), anchor='mm')
+    return image
+
+
+def _picture_rows(
+    view: ClipView, alpha: float, columns: list[int], size: tuple[int, int], right: int
+) -> list[Image.Image]:
+    """Frames, then one row of overlays for each kind of map."""
+    frames = [resize_frame(frame, size) for frame in view.frames]
+    rows = {'frames': frames}
+    for title, maps in view.maps.items():
+        maps = resize_nearest(maps, size)
+        rows[title] = [
+            overlay(frame, labels, view.names, view.palette, alpha)
+            for frame, labels in zip(frames, maps, strict=True)
+        ]
+    blocks = []
+    for title, cells in rows.items():
+        image, draw = _blank(size[0] + _GAP, right)
+        draw.text((_PAD, size[0] // 2), title, fill=_INK, font=font(12, True), anchor='lm')
+        for left, cell in zip(columns, cells, strict=True):
+            image.paste(Image.fromarray(cell), (left, 0))
+        blocks.append(image)
+    return blocks
+
+
+def _legend(view: ClipView, right: int) -> Image.Image:
+    """The names that occur, with their colours, in as many lines as they need."""
+    items, x, y = [], _PAD, 4
+    for index in view.present():
+        extent = 18 + text_width(view.caption(index), 12) + 14
+        if x + extent > right and x > _PAD:
+            x, y = _PAD, y + _LINE
+        items.append((x, y, index))
+        x += extent
+    image, draw = _blank(y + _LINE + 4, right)
+    for x, y, index in items:
+        color = tuple(int(v) for v in view.palette[index])
+        draw.rectangle((x, y + 2, x + 13, y + 15), fill=color, outline=_INK)
+        draw.text((x + 18, y + 9), view.caption(index), fill=_INK, font=font(12), anchor='lm')
+    if not items:
+        draw.text((_PAD, y + 9), 'no name in this clip', fill=_INK, font=font(12), anchor='lm')
+    return image
+
+
+def _activity(view: ClipView, columns: list[int], width: int, right: int) -> Image.Image:
+    """For each name one bar a row of maps, filled in the seconds in which it sounds."""
+    sounding, present = view.sounding(), view.present()
+    step = len(view.maps) * (_BAR + 2) + 6
+    image, draw = _blank(_LINE + max(len(present), 0) * step, right)
+    if present:
+        draw.text((_PAD, _LINE // 2), 'sounding', fill=_INK, font=font(12, True), anchor='lm')
+    for k, index in enumerate(present):
+        top, color = _LINE + k * step, tuple(int(v) for v in view.palette[index])
+        middle = top + (step - 6) // 2
+        draw.text((_PAD, middle), view.caption(index), fill=_INK, font=font(12), anchor='lm')
+        for row, (title, maps) in enumerate(view.maps.items()):
+            y = top + row * (_BAR + 2)
+            tag = (columns[0] - 6, y + _BAR // 2)
+            draw.text(tag, title, fill=_INK, font=font(10), anchor='rm')
+            for t, left in enumerate(columns):
+                box = (left, y, left + width - 1, y + _BAR - 1)
+                if (maps[t] == IGNORE).all():
+                    draw.rectangle(box, fill=UNLABELLED)
+                    draw.text(
+                        (left + width // 2, y + _BAR // 2), 'no label', _PAPER, font(9), anchor='mm'
+                    )
+                else:
+                    draw.rectangle(box, fill=color if sounding[title][t, index] else _FAINT)
+    return image
+
+
+def contact_sheet(sheets: Sequence[np.ndarray], num_columns: int = 2) -> np.ndarray:
+    """Arrange sheets on one page, row by row.
+
+    Args:
+        sheets: uint8 RGB pictures of any sizes, at least one.
+        num_columns: how many stand side by side.
+
+    Returns:
+        uint8 RGB (height, width, 3).
+
+    Raises:
+        ValueError: if there are no sheets.
+    """
+    if not sheets:
+        raise ValueError('a contact sheet needs at least one clip')
+    num_columns = min(num_columns, len(sheets))
+    width = max(sheet.shape[1] for sheet in sheets) + _PAD
+    rows = []
+    for start in range(0, len(sheets), num_columns):
+        row = sheets[start : start + num_columns]
+        page = np.full((max(s.shape[0] for s in row) + 1, width * num_columns, 3), 255, np.uint8)
+        for k, sheet in enumerate(row):
+            page[: sheet.shape[0], k * width : k * width + sheet.shape[1]] = sheet
+        page[-1] = UNLABELLED
+        rows.append(page)
+    return np.concatenate(rows)

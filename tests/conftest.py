@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: one thread, and a fresh seed for each test."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ovavss_mm  # noqa: F401  (before any import of mmseg, mmdet or mmcv.ops)
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Seed every source of chance, so that a test gives the same alone and among others."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    """Give the root of the checkout."""
+    return Path(__file__).resolve().parents[1]

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the command line to the runner."""
+
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+
+from ovavss_mm.engine import launch
+
+CONFIG = """
+model = dict(type='LaunchToy')
+train_dataloader = dict(batch_size=2, num_workers=0, dataset=[dict(x=1.0), dict(x=2.0)] * 4,
+                        sampler=dict(type='DefaultSampler', shuffle=False),
+                        collate_fn=dict(type='default_collate'))
+train_cfg = dict(by_epoch=False, max_iters=3)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1),
+                     clip_grad=dict(max_norm=1.0))
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3))
+test_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(data_root='data/mini')))
+test_evaluator = dict(type='OVIoUMetric')
+test_cfg = dict()
+visualizer = dict(type='Visualizer', vis_backends=[])
+"""
+
+
+@MODELS.register_module(force=True)
+class LaunchToy(BaseModel):
+    """One linear layer that notes the dtype it computes in."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.dtypes = []
+
+    def forward(self, x, mode='tensor'):
+        """Fit 1 to x."""
+        y = self.layer(x.float()[:, None])
+        self.dtypes.append(y.dtype)
+        return dict(loss=(y.float() - 1).square().mean())
+
+
+@pytest.fixture
+def config_file(tmp_path, monkeypatch):
+    """A config file in an empty folder, which is the current one; the default scope is restored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+    path = tmp_path / 'toy.py'
+    path.write_text(CONFIG)
+    return path
+
+
+def load(path, work_dir=None, **options):
+    """Load with options given as keywords, double underscores for dots."""
+    options = {key.replace('__', '.'): value for key, value in options.items()}
+    return launch.load_config(str(path), work_dir, 'none', options)
+
+
+def test_work_dir_comes_from_command_line_then_config_then_name(config_file):
+    """In this order."""
+    assert load(config_file).work_dir == 'work_dirs/toy'
+    assert load(config_file, work_dir='there').work_dir == 'there'
+    config_file.write_text(CONFIG + "work_dir = 'own'\n")
+    assert load(config_file).work_dir == 'own'
+    assert load(config_file, work_dir='there').work_dir == 'there'
+
+
+def test_options_reach_nested_keys(config_file):
+    """Dotted keys change one value and leave its neighbours."""
+    cfg = load(config_file, train_cfg__max_iters=7)
+    assert cfg.train_cfg == dict(by_epoch=False, max_iters=7)
+
+
+def test_missing_config_points_to_mim(config_file):
+    """A bare name is looked up by mim only."""
+    with pytest.raises(FileNotFoundError, match='mim train ovavss_mm elsewhere.py'):
+        load('elsewhere.py')
+
+
+def test_resolved_config_has_another_name(config_file):
+    """A file called like the config would make its bare name ambiguous in the checkout."""
+    cfg = load(config_file)
+    assert isinstance(launch.build_runner(cfg), Runner)
+    names = sorted(p.name for p in (config_file.parent / 'work_dirs').rglob('*.py'))
+    assert names == ['toy_resolved.py']
+    resolved = Config.fromfile(config_file.parent / 'work_dirs/toy/toy_resolved.py')
+    assert resolved.train_cfg == cfg.train_cfg
+
+
+def test_amp_on_a_cpu_trains_in_bfloat16(config_file, monkeypatch):
+    """The layer computes in bfloat16, the weights stay in float32 and learn; resuming works."""
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    cfg = load(config_file, optim_wrapper__type='AmpOptimWrapper')
+    cfg.optim_wrapper.update(loss_scale='dynamic', dtype='float16')
+    launch.enable_amp(cfg)
+    runner = launch.build_runner(cfg)
+    before = runner.model.layer.weight.detach().clone()
+    runner.train()
+    assert runner.model.dtypes == [torch.bfloat16] * 3
+    assert runner.model.layer.weight.dtype == torch.float32
+    assert not torch.equal(runner.model.layer.weight, before)
+
+    cfg.train_cfg.max_iters, cfg.resume, cfg.experiment_name = 5, True, 'resumed'
+    resumed = launch.build_runner(cfg)
+    resumed.train()
+    assert len(resumed.model.dtypes) == 2
+
+
+def test_amp_on_a_gpu_scales_the_loss(config_file, monkeypatch):
+    """mmengine's wrapper with its scaling, unless the config chose a scale."""
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    cfg = load(config_file)
+    launch.enable_amp(cfg)
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', 'dynamic')
+    cfg = load(config_file, optim_wrapper__loss_scale=512.0)
+    launch.enable_amp(cfg)
+    assert cfg.optim_wrapper.loss_scale == 512.0
+
+
+def test_amp_refuses_an_optimizer_wrapper_it_does_not_know(config_file):
+    """Replacing it would drop what it does."""
+    cfg = load(config_file, optim_wrapper__type='ApexOptimWrapper')
+    with pytest.raises(ValueError, match='ApexOptimWrapper'):
+        launch.enable_amp(cfg)
+
+
+def test_missing_data_are_found_inside_wrappers(config_file):
+    """The message has the whole path and the command; data that are there pass."""
+    cfg = load(config_file)
+    launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))  # nothing with a data root
+    with pytest.raises(
+        FileNotFoundError, match='mim run ovavss_mm mini_world --out data/mini'
+    ) as e:
+        launch.check_files(cfg, ('test_dataloader',))
+    assert str(config_file.parent / 'data/mini') in str(e.value)
+    (config_file.parent / 'data/mini').mkdir(parents=True)
+    launch.check_files(cfg, ('test_dataloader',))
+
+
+def test_missing_real_data_point_to_the_guide(config_file):
+    """The real data cannot be made by a command."""
+    cfg = load(config_file)
+    cfg.test_dataloader = dict(dataset=dict(data_root='data/AVSBench-semantic'))
+    with pytest.raises(FileNotFoundError, match='data/README.md') as error:
+        launch.check_files(cfg, ('test_dataloader',))
+    assert 'test_dataloader.dataset.data_root=' in str(error.value)
+    cfg.test_dataloader.dataset.data_root = 's3://bucket/AVSBench-semantic'
+    launch.check_files(cfg, ('test_dataloader',))
+
+
+def test_missing_checkpoint_is_named(config_file):
+    """Local files are checked, addresses are not."""
+    cfg = load(config_file)
+    cfg.load_from = 'gone.pth'
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        launch.check_files(cfg, ())
+    cfg.load_from = 'https://example.org/model.pth'
+    launch.check_files(cfg, ())
+
+
+def test_pictures_and_predictions_are_switched_on(config_file):
+    """Show options go to hook and visualizer, the output folder to every metric."""
+    cfg = load(config_file)
+    with pytest.raises(ValueError, match='default_hooks.visualization'):
+        launch.enable_pictures(cfg, show=True, wait_time=1.0, save_dir=None)
+    cfg.default_hooks.visualization = dict(type='AVSegVisualizationHook')
+    launch.enable_pictures(cfg, show=False, wait_time=1.0, save_dir='pictures')
+    assert cfg.default_hooks.visualization == dict(type='AVSegVisualizationHook', draw=True)
+    assert cfg.visualizer.save_dir == 'pictures'
+    launch.enable_pictures(cfg, show=True, wait_time=1.5, save_dir=None)
+    assert cfg.default_hooks.visualization.show and cfg.default_hooks.visualization.wait_time == 1.5
+
+    launch.save_predictions(cfg, 'labels')
+    assert cfg.test_evaluator.output_dir == 'labels'
+    cfg.test_evaluator = [dict(type='A'), dict(type='B')]
+    launch.save_predictions(cfg, 'labels')
+    assert [metric.output_dir for metric in cfg.test_evaluator] == ['labels', 'labels']
+
+
+def test_local_rank_of_the_launcher_wins(monkeypatch):
+    """torchrun sets the variable, older launchers pass the argument."""
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    launch.set_local_rank(2)
+    launch.set_local_rank(3)
+    assert os.environ.pop('LOCAL_RANK') == '2'

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test a model: base, novel and harmonic mIoU, and if wanted its predictions and pictures.
+
+The vocabulary comes from the data set: names never seen in training are fine.
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+EXAMPLES = """examples:
+  a model trained on the mini world
+    mim test ovavss_mm ovavss_mini.py --checkpoint work_dirs/mini/iter_2000.pth
+
+  the same with this script
+    python tools/test.py configs/mini/ovavss_mini.py work_dirs/mini/iter_2000.pth
+
+  the label maps as PNG files, and sheets with frames, truth and prediction
+    python tools/test.py CONFIG CHECKPOINT --out results/labels --show-dir results/pictures
+
+  other names, or the validation split
+    python tools/test.py CONFIG CHECKPOINT --cfg-options test_dataloader.dataset.split=val
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The arguments, by name.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>)'
+    )
+    parser.add_argument('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
+    parser.add_argument('--show', action='store_true', help='show the pictures in a window')
+    parser.add_argument('--show-dir', metavar='DIR', help='save the pictures there')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds a window stays (default: 2)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change values of the config: a.b=1, or a.b="[1,2]" for lists',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes (default: none, one process)',
+    )
+    # Launchers of torch before 2.0 write it with an underscore.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Test.
+
+    Args:
+        argv: the arguments; None: those of the process.
+    """
+    args = parse_args(argv)
+    # Imported here, as torch takes seconds.
+    from ovavss_mm.compat import import_quietly
+
+    launch = import_quietly('ovavss_mm.engine.launch')
+    launch.set_local_rank(args.local_rank)
+    try:
+        cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+        cfg.load_from = args.checkpoint
+        cfg.resume = False
+        if args.show or args.show_dir:
+            launch.enable_pictures(cfg, args.show, args.wait_time, args.show_dir)
+        if args.out:
+            launch.save_predictions(cfg, args.out)
+        launch.check_files(cfg, ('test_dataloader',))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    launch.build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    main()

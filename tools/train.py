@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a model.
+
+Logs, checkpoints and the resolved config go to the work directory. Validation runs as often as the
+config says.
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+EXAMPLES = """examples:
+  the small model, on the mini world, on a CPU, in minutes
+    mim run ovavss_mm mini_world --out data/mini
+    mim train ovavss_mm ovavss_mini.py
+
+  the same with this script
+    python tools/train.py configs/mini/ovavss_mini.py --work-dir work_dirs/mini
+
+  go on after an interruption
+    python tools/train.py configs/mini/ovavss_mini.py --work-dir work_dirs/mini --resume
+
+  change values of the config
+    python tools/train.py configs/mini/ovavss_mini.py --cfg-options train_cfg.max_iters=500
+
+  four processes with a GPU each
+    mim train ovavss_mm CONFIG --launcher pytorch -G 4
+"""
+
+# The long name of mim's -G must not occur here: mim hands that option on to a script whose help
+# has it.
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The arguments, by name.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>)'
+    )
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from the last checkpoint in the work directory'
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change values of the config: a.b=1, or a.b="[1,2]" for lists',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes (default: none, one process)',
+    )
+    # Launchers of torch before 2.0 write it with an underscore.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train.
+
+    Args:
+        argv: the arguments; None: those of the process.
+    """
+    args = parse_args(argv)
+    # Imported here, as torch takes seconds and mim asks for the help text before each run.
+    from ovavss_mm.compat import import_quietly
+
+    launch = import_quietly('ovavss_mm.engine.launch')
+    launch.set_local_rank(args.local_rank)
+    try:
+        cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+        if args.amp:
+            launch.enable_amp(cfg)
+        cfg.resume = args.resume or cfg.get('resume', False)
+        launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    launch.build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
