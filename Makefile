@@ -34,7 +34,8 @@ help:  ## Show this list
 	@echo 'Start with `make test` or `make demo`: both set up what they need.'
 
 # ---------------------------------------------------------------------------- environment
-setup: $(READY)  ## Create .venv with pinned requirements and this package (about 3 minutes, 6 GB; once)
+setup: $(READY)  ## Create .venv with pinned requirements and this package (3 to 6 minutes, 6 GB; once)
+	@echo "The environment is ready: $(VENV)"
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' && $(PYTHON) -c $(PY_CHECK) || { \
@@ -45,15 +46,15 @@ $(BIN)/python:
 
 # setuptools first, on its own: it builds this package. The hosts build in isolation: where torch is
 # importable, onedl-mmcv would compile its ops, which takes 15 minutes and is not needed on a CPU.
-$(READY): $(REQUIREMENTS) setup.cfg setup.py pyproject.toml | $(BIN)/python
-	@echo '==> Installing the requirements (torch is large: about 3 minutes)'
+$(READY): $(REQUIREMENTS) setup.cfg setup.py | $(BIN)/python
+	@echo '==> Installing the requirements (torch is large: this takes 3 to 6 minutes)'
 	$(PIP) install -r requirements/build.txt
 	@constraints=requirements/constraints-$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt; \
 	set -ex; $(PIP) install -r requirements/runtime.txt -r requirements/tests.txt \
 		$$(test -f $$constraints && echo "-c $$constraints")
 	@echo '==> Installing ovavss_mm, editable'
 	$(PIP) install --no-build-isolation --no-deps -e .
-	$(BIN)/python -c 'import ovavss_mm; print("ovavss_mm", ovavss_mm.__version__, "is ready")'
+	$(BIN)/python -I -c 'import ovavss_mm; print("ovavss_mm", ovavss_mm.__version__, "is ready")'
 	@touch $@
 
 ops: $(READY)  ## Compile mmcv's ops for the installed torch (about 15 minutes; for GPUs)
@@ -62,7 +63,7 @@ ops: $(READY)  ## Compile mmcv's ops for the installed torch (about 15 minutes; 
 
 # ---------------------------------------------------------------------------- checks
 test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY)  ## Check style and docstrings
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.util
 import io
+import logging
 import runpy
 import sys
 import types
@@ -49,10 +50,19 @@ DISTRIBUTIONS = {
 HOST_WARNINGS = (
     ('``MultiScaleDeformableAttention`` has been moved to', ImportWarning),
     ('torch.meshgrid: in an upcoming release', UserWarning),
+    ('The draw is False, it means that the hook for visualization', UserWarning),  # the default
 )
 
 # Start of a line that the hosts print when imported, about a service that nobody asked for.
 HOST_CHATTER = 'Could not import OneDL'
+
+# Parts of log messages in which the hosts talk of their own affairs, some once for each frozen weight.
+HOST_LOG_LINES = (
+    'is skipped since its requires_grad=False',
+    'The prefix is not set in metric class',
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of',
+)
 
 # Without --no-cache-dir pip takes the pure-Python wheel that it built before; -g0 leaves out the
 # debugging symbols, without which the library is a fraction of its 84 MB.
@@ -122,6 +132,19 @@ def import_quietly(name: str) -> types.ModuleType:
     finally:
         lines = printed.getvalue().splitlines(keepends=True)
         sys.stdout.writelines(line for line in lines if not line.startswith(HOST_CHATTER))
+
+
+def concerns_user(record: logging.LogRecord) -> bool:
+    """Filter for a logger: tell the messages of :data:`HOST_LOG_LINES` from all others.
+
+    Args:
+        record: of the message.
+
+    Returns:
+        False for a message that is to be dropped.
+    """
+    message = record.getMessage()
+    return not any(part in message for part in HOST_LOG_LINES)
 
 
 def ensure_mmcv_ops() -> bool:

@@ -32,7 +32,7 @@ model = dict(
             _delete_=True,
             embed_dim=64,
             vision_cfg=dict(image_size=32, patch_size=8, width=96, layers=3, head_width=32),
-            text_cfg=dict(context_length=40, vocab_size=None, width=64, heads=2, layers=2),
+            text_cfg=dict(context_length=40, vocab_size=577, width=64, heads=2, layers=2),
         ),
         init_cfg=dict(checkpoint='{{ fileDirname }}/clip_mini.safetensors'),
         tokenizer=dict(bpe_path='{{ fileDirname }}/clip_mini_bpe.txt.gz'),
@@ -72,4 +72,5 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', begin=100, end=max_iters, by_epoch=False, eta_min=1e-5),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
+custom_hooks = [dict(type="StrictCheckpointHook"), dict(type="ContactSheetHook", num_clips=8)]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=500, max_keep_ckpts=1))

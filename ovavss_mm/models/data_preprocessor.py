@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a loaded batch of clips to what the model takes."""
 
+from mmengine.structures import PixelData
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -40,7 +41,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
             size = dict(img_shape=tuple(clip.shape[-2:]), pad_shape=tuple(img.shape[-2:]))
             sample.set_metainfo(dict(ori_shape=sample.get('ori_shape', size['img_shape']), **size))
             if training:
-                sample.gt_sem_seg.data = self._pad(sample.gt_sem_seg.data, self.seg_pad_val)
+                # a new one, as PixelData refuses data of another size
+                sample.gt_sem_seg = PixelData(data=self._pad(sample.gt_sem_seg.data, self.seg_pad_val))
         return dict(inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]), data_samples=samples)
 
     def _pad(self, x: Tensor, value: float) -> Tensor:

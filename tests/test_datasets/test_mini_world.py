@@ -41,7 +41,7 @@ def tree_bytes(root):
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp('world') / 'mini'
-    run_tool('--out', root, *ARGS)
+    run_tool('--out', root, '--workers', 1, *ARGS)
     return root
 
 

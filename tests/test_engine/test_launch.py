@@ -32,9 +32,10 @@ visualizer = dict(type='Visualizer', vis_backends=[])
 class LaunchToy(BaseModel):
     """One linear layer that notes the dtype it computes in."""
 
-    def __init__(self):
+    def __init__(self, frozen=False):
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
+        self.layer.bias.requires_grad_(not frozen)
         self.dtypes = []
 
     def forward(self, x, mode='tensor'):
@@ -91,11 +92,27 @@ def test_resolved_config_has_another_name(config_file):
     assert resolved.train_cfg == cfg.train_cfg
 
 
+def test_log_leaves_out_what_does_not_concern_the_user(config_file):
+    """A model with hundreds of frozen weights would open each log with hundreds of lines."""
+    cfg = load(config_file)
+    cfg.experiment_name = 'frozen'
+    cfg.model.frozen = True
+    cfg.optim_wrapper.paramwise_cfg = dict(norm_decay_mult=0.0)
+    cfg.train_cfg.max_iters = 1
+    runner = launch.build_runner(cfg)
+    runner.train()
+    runner.logger.warning('something else is skipped')
+    (log,) = (config_file.parent / 'work_dirs' / 'toy').rglob('*.log')
+    assert 'something else is skipped' in log.read_text()
+    assert 'requires_grad=False' not in log.read_text()
+
+
 def test_amp_on_a_cpu_trains_in_bfloat16(config_file, monkeypatch):
     """The layer computes in bfloat16, the weights stay in float32 and learn; resuming works."""
     monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
     cfg = load(config_file, optim_wrapper__type='AmpOptimWrapper')
     cfg.optim_wrapper.update(loss_scale='dynamic', dtype='float16')
+    cfg.experiment_name = 'amp'
     launch.enable_amp(cfg)
     runner = launch.build_runner(cfg)
     before = runner.model.layer.weight.detach().clone()

@@ -34,7 +34,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--val', type=int, default=defaults.val, help='validation clips')
     parser.add_argument('--test', type=int, default=defaults.test, help='test clips')
     parser.add_argument('--force', action='store_true', help='replace a mini world at --out')
-    parser.add_argument('--workers', type=int, default=1, help='processes')
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help='processes; the result does not depend on it',
+    )
     return parser.parse_args(argv)
 
 

@@ -187,7 +187,9 @@ def train(
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [dict(params=decayed, weight_decay=0.05), dict(params=others, weight_decay=0.0)], lr=lr
+        [dict(params=decayed, weight_decay=0.05), dict(params=others, weight_decay=0.0)],
+        lr=lr,
+        fused=True,
     )
     warmup = max(1, iters // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -288,7 +290,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         help='the weights, *.safetensors; the tokenizer goes beside them as *_bpe.txt.gz',
     )
-    parser.add_argument('--iters', type=int, default=3000, help='training iterations')
+    parser.add_argument('--iters', type=int, default=5000, help='training iterations')
     parser.add_argument('--crops', type=int, default=800, help='training pictures of each name')
     parser.add_argument(
         '--test-crops', type=int, default=50, help='held-out pictures of each name for the report'

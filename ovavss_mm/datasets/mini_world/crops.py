@@ -11,7 +11,7 @@ from .names import NAMES
 from .scene import FRAME_SIZE, sample_object
 
 JPEG_QUALITY = 92
-LEAST_VISIBLE = 0.5  # of an object's area
+LEAST_VISIBLE = 0.6  # of an object's area
 
 
 def sample_masked_object(
@@ -56,11 +56,11 @@ def perturb_mask(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
         size = 2 * int(rng.integers(1, 4)) + 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         soft = (cv2.dilate if rng.random() < 0.5 else cv2.erode)(soft, kernel)
-    if rng.random() < 0.3:
-        # A bite out of the mask, of up to a third of its diameter or so.
+    if rng.random() < 0.2:
+        # A bite out of the mask, of up to a third of its diameter.
         rows, columns = np.nonzero(mask)
         place = int(rng.integers(len(rows)))
-        cv2.circle(soft, (int(columns[place]), int(rows[place])), int(rng.integers(2, 7)), 0, -1)
+        cv2.circle(soft, (int(columns[place]), int(rows[place])), int(rng.integers(2, 6)), 0, -1)
     shift = rng.uniform(-2, 2, 2)
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
     soft = cv2.warpAffine(soft, matrix, (width, height), flags=cv2.INTER_LINEAR)

@@ -42,15 +42,14 @@ class VGGishEncoder(FrozenModule):
         Raises:
             ValueError: another shape.
         """
-        return check_audio(audio, self.out_channels) if audio.ndim == 2 else self.vggish(check_audio(audio))
+        audio = check_audio(audio, self.out_channels)
+        return audio if audio.ndim == 2 else self.vggish(audio)
 
 
 def check_audio(audio: Tensor, channels: int | None = None) -> Tensor:
     """Return ``audio`` if it is (M, 1, 96, 64), or (M, channels) where channels is given; else ValueError."""
-    if channels is not None and audio.shape[1:] == (channels,):
-        return audio
-    if audio.shape[1:] != (1, 96, 64):
-        raise ValueError(
-            f'audio must be (M, 1, 96, 64) log-mel patches or (M, {channels or "Da"}) features, got {tuple(audio.shape)}'
-        )
+    embeddings = None if channels is None else (channels,)
+    if audio.shape[1:] not in ((1, 96, 64), embeddings):
+        also = '' if channels is None else f' or (M, {channels}) embeddings'
+        raise ValueError(f'audio must be (M, 1, 96, 64) log-mel patches{also}, got {tuple(audio.shape)}')
     return audio

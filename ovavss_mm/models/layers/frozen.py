@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules with weights of their own file: never trained, not stored in checkpoints."""
 
+import zipfile
 from pathlib import Path
 
 import torch
 from mmengine.model import BaseModule
+from safetensors.torch import load_file
 from torch import Tensor
 
 
@@ -22,29 +24,33 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no state dict.
+        ValueError: the file cannot be read, or holds no state dict.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'no weights at {path}: see data/README.md for where to get them')
-    if str(path).endswith('.safetensors'):
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = _read_torch_file(path)
-    state = state.get('state_dict', state)
+    try:
+        state = _read_file(str(path))
+    except Exception as error:  # a broken file fails in as many ways as there are readers
+        raise ValueError(
+            f'{path} is no readable checkpoint ({type(error).__name__}): is it complete, and a safetensors file, '
+            'a PyTorch checkpoint of nothing but tensors or a TorchScript archive?'
+        ) from error
+    if isinstance(state, dict):
+        state = state.get('state_dict', state)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f'{path} holds no state dict of tensors')
     return {key.removeprefix('module.'): value for key, value in state.items()}
 
 
-def _read_torch_file(path: str) -> dict:
-    """A PyTorch checkpoint or TorchScript archive as a dict."""
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except RuntimeError as error:
-        if 'TorchScript' not in str(error):
-            raise ValueError(f'{path} is no readable checkpoint: {error}') from error
-    return torch.jit.load(path, map_location='cpu').state_dict()
+def _read_file(path: str) -> object:
+    """What a safetensors file, a PyTorch checkpoint or a TorchScript archive holds."""
+    if path.endswith('.safetensors'):
+        return load_file(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith('/constants.pkl') for name in archive.namelist()):  # TorchScript only
+                return torch.jit.load(path, map_location='cpu').state_dict()
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 class FrozenModule(BaseModule):

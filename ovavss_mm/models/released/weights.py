@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that the configs read: what they are, and where a person gets them.
+
+The list is ``weights.csv`` beside this module; all files belong in ``data/weights``.
+"""
+
+import csv
+import os.path as osp
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+
+class Weights(NamedTuple):
+    """A file of weights.
+
+    Attributes:
+        file: its name in ``data/weights``.
+        title: what it holds.
+        size_mib: its size in MiB, about.
+        licence: of the weights.
+        source: an address, or the file from which ``make`` makes it.
+        make: the command that makes it from ``source``; empty for a file that is used as it comes.
+        option: the config's key that names another place; empty for files that no config reads.
+    """
+
+    file: str
+    title: str
+    size_mib: int
+    licence: str
+    source: str
+    make: str
+    option: str
+
+
+@cache
+def known_weights() -> dict[str, Weights]:
+    """All listed weights by file name."""
+    with open(osp.join(osp.dirname(__file__), 'weights.csv'), encoding='utf-8', newline='') as file:
+        rows = [Weights(**row) for row in csv.DictReader(file)]
+    return {row.file: row._replace(size_mib=int(row.size_mib)) for row in rows}
+
+
+def how_to_get(path: str) -> str:
+    """Say what is missing at ``path``, where to get it and where to put it.
+
+    Args:
+        path: of a file that is not there.
+
+    Returns:
+        The message of an error; for a file that is not in the list, a hint at the guide.
+    """
+    weights = known_weights().get(osp.basename(path))
+    if weights is None:
+        return f'no weights at {path}: data/README.md says which weights there are and how to get them'
+    lines = [f'no weights at {path}: {weights.title} ({weights.size_mib} MiB, {weights.licence})']
+    source = known_weights().get(weights.source)
+    if source:
+        lines.append(f'get {source.file} from {source.source} and put it at data/weights/{source.file}')
+    elif weights.make:
+        lines.append(f'get {weights.source} as PUBLISHED.pth')
+    else:
+        lines.append(f'get it from {weights.source} and put it at {path}')
+    if weights.make:
+        lines.append(f'convert it: {weights.make}')
+    if weights.option:
+        lines.append(f'or, if it is elsewhere: --cfg-options {weights.option}=PATH')
+    return '\n  '.join(lines)
+
+
+def is_tag(checkpoint: str) -> bool:
+    """Whether ``checkpoint`` names weights of a library, as ``'openai'`` does, and is not a path."""
+    return not any(mark in checkpoint for mark in './\\')
+
+
+def missing_files(config: Any) -> Iterator[str]:
+    """Find the weights that a model's config reads and that are not there.
+
+    Args:
+        config: of a model or a part of one; lists and dicts are searched.
+
+    Yields:
+        Paths of ``init_cfg=dict(type='Pretrained', checkpoint=PATH)`` without a file. Addresses
+        (``https://``, ``torchvision://``) and tags (``openai``) are no paths.
+    """
+    if isinstance(config, (list, tuple)):
+        for item in config:
+            yield from missing_files(item)
+    elif isinstance(config, dict):
+        path = config.get('checkpoint') if config.get('type') == 'Pretrained' else None
+        if path and '://' not in path and not is_tag(path) and not osp.isfile(path):
+            yield path
+        for value in config.values():
+            yield from missing_files(value)
