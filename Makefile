@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 PYTEST_ARGS ?=
 
-# Without colours and questions pip says as much in a log as on a screen.
+# It must never wait for an answer: in CI nobody gives one.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 REQUIREMENTS := $(wildcard requirements/*.txt)
 

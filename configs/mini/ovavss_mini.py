@@ -1,6 +1,6 @@
 # OV-AVSS on the mini world: the R50 model in small, trained from scratch on a CPU within minutes
 _base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
-max_iters = 2000
+max_iters = 1200
 data_root = 'data/mini'
 attn_cfg = dict(embed_dims=64, num_heads=4)
 ffn_cfg = dict(embed_dims=64, feedforward_channels=128)
@@ -57,7 +57,7 @@ test_pipeline = [
 ]
 dataset = dict(data_root=data_root, base_names='base_names.txt', pipeline=test_pipeline)
 train_dataloader = dict(
-    batch_size=8, num_workers=1, dataset=dict(data_root=data_root, base_names='base_names.txt', pipeline=train_pipeline)
+    batch_size=4, num_workers=1, dataset=dict(data_root=data_root, base_names='base_names.txt', pipeline=train_pipeline)
 )
 val_dataloader = dict(batch_size=8, num_workers=1, dataset=dataset)
 test_dataloader = dict(batch_size=8, num_workers=1, dataset=dataset)
@@ -66,11 +66,10 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=0.1), paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1.0)})
 )
-param_scheduler = [dict(type='CosineAnnealingLR', begin=0, end=max_iters, by_epoch=False, eta_min=1e-5)]
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=100, end=max_iters, by_epoch=False, eta_min=1e-5),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=1000)
-custom_hooks = [dict(type="StrictCheckpointHook"), dict(type="ContactSheetHook", num_clips=8)]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=500, max_keep_ckpts=1))
+train_cfg = dict(max_iters=max_iters, val_interval=600)
+custom_hooks = [dict(type='StrictCheckpointHook'), dict(type='ContactSheetHook', num_clips=8)]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300, max_keep_ckpts=1))

@@ -97,7 +97,7 @@ def test_log_leaves_out_what_does_not_concern_the_user(config_file):
     cfg = load(config_file)
     cfg.experiment_name = 'frozen'
     cfg.model.frozen = True
-    cfg.optim_wrapper.paramwise_cfg = dict(norm_decay_mult=0.0)
+    cfg.optim_wrapper.paramwise_cfg = dict(bias_lr_mult=1.0)
     cfg.train_cfg.max_iters = 1
     runner = launch.build_runner(cfg)
     runner.train()

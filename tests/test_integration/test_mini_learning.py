@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ITERATIONS = 300
+ITERATIONS = 200
 
 
 def run(*args: object) -> str:
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small world and a checkpoint of a short training on it."""
     folder = tmp_path_factory.mktemp('learning')
     world = folder / 'mini'
-    run('tools/dataset_converters/mini_world.py', '--out', world, '--train', 240, '--val', 4, '--test', 48)
+    run('tools/dataset_converters/mini_world.py', '--out', world, '--train', 240, '--val', 4, '--test', 40)
     options = [
         f'train_dataloader.dataset.data_root={world}',
         f'train_cfg.max_iters={ITERATIONS}',
