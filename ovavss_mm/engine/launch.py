@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import is_distributed, master_only
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -19,6 +19,7 @@ from mmseg.registry import OPTIM_WRAPPERS, RUNNERS
 from torch import nn
 
 from ..compat import concerns_user
+from .cpu_distributed import init_gloo
 
 
 @RUNNERS.register_module()
@@ -41,8 +42,32 @@ class AVRunner(Runner):
             The logger.
         """
         logger = super().build_logger(*args, **kwargs)
-        pass
+        logger.addFilter(concerns_user)
         return logger
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As mmengine's; several processes without a GPU meet through gloo.
+
+        Args:
+            env_cfg: of the environment.
+        """
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            init_gloo(self.launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine's, with a wrapper that runs on a CPU where there is no GPU.
+
+        Args:
+            model_wrapper_cfg: of the wrapper, None for the usual one.
+            model: to wrap.
+
+        Returns:
+            The model, wrapped if there are several processes.
+        """
+        if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
+            model_wrapper_cfg = dict(type='CPUDistributedDataParallel')
+        return super().wrap_model(model_wrapper_cfg, model)
 
     @master_only
     def dump_config(self) -> None:
