@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from mmengine.model import MMDistributedDataParallel
-from mmseg.registry import MODEL_WRAPPERS
 from torch import nn
 
 
@@ -31,7 +30,6 @@ def init_gloo(launcher: str) -> None:
     torch.distributed.init_process_group('gloo')
 
 
-@MODEL_WRAPPERS.register_module()
 class CPUDistributedDataParallel(MMDistributedDataParallel):
     """mmengine's wrapper for a model on the CPU.
 

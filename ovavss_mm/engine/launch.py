@@ -19,7 +19,7 @@ from mmseg.registry import OPTIM_WRAPPERS, RUNNERS
 from torch import nn
 
 from ..compat import concerns_user
-from .cpu_distributed import init_gloo
+from .cpu_distributed import CPUDistributedDataParallel, init_gloo
 
 
 @RUNNERS.register_module()
@@ -66,7 +66,7 @@ class AVRunner(Runner):
             The model, wrapped if there are several processes.
         """
         if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
-            model_wrapper_cfg = dict(type='CPUDistributedDataParallel')
+            model_wrapper_cfg = dict(type=CPUDistributedDataParallel)
         return super().wrap_model(model_wrapper_cfg, model)
 
     @master_only
