@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes train and test as one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ovavss_mm.engine.cpu_distributed import init_gloo
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+
+
+def run(*command: object) -> None:
+    """Run a command with the tests' helpers in reach."""
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(HERE.parent)]), OMP_NUM_THREADS='1')
+    process = subprocess.run([*map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
+
+
+def test_two_processes_make_the_step_of_one_with_all_clips(tmp_path: Path) -> None:
+    """Loss and every gradient agree, whatever clip is where: losses are normalised per clip."""
+    run(sys.executable, HERE / 'distributed_step.py', tmp_path / 'one.pth')
+    run(*TORCHRUN, HERE / 'distributed_step.py', tmp_path / 'two.pth')
+    one, two = (torch.load(tmp_path / f'{name}.pth', weights_only=True) for name in ('one', 'two'))
+    torch.testing.assert_close(two['loss'], one['loss'], rtol=1e-5, atol=1e-5)
+    assert set(one['grads']) == set(two['grads'])
+    for name, grad in one['grads'].items():
+        torch.testing.assert_close(two['grads'][name], grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_two_processes_count_each_clip_once(tmp_path: Path) -> None:
+    """An odd number of clips over two processes gives the figures of one process."""
+    run(
+        sys.executable, 'tools/dataset_converters/mini_world.py', '--out', tmp_path / 'mini',
+        '--train', 1, '--val', 1, '--test', 5, '--workers', 1,
+    )  # fmt: skip
+    options = [
+        f'test_dataloader.dataset.data_root={tmp_path / "mini"}',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        'test_dataloader.batch_size=1',
+        'model.classifier.sound_thr=None',
+    ]
+    config = 'configs/mini/ovavss_mini.py'
+    weights = tmp_path / 'drawn.pth'
+    run(sys.executable, HERE / 'draw_checkpoint.py', config, weights)
+    tool = ['tools/test.py', config, weights, '--cfg-options', *options]
+    run(sys.executable, *tool, '--work-dir', tmp_path / 'one')
+    run(*TORCHRUN, *tool, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two')
+    one, two = (json.loads(next((tmp_path / n).glob('*/*.json')).read_text()) for n in ('one', 'two'))
+    timing = {'data_time', 'time'}
+    assert one['mIoU'] > 0
+    assert {k: v for k, v in one.items() if k not in timing} == pytest.approx(
+        {k: v for k, v in two.items() if k not in timing}, nan_ok=True
+    )
+
+
+def test_gloo_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that was not started by torchrun, or another launcher, gets a plain error."""
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(RuntimeError, match='RANK.*torchrun'):
+        init_gloo('pytorch')
+    with pytest.raises(ValueError, match="'slurm'"):
+        init_gloo('slurm')
