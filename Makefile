@@ -76,7 +76,8 @@ format: $(READY)  ## Bring the code into the project's style
 
 # ---------------------------------------------------------------------------- demo
 demo: $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-swapped  ## Make the mini world, train on it and test (minutes, CPU)
-	@echo '==> Done: logs and results are in $(DEMO_DIR). `rm -r $(DEMO_DIR)` starts over.'
+	@$(BIN)/python tools/analysis_tools/compare_tests.py $(DEMO_DIR)/test $(DEMO_DIR)/test_swapped-sound
+	@echo '==> Done: the classes are in the logs, pictures in $(DEMO_DIR)/contact_sheet.png. `rm -r $(DEMO_DIR)` starts over.'
 
 $(DEMO_DATA)/metadata.csv: | $(READY)
 	@echo '==> 1/4 Making the mini world in $(DEMO_DATA)'
@@ -89,12 +90,13 @@ $(DEMO_DIR)/.trained: | $(READY) $(DEMO_DATA)/metadata.csv
 
 $(DEMO_DIR)/.tested: $(DEMO_DIR)/.trained
 	@echo '==> 3/4 Testing'
-	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)
+	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test
+	@cp $(DEMO_DIR)/test/contact_sheet.png $(DEMO_DIR)/contact_sheet.png
 	@touch $@
 
 $(DEMO_DIR)/.tested-swapped: $(DEMO_DIR)/.trained
 	@echo '==> 4/4 Testing with the sound of other clips: the figures should fall'
-	$(BIN)/mim test ovavss_mm $(DEMO_SWAPPED) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)
+	$(BIN)/mim test ovavss_mm $(DEMO_SWAPPED) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test_swapped-sound
 	@touch $@
 
 # ---------------------------------------------------------------------------- tidying

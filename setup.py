@@ -20,6 +20,7 @@ MIM_FILES = ('configs', 'tools', 'model-index.yml')
 # files also lie in a folder that comes before both. For the same reason the package must have no
 # console scripts: their lines, `../../../bin/...`, would come first of all.
 MIM_FOLDERS = ('ovavss_mm/.mim', '.ovavss_mm/.mim')
+MIM_NOTE = 'The same files as in ovavss_mm/.mim, in the place where onedl-mim 0.5 looks for them.\n'
 
 
 class CleanBuild(build):
@@ -47,6 +48,7 @@ class BuildWithMimFiles(build_py):
         for folder in MIM_FOLDERS:
             for name in MIM_FILES:
                 self._copy(ROOT / name, Path(self.build_lib, folder, name))
+        Path(self.build_lib, '.ovavss_mm', 'README').write_text(MIM_NOTE)
 
     def _copy(self, source, target):
         """Copy a file, or a folder without what Python left in it."""

@@ -30,7 +30,7 @@ EXT_NAME = 'mmcv._ext'
 
 # Name of the module -> versions that it may have.
 SUPPORTED_VERSIONS = {
-    'torch': '>=2.0',
+    'torch': '>=2.5',
     'mmengine': '>=0.10.0,<1.0',
     'mmcv': '>=2.1.0,<3.0',
     'mmseg': '>=1.2.2,<2.0',
@@ -56,7 +56,7 @@ HOST_WARNINGS = (
 # Start of a line that the hosts print when imported, about a service that nobody asked for.
 HOST_CHATTER = 'Could not import OneDL'
 
-# Parts of log messages in which the hosts talk of their own affairs, some once for each frozen weight.
+# Parts of log messages in which the hosts talk of their own affairs, some once per frozen weight.
 HOST_LOG_LINES = (
     'is skipped since its requires_grad=False',
     'The prefix is not set in metric class',

@@ -12,10 +12,10 @@ from mmengine.config import DictAction
 
 EXAMPLES = """examples:
   a model trained on the mini world
-    mim test ovavss_mm ovavss_mini.py --checkpoint work_dirs/mini/iter_2000.pth
+    mim test ovavss_mm ovavss_mini.py --checkpoint work_dirs/ovavss_mini/iter_1200.pth
 
   the same with this script
-    python tools/test.py configs/mini/ovavss_mini.py work_dirs/mini/iter_2000.pth
+    python tools/test.py configs/mini/ovavss_mini.py work_dirs/ovavss_mini/iter_1200.pth
 
   the label maps as PNG files, and sheets with frames, truth and prediction
     python tools/test.py CONFIG CHECKPOINT --out results/labels --show-dir results/pictures
@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         argv: the arguments; None: those of the process.
     """
     args = parse_args(argv)
-    # Threads that spin while they wait take the cores from the loader's workers: up to 10 times slower.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # Threads that spin long while they wait take busy cores from the loader's workers; some spinning pays.
+    os.environ.setdefault('GOMP_SPINCOUNT', '10000')
     # Imported here, as torch takes seconds.
     from ovavss_mm.compat import import_quietly
 

@@ -80,8 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         argv: the arguments; None: those of the process.
     """
     args = parse_args(argv)
-    # Threads that spin while they wait take the cores from the loader's workers: up to 10 times slower.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # Threads that spin long while they wait take busy cores from the loader's workers; some spinning pays.
+    os.environ.setdefault('GOMP_SPINCOUNT', '10000')
     # Imported here, as torch takes seconds and mim asks for the help text before each run.
     from ovavss_mm.compat import import_quietly
 
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
         if args.amp:
             launch.enable_amp(cfg)
-        cfg.resume = args.resume or cfg.get('resume', False)
+        launch.choose_start(cfg, args.resume)
         launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')

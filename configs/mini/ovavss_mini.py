@@ -1,5 +1,6 @@
 # OV-AVSS on the mini world: the R50 model in small, trained from scratch on a CPU within minutes
 _base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
+load_from = None
 max_iters = 1200
 data_root = 'data/mini'
 attn_cfg = dict(embed_dims=64, num_heads=4)
@@ -9,7 +10,10 @@ model = dict(
     backbone=dict(depth=18, base_channels=16, norm_cfg=dict(requires_grad=True), norm_eval=False),
     audio_encoder=dict(_delete_=True, type='LogMelEncoder'),
     neck=dict(
-        in_channels=[16, 32, 64, 128], out_channels=64, norm_cfg=dict(num_groups=8), fusion=dict(embed_dims=128, num_heads=4)
+        in_channels=[16, 32, 64, 128],
+        out_channels=64,
+        norm_cfg=dict(num_groups=8),
+        fusion=dict(embed_dims=128, num_heads=4),
     ),
     decode_head=dict(
         in_channels=[16, 64, 64, 64],
@@ -22,7 +26,8 @@ model = dict(
             positional_encoding=dict(num_feats=32),
         ),
         transformer_decoder=dict(
-            num_layers=3, layer_cfg=dict(self_attn_cfg=attn_cfg, cross_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg)
+            num_layers=3,
+            layer_cfg=dict(self_attn_cfg=attn_cfg, cross_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg),
         ),
         positional_encoding=dict(num_feats=32),
         criterion=dict(num_points=512),
@@ -57,14 +62,18 @@ test_pipeline = [
 ]
 dataset = dict(data_root=data_root, base_names='base_names.txt', pipeline=test_pipeline)
 train_dataloader = dict(
-    batch_size=4, num_workers=1, dataset=dict(data_root=data_root, base_names='base_names.txt', pipeline=train_pipeline)
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(data_root=data_root, base_names='base_names.txt', pipeline=train_pipeline),
 )
 val_dataloader = dict(batch_size=8, num_workers=1, dataset=dataset)
 test_dataloader = dict(batch_size=8, num_workers=1, dataset=dataset)
 val_evaluator = dict(eval_size=None)
 test_evaluator = val_evaluator
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=0.1), paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1.0)})
+    optimizer=dict(lr=1e-3),
+    clip_grad=dict(max_norm=0.1),
+    paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1.0)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),

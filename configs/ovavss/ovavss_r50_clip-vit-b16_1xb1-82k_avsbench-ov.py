@@ -4,3 +4,5 @@ _base_ = [
     '../_base_/schedules/schedule_82k.py',
     '../_base_/default_runtime.py',
 ]
+# from COCO, see tools/model_converters/mask2former_detectron2.py
+load_from = 'data/weights/mask2former_r50_coco.pth'

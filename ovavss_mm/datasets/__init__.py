@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data: the dataset, its vocabulary and the transforms of its pipeline."""
 
-from .avsbench_ov import AVSBenchOVDataset, read_metadata, select_clips
+from .avsbench_ov import AVSBenchOVDataset
+from .metadata import IndexedClip, read_index, read_metadata, select_clips, write_index
 from .palette import voc_index, voc_palette
 from .transforms import (
     FlipClip,
     LoadClipAudio,
+    LoadClipAudioFeatures,
     LoadClipFrames,
     LoadClipLabels,
     PackAVSegInputs,
@@ -18,7 +20,9 @@ from .vocabulary import Vocabulary
 __all__ = [
     'AVSBenchOVDataset',
     'FlipClip',
+    'IndexedClip',
     'LoadClipAudio',
+    'LoadClipAudioFeatures',
     'LoadClipFrames',
     'LoadClipLabels',
     'PackAVSegInputs',
@@ -26,8 +30,10 @@ __all__ = [
     'SampleClipFrames',
     'SwapClipAudio',
     'Vocabulary',
+    'read_index',
     'read_metadata',
     'select_clips',
     'voc_index',
     'voc_palette',
+    'write_index',
 ]

@@ -1,101 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """AVSBench-OV: AVSBench-semantic with its names divided into base and novel ones."""
 
-import csv
-import io
+import logging
 import os.path as osp
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from mmengine.fileio import exists, get_text, isdir, join_path, list_dir_or_file
+from mmengine.fileio import exists, isdir, join_path
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .vocabulary import PACKAGED_BASE_NAMES, Vocabulary
+from .files import find_audio, find_frames, find_labels
+from .metadata import (
+    OV_SUBSETS,
+    SPLITS,
+    SUBSETS,
+    check_base_only,
+    clip_names,
+    read_index,
+    read_metadata,
+    select_clips,
+)
+from .sound_lengths import describe_lengths
+from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
 
-SPLITS = ('train', 'val', 'test')
-SUBSETS = ('v1s', 'v1m', 'v2')
-COLUMNS = ('uid', 'a_obj', 'split', 'label')
 # Label maps are uint8 and 255 marks pixels without annotation.
 MAX_NAMES = 254
-
-
-def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of what sounds in a clip, from its row of ``metadata.csv``."""
-    return tuple(row['a_obj'].split('_'))
-
-
-def select_clips(
-    rows: Iterable[Mapping[str, str]],
-    split: str,
-    subsets: Collection[str] = ('v1s', 'v2'),
-    base: Collection[str] = (),
-) -> list[Mapping[str, str]]:
-    """The AVSBench-OV rule: which clips belong to a split.
-
-    Args:
-        rows (Iterable[Mapping]): rows of ``metadata.csv``.
-        split (str): 'train', 'val' or 'test'. Clips of other splits are left out.
-        subsets (Collection[str]): clips of other subsets are left out.
-        base (Collection[str]): base names. A training clip stays only if each of its names is one
-            of them; for val and test they do not matter.
-
-    Returns:
-        list[Mapping]: the rows that stay, in their order.
-    """
-    base = set(base)
-    return [
-        row
-        for row in rows
-        if row['split'] == split
-        and row['label'] in subsets
-        and (split != 'train' or base.issuperset(clip_names(row)))
-    ]
-
-
-def read_metadata(path: str) -> list[dict[str, str]]:
-    """Read and check ``metadata.csv``.
-
-    Returns:
-        list[dict]: one a clip, with at least the keys uid, a_obj, split and label.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is malformed; the message names the line.
-    """
-    if not exists(path):
-        raise FileNotFoundError(f'no such file: {path}')
-    reader = csv.DictReader(io.StringIO(get_text(path, encoding='utf-8-sig'), newline=''))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f'{path}, line 1: no column {", ".join(missing)}')
-    rows, first_line = [], {}
-    try:
-        for row in reader:
-            problem = _row_problem(row)
-            if not problem and row['uid'] in first_line:
-                problem = f'clip {row["uid"]!r} was in line {first_line[row["uid"]]} already'
-            if problem:
-                raise ValueError(f'{path}, line {reader.line_num}: {problem}')
-            first_line[row['uid']] = reader.line_num
-            rows.append(row)
-    except csv.Error as err:
-        raise ValueError(f'{path}, line {reader.line_num}: {err}') from err
-    return rows
-
-
-def _row_problem(row: dict) -> str | None:
-    """What is wrong with a row of ``metadata.csv``, if anything."""
-    if None in row or None in row.values():
-        return 'the number of fields is not that of the header'
-    if row['split'] not in SPLITS:
-        return f'split must be one of {", ".join(SPLITS)}, got {row["split"]!r}'
-    if row['label'] not in SUBSETS:
-        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"]!r}'
-    if not all(name.strip() for name in clip_names(row)):
-        return f'a_obj must be names joined by "_", got {row["a_obj"]!r}'
-    if osp.basename(row['uid']) != row['uid'] or row['uid'] in ('', '.', '..'):
-        return f'uid must be the name of a folder, got {row["uid"]!r}'
-    return None
 
 
 @DATASETS.register_module()
@@ -104,7 +34,8 @@ class AVSBenchOVDataset(BaseSegDataset):
 
     ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second,
     with ``metadata.csv`` and ``label2idx.json`` in ``data_root``. A clip without ``audio.wav`` is
-    silent. All files of all clips of the split are looked for at the start, none is opened.
+    silent. All files of all clips of the split are looked for at the start; of sounds the header is
+    read, other files are not opened.
 
     A sample before the pipeline is a dict:
         clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
@@ -121,11 +52,14 @@ class AVSBenchOVDataset(BaseSegDataset):
         split (str): 'train', 'val' or 'test'. A training clip is used only if all its names are
             base names.
         subsets (Sequence[str]): which of 'v1s', 'v1m', 'v2' to use.
-        base_names (str | Sequence[str]): 'avsbench_ov' for the 40 base names of AVSBench-OV, a file
-            with a name a line (relative to data_root), or the names.
+        base_names (str | Sequence[str]): 'avsbench_ov' for the 40 base names of AVSBench-OV, 'all'
+            for all names, a file with a name a line (relative to data_root), or the names.
         ann_file (str): the list of clips, relative to data_root.
         label_file (str): the table of labels, relative to data_root.
         with_labels (bool): False: label_paths are None, labels are not looked for.
+        index_file (str, optional): index of the split, as tools/dataset_converters/avsbench_ov.py
+            writes it (relative to the current folder); its clips are used as they are, in place of
+            ann_file, subsets and the rule. Defaults to None.
         **kwargs: pipeline, test_mode, lazy_init, indices, serialize_data, max_refetch and metainfo
             of :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -139,11 +73,12 @@ class AVSBenchOVDataset(BaseSegDataset):
         self,
         data_root: str,
         split: str,
-        subsets: Sequence[str] = ('v1s', 'v2'),
+        subsets: Sequence[str] = OV_SUBSETS,
         base_names: str | Sequence[str] = 'avsbench_ov',
         ann_file: str = 'metadata.csv',
         label_file: str = 'label2idx.json',
         with_labels: bool = True,
+        index_file: str | None = None,
         metainfo: dict | None = None,
         **kwargs,
     ):
@@ -152,19 +87,18 @@ class AVSBenchOVDataset(BaseSegDataset):
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
         if isinstance(subsets, str) or not subsets or not set(subsets) <= set(SUBSETS):
             raise ValueError(f'subsets must be some of {", ".join(SUBSETS)}, got {subsets!r}')
+        if base_names is None:
+            raise ValueError("base_names must be names, a file of them or 'all', got None")
         self.split = split
         self.subsets = tuple(subsets)
         self.with_labels = with_labels
-        _check_root(data_root, (ann_file, label_file))
-        if isinstance(base_names, str):
+        self.index_file = index_file
+        _check_root(data_root, (label_file,) if index_file else (ann_file, label_file))
+        if isinstance(base_names, str) and base_names != ALL_NAMES:
             packaged = PACKAGED_BASE_NAMES.get(base_names)
             base_names = str(packaged) if packaged else join_path(data_root, base_names)
         self.vocabulary = Vocabulary.from_files(join_path(data_root, label_file), base_names)
-        if len(self.vocabulary) > MAX_NAMES:
-            raise ValueError(
-                f'at most {MAX_NAMES} names fit into label maps, {label_file} of {data_root} has '
-                f'{len(self.vocabulary)}'
-            )
+        check_names_fit(self.vocabulary, join_path(data_root, label_file))
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
@@ -189,17 +123,13 @@ class AVSBenchOVDataset(BaseSegDataset):
     def load_data_list(self) -> list[dict]:
         """Find the files of all clips of the split; see the class for the keys.
 
+        How many clips have shorter or much longer sound than frames is logged, in one line.
+
         Raises:
             FileNotFoundError: the folder of a clip or of its frames or labels is missing.
             ValueError: other problems with the clips. Either names the first few and counts all.
         """
-        rows = read_metadata(self.ann_file)
-        rows = select_clips(rows, self.split, self.subsets, self.vocabulary.base)
-        if not rows:
-            raise ValueError(
-                f'{self.ann_file} has no clip for split {self.split!r}, subsets '
-                f'{", ".join(self.subsets)} and {len(self.vocabulary.base)} base names'
-            )
+        rows = self._rows()
         clips, problems = [], []
         for row in rows:
             try:
@@ -208,24 +138,46 @@ class AVSBenchOVDataset(BaseSegDataset):
                 problems.append(err)
         if problems:
             shown = '\n  '.join(str(err) for err in problems[:5])
-            message = f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  {shown}'
+            message = (
+                f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  {shown}\n'
+                'tools/dataset_converters/avsbench_ov.py checks all clips, and can make indices '
+                'without the bad ones (--fix-index)'
+            )
             raise type(problems[0])(message) from problems[0]
+        lengths = describe_lengths(clips)
+        if lengths:
+            print_log(f'{self.split}: {lengths}', 'current', logging.WARNING)
         return _add_other_audio(clips)
+
+    def _rows(self) -> list[Mapping[str, str]]:
+        """The clips of the split as rows of ``metadata.csv``, from the index or by the rule."""
+        if self.index_file is None:
+            rows = read_metadata(self.ann_file)
+            rows = select_clips(rows, self.split, self.subsets, self.vocabulary.base)
+            source = f'{self.ann_file} has no clip for split {self.split!r}, subsets '
+            source += f'{", ".join(self.subsets)} and {len(self.vocabulary.base)} base names'
+        else:
+            clips = read_index(self.index_file, self.split)
+            if self.split == 'train':
+                check_base_only(self.index_file, clips, self.vocabulary.base)
+            rows = [clip.as_row(self.split) | {'frames': clip.num_frames} for clip in clips]
+            source = f'the index {self.index_file} has no clip'
+        if not rows:
+            raise ValueError(source)
+        return rows
 
     def _find_clip(self, row: Mapping[str, str]) -> dict:
         """The sample of a row of ``metadata.csv``, but for other_audio_path."""
         clip_dir = join_path(self.data_root, row['label'], row['uid'])
-        if not isdir(clip_dir):
-            raise FileNotFoundError(f'{clip_dir}: no such folder')
-        frames = _numbered_files(join_path(clip_dir, 'frames'), self.img_suffix)
-        if not frames:
-            raise ValueError(f'{clip_dir}/frames: no {self.img_suffix} files')
-        first, last = min(frames), max(frames)
-        if len(frames) != last - first + 1:
-            gap = next(i for i in range(first, last) if i not in frames)
-            raise ValueError(f'{clip_dir}/frames: {gap}{self.img_suffix} is missing')
-        labels = self._find_labels(clip_dir, frames, row) if self.with_labels else {}
-        audio_path = join_path(clip_dir, 'audio.wav')
+        frames = find_frames(clip_dir, self.img_suffix)
+        if len(frames) != row.get('frames', len(frames)):
+            raise ValueError(
+                f'{clip_dir}: {len(frames)} frames, {row["frames"]} in the index {self.index_file}'
+            )
+        labels = {}
+        if self.with_labels:
+            first_only = row['label'] == 'v1s' and row['split'] == 'train'
+            labels = find_labels(clip_dir, frames, first_only, self.seg_map_suffix)
         return dict(
             clip_id=row['uid'],
             subset=row['label'],
@@ -234,26 +186,29 @@ class AVSBenchOVDataset(BaseSegDataset):
             num_frames=len(frames),
             frame_paths=[frames[i] for i in sorted(frames)],
             label_paths=[labels.get(i) for i in sorted(frames)],
-            audio_path=audio_path if exists(audio_path) else None,
+            audio_path=find_audio(clip_dir),
             names=clip_names(row),
             vocabulary=self.vocabulary.names,
         )
 
-    def _find_labels(
-        self, clip_dir: str, frames: dict[int, str], row: Mapping[str, str]
-    ) -> dict[int, str]:
-        """Label files by number; a training clip of v1s has that of its first frame only."""
-        labels = _numbered_files(join_path(clip_dir, 'labels_rgb'), self.seg_map_suffix)
-        first_only = row['label'] == 'v1s' and row['split'] == 'train'
-        expected = {min(frames)} if first_only else set(frames)
-        if set(labels) != expected:
-            needed = 'one for the first frame' if first_only else 'one a frame'
-            found = ', '.join(map(str, sorted(labels))) or 'none'
-            raise ValueError(
-                f'{clip_dir}: {len(frames)} frames ({min(frames)} to {max(frames)}) and '
-                f'{len(labels)} labels ({found}), expected {needed}'
-            )
-        return labels
+
+def check_names_fit(vocabulary: Vocabulary, source: str) -> None:
+    """Raise ValueError if label maps or ``a_obj`` cannot hold the names of a vocabulary.
+
+    Args:
+        vocabulary (Vocabulary): the names.
+        source (str): where they are from, for the message.
+    """
+    if len(vocabulary) > MAX_NAMES:
+        raise ValueError(
+            f'at most {MAX_NAMES} names fit into label maps, {source} has {len(vocabulary)}'
+        )
+    joined = [name for name in vocabulary.names if '_' in name]
+    if joined:
+        raise ValueError(
+            f'{source}: "_" separates the names of a clip, a name cannot have one: {joined[0]!r} '
+            f'({len(joined)} such names); write it with "-" or a space'
+        )
 
 
 def _check_root(data_root: str, files: Iterable[str]) -> None:
@@ -268,22 +223,6 @@ def _check_root(data_root: str, files: Iterable[str]) -> None:
         path = join_path(data_root, name)
         if not exists(path):
             raise FileNotFoundError(f'data_root {data_root} has no {name} ({path}); {hint}')
-
-
-def _numbered_files(folder: str, suffix: str) -> dict[int, str]:
-    """Files ``<number><suffix>`` of a folder by number; other suffixes are passed over."""
-    files = {}
-    try:
-        for name in list_dir_or_file(folder, list_dir=False, suffix=suffix):
-            stem = name[: -len(suffix)]
-            if not (stem.isascii() and stem.isdigit()):
-                raise ValueError(f'{folder}/{name}: the name should be a number')
-            if int(stem) in files:
-                raise ValueError(f'{folder}: number {int(stem)} occurs twice')
-            files[int(stem)] = join_path(folder, name)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f'{folder}: no such folder') from None
-    return files
 
 
 def _add_other_audio(clips: list[dict]) -> list[dict]:

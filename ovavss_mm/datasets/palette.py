@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PASCAL VOC colour map, from index to colour and back."""
 
+import cv2
 import numpy as np
 
 # Bit 3k of an index is bit 7-k of red, bit 3k+1 of green, bit 3k+2 of blue: all 24 bits are used
@@ -54,3 +55,23 @@ def voc_index(colors: np.ndarray) -> np.ndarray:
         size of the palette in use is not of its colours.
     """
     return _PARTS[0][colors[..., 0]] | _PARTS[1][colors[..., 1]] | _PARTS[2][colors[..., 2]]
+
+
+# For cv2.LUT, (1, 256, 3): the lower eight bits of the parts, and whether there are others.
+_LOW = np.ascontiguousarray((_PARTS & 255).astype(np.uint8).T[None])
+_HIGH = np.ascontiguousarray((_PARTS > 255).astype(np.uint8).T[None])
+
+
+def voc_labels(colors: np.ndarray) -> np.ndarray | None:
+    """Indices of colours as label maps have them, several times faster than :func:`voc_index`.
+
+    Args:
+        colors (np.ndarray): uint8 (H, W, 3), red, green, blue.
+
+    Returns:
+        np.ndarray | None: uint8 (H, W); None if a colour has an index above 255.
+    """
+    if cv2.LUT(colors, _HIGH).any():
+        return None
+    red, green, blue = cv2.split(cv2.LUT(colors, _LOW))
+    return cv2.bitwise_or(cv2.bitwise_or(red, green), blue)

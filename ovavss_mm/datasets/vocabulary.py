@@ -15,6 +15,10 @@ from .palette import voc_palette
 BACKGROUND = 'background'
 # Lists of base names that come with the package.
 PACKAGED_BASE_NAMES = {'avsbench_ov': Path(__file__).parent / 'avsbench_ov_base.txt'}
+# The 70 names of AVSBench-semantic in the order of their labels.
+PACKAGED_NAMES = Path(__file__).parent / 'avsbench_semantic_names.txt'
+# Stands for 'every name is a base name', where base names are asked for.
+ALL_NAMES = 'all'
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,15 @@ class Vocabulary:
 
         Args:
             label_file (str): JSON file with a table of labels, see :meth:`from_label2idx`.
-            base (str | Iterable[str]): file with a base name a line, or the base names.
+            base (str | Iterable[str]): file with a base name a line, 'all', or the base names.
 
         Raises:
             FileNotFoundError: a file is missing.
             ValueError: a file is malformed (the message names file and line), or see the class.
         """
         label2idx = read_label2idx(label_file)
+        if base == ALL_NAMES:
+            base = [name for name in label2idx if name != BACKGROUND]
         base_names = read_names(base) if isinstance(base, str) else base
         try:
             return cls.from_label2idx(label2idx, base_names)

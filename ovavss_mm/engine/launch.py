@@ -13,12 +13,13 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.runner.amp import autocast
 from mmseg.registry import OPTIM_WRAPPERS, RUNNERS
 from torch import nn
 
 from ..compat import concerns_user
+from ..models.released.weights import how_to_get, known_weights, missing_files
 from .cpu_distributed import CPUDistributedDataParallel, init_gloo
 
 
@@ -66,7 +67,10 @@ class AVRunner(Runner):
             The model, wrapped if there are several processes.
         """
         if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
-            model_wrapper_cfg = dict(type=CPUDistributedDataParallel)
+            model_wrapper_cfg = dict(
+                type=CPUDistributedDataParallel,
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            )
         return super().wrap_model(model_wrapper_cfg, model)
 
     @master_only
@@ -131,6 +135,22 @@ def load_config(
     return cfg
 
 
+def choose_start(cfg: Config, resume: bool) -> None:
+    """Let a training go on from the last checkpoint of its work dir, if wanted and there is one.
+
+    mmengine resumes from ``load_from`` where that is set; here it is what a training starts from.
+
+    Args:
+        cfg: the whole config; ``resume`` and ``load_from`` are changed.
+        resume: whether the command line asks for it; the config may ask for it too.
+    """
+    resume = resume or cfg.get('resume', False)
+    last = find_latest_checkpoint(cfg.work_dir) if resume and osp.isdir(cfg.work_dir) else None
+    cfg.resume = last is not None
+    if last is not None:
+        cfg.load_from = last
+
+
 def check_files(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Check, before anything is built, that the files a run starts from are there.
 
@@ -139,10 +159,15 @@ def check_files(cfg: Config, loaders: tuple[str, ...]) -> None:
         loaders: keys of the dataloaders that the run will use.
 
     Raises:
-        FileNotFoundError: if the root of a dataset or the checkpoint in ``load_from`` is missing.
+        FileNotFoundError: if the root of a dataset, the checkpoint in ``load_from``, or weights that
+            a model to be trained starts from are missing.
     """
     if cfg.get('load_from') and _is_missing(cfg.load_from):
-        raise FileNotFoundError(f'There is no checkpoint {cfg.load_from!r}.')
+        known = osp.basename(cfg.load_from) in known_weights()
+        advice = f'\n{how_to_get(cfg.load_from)}' if known else ''
+        raise FileNotFoundError(f'There is no checkpoint {cfg.load_from!r}.{advice}')
+    for path in missing_files(cfg.get('model')) if 'train_dataloader' in loaders else ():
+        raise FileNotFoundError(how_to_get(path))
     for loader in loaders:
         for dataset in iter_datasets(cfg.get(loader)):
             if _is_missing(dataset['data_root']):
@@ -208,6 +233,7 @@ def enable_pictures(cfg: Config, show: bool, wait_time: float, save_dir: str | N
     if hook is None:
         raise ValueError('--show and --show-dir need default_hooks.visualization in the config')
     hook.draw = True
+    hook.interval = 1
     if show:
         hook.show = True
         hook.wait_time = wait_time

@@ -161,6 +161,8 @@ class OVIoUMetric(BaseMetric):
             raise ValueError(
                 f'cannot save predictions: clip_id {clip!r} (subset {subset!r}) is no folder name'
             )
+        if pred.max(initial=0) > 255:
+            raise ValueError(f'clip {clip}: PNG files hold labels up to 255, got {pred.max()}')
         folder = osp.join(self.output_dir, subset, clip)
         mkdir_or_exist(folder)
         paths = sample.get('frame_paths') or [str(i) for i in range(len(pred))]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a loaded batch of clips to what the model takes."""
 
+from collections.abc import Sequence
+
 from mmengine.structures import PixelData
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
@@ -14,8 +16,35 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
     """Normalises frames and pads each clip by itself to a multiple of ``size_divisor``.
 
     Clips of a batch keep their own sizes and T: padding one clip to the size of another would change what
-    the model makes of it. Arguments are those of the host.
+    the model makes of it.
+
+    Args:
+        mean: of R, G, B, in 0..255.
+        std: of R, G, B, in 0..255.
+        size_divisor: height and width are padded to a multiple of this, in pixels.
+        pad_val: of padded pixels, after normalisation.
+        seg_pad_val: label of padded pixels.
+
+    Raises:
+        ValueError: not three means and deviations, or ``size_divisor`` under 1.
     """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size_divisor: int = 32,
+        pad_val: float = 0,
+        seg_pad_val: int = 255,
+    ) -> None:
+        if len(mean) != 3 or len(std) != 3 or size_divisor < 1:
+            raise ValueError(
+                'mean and std must be of R, G, B and size_divisor at least 1, '
+                f'got {mean}, {std}, {size_divisor}'
+            )
+        super().__init__(
+            mean=mean, std=std, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val
+        )
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare B clips.
@@ -30,7 +59,7 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
             and bottom padded with 0; ``frames`` as they came; and ``data_samples``.
 
         Raises:
-            ValueError: a clip without frames, or whose audio is not one row a frame.
+            ValueError: a clip without frames, or whose audio is not one row a frame; in training, one without labels.
         """
         data = self.cast_data(data)
         frames, audio = data['inputs']['imgs'], data['inputs']['audio']
@@ -40,21 +69,33 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
             _check_clip(clip, sound, sample)
             size = dict(img_shape=tuple(clip.shape[-2:]), pad_shape=tuple(img.shape[-2:]))
             sample.set_metainfo(dict(ori_shape=sample.get('ori_shape', size['img_shape']), **size))
+            if training and 'gt_sem_seg' not in sample:
+                raise ValueError(f'clip {_clip_id(sample)} has no labels to train on')
             if training:
                 # a new one, as PixelData refuses data of another size
-                sample.gt_sem_seg = PixelData(data=self._pad(sample.gt_sem_seg.data, self.seg_pad_val))
-        return dict(inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]), data_samples=samples)
+                sample.gt_sem_seg = PixelData(
+                    data=self._pad(sample.gt_sem_seg.data, self.seg_pad_val)
+                )
+        return dict(
+            inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]),
+            data_samples=samples,
+        )
 
     def _pad(self, x: Tensor, value: float) -> Tensor:
         """Pad (..., H, W) at the right and bottom."""
-        divisor = self.size_divisor or 1
+        divisor = self.size_divisor
         return F.pad(x, (0, -x.shape[-1] % divisor, 0, -x.shape[-2] % divisor), value=value)
+
+
+def _clip_id(sample: SegDataSample) -> str:
+    """What to call a clip in a message."""
+    return sample.get('clip_id', 'without a name')
 
 
 def _check_clip(frames: Tensor, audio: Tensor, sample: SegDataSample) -> None:
     """Raise ValueError if a clip has no frames, or not one row of audio a frame."""
     if len(frames) == 0 or len(frames) != len(audio):
         raise ValueError(
-            f'clip {sample.get("clip_id", "without a name")} needs at least one frame and one row of audio a frame, '
+            f'clip {_clip_id(sample)} needs at least one frame and one row of audio a frame, '
             f'got frames {tuple(frames.shape)} and audio {tuple(audio.shape)}'
         )

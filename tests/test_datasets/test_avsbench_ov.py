@@ -53,6 +53,14 @@ def test_rule_is_a_function_of_the_rows(root):
     assert select_clips(rows, 'val', ('v2',), ()) == [r for r in rows if r['uid'] == 'val_away']
 
 
+def test_all_names_as_base_names(root):
+    dataset = make(root, base_names='all')
+    # Of the training clips only those with a name that is none are left out.
+    assert set(infos(dataset)) == {'bird_0', 'dog_guitar', 'horse_1', 'cat_0', 'dog_cat'}
+    assert dataset.metainfo['base_names'] == archive.NAMES
+    assert dataset.metainfo['novel_names'] == ()
+
+
 def test_base_names_as_list_and_indices(root):
     assert set(infos(make(root, base_names=['bird', 'cat']))) == {'bird_0', 'cat_0'}
     assert len(make(root, indices=2)) == 2
@@ -162,6 +170,7 @@ def test_without_labels(own):
         ({'subsets': 'v2'}, "'v2'"),
         ({'subsets': []}, r'\[\]'),
         ({'base_names': ['bird', 'whale']}, r"label2idx\.json.*'whale'"),
+        ({'base_names': None}, "'all', got None"),
         ({'base_names': []}, "no clip for split 'train'.* 0 base names"),
         ({'metainfo': {'classes': ('a',)}}, 'metainfo cannot set classes'),
     ],
@@ -274,3 +283,15 @@ def test_too_many_names_for_a_label_map(own):
     (own / 'label2idx.json').write_text(json.dumps(table))
     with pytest.raises(ValueError, match='at most 254 names.* 255'):
         make(own, base_names=['n1'])
+
+
+def test_name_with_the_separator(own):
+    (own / 'label2idx.json').write_text(json.dumps({'background': 0, 'bird': 1, 'fire_truck': 2}))
+    with pytest.raises(ValueError, match='label2idx.json: "_" separates.*\'fire_truck\''):
+        make(own, base_names=['bird'])
+
+
+def test_bad_clips_point_to_the_check(own):
+    spoil_gap(own / 'v2' / 'dog_guitar')
+    with pytest.raises(ValueError, match=r'avsbench_ov\.py checks all clips.*--fix-index'):
+        make(own)

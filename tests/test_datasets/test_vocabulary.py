@@ -5,7 +5,12 @@ import json
 import pytest
 
 from ovavss_mm.datasets import Vocabulary, voc_palette
-from ovavss_mm.datasets.vocabulary import PACKAGED_BASE_NAMES, read_label2idx, read_names
+from ovavss_mm.datasets.vocabulary import (
+    PACKAGED_BASE_NAMES,
+    PACKAGED_NAMES,
+    read_label2idx,
+    read_names,
+)
 
 TABLE = {'background': 0, 'bird': 1, 'cat': 2, 'dog': 3}
 
@@ -81,6 +86,14 @@ def test_files(tmp_path):
         Vocabulary.from_files(str(label_file), str(tmp_path / 'gone.txt'))
 
 
+def test_all_names_base(tmp_path):
+    label_file = tmp_path / 'label2idx.json'
+    label_file.write_text(json.dumps(TABLE))
+    vocabulary = Vocabulary.from_files(str(label_file), 'all')
+    assert vocabulary.base == vocabulary.names == ('bird', 'cat', 'dog')
+    assert vocabulary.novel == ()
+
+
 def test_malformed_json(tmp_path):
     path = tmp_path / 'label2idx.json'
     path.write_text('{"background": 0,\n "bird": }')
@@ -97,3 +110,14 @@ def test_packaged_base_names():
     assert list(names) == sorted(names)
     assert not {'violin', 'wolf', 'tuba', 'emergency-car'} & set(names)
     assert {'airplane', 'horse', 'man', 'woman', 'vacuum-cleaner'} <= set(names)
+
+
+def test_packaged_names():
+    names = read_names(str(PACKAGED_NAMES))
+    assert len(names) == len(set(names)) == 70
+    assert list(names) == sorted(names)
+    base = read_names(str(PACKAGED_BASE_NAMES['avsbench_ov']))
+    novel = Vocabulary.create(names, base).novel
+    assert len(novel) == 30
+    assert novel[:3] == ('accordion', 'axe', 'bassoon')
+    assert novel[-2:] == ('violin', 'wolf')

@@ -186,7 +186,8 @@ def test_pictures_and_predictions_are_switched_on(config_file):
         launch.enable_pictures(cfg, show=True, wait_time=1.0, save_dir=None)
     cfg.default_hooks.visualization = dict(type='AVSegVisualizationHook')
     launch.enable_pictures(cfg, show=False, wait_time=1.0, save_dir='pictures')
-    assert cfg.default_hooks.visualization == dict(type='AVSegVisualizationHook', draw=True)
+    expected = dict(type='AVSegVisualizationHook', draw=True, interval=1)
+    assert cfg.default_hooks.visualization == expected
     assert cfg.visualizer.save_dir == 'pictures'
     launch.enable_pictures(cfg, show=True, wait_time=1.5, save_dir=None)
     assert cfg.default_hooks.visualization.show and cfg.default_hooks.visualization.wait_time == 1.5
@@ -204,3 +205,17 @@ def test_local_rank_of_the_launcher_wins(monkeypatch):
     launch.set_local_rank(2)
     launch.set_local_rank(3)
     assert os.environ.pop('LOCAL_RANK') == '2'
+
+
+def test_resume_prefers_the_work_dir_to_load_from(tmp_path):
+    """A config's `load_from` is what a training starts from, not what it goes on from."""
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='coco.pth', resume=False))
+    launch.choose_start(cfg, resume=True)
+    assert (cfg.resume, cfg.load_from) == (False, 'coco.pth')  # nothing to go on from yet
+    checkpoint = tmp_path / 'iter_7.pth'
+    checkpoint.touch()
+    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
+    launch.choose_start(cfg, resume=False)
+    assert (cfg.resume, cfg.load_from) == (False, 'coco.pth')
+    launch.choose_start(cfg, resume=True)
+    assert (cfg.resume, cfg.load_from) == (True, str(checkpoint))

@@ -35,7 +35,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small world and a checkpoint of a short training on it."""
     folder = tmp_path_factory.mktemp('learning')
     world = folder / 'mini'
-    run('tools/dataset_converters/mini_world.py', '--out', world, '--train', 240, '--val', 4, '--test', 40)
+    run(
+        'tools/dataset_converters/mini_world.py',
+        '--out',
+        world,
+        '--train',
+        240,
+        '--val',
+        4,
+        '--test',
+        40,
+    )
     options = [
         f'train_dataloader.dataset.data_root={world}',
         f'train_cfg.max_iters={ITERATIONS}',
@@ -46,7 +56,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         'val_cfg=None',
         'val_evaluator=None',
     ]
-    run('tools/train.py', 'configs/mini/ovavss_mini.py', '--work-dir', folder / 'train', '--cfg-options', *options)
+    run(
+        'tools/train.py',
+        'configs/mini/ovavss_mini.py',
+        '--work-dir',
+        folder / 'train',
+        '--cfg-options',
+        *options,
+    )
     return world, folder / 'train' / f'iter_{ITERATIONS}.pth'
 
 

@@ -69,3 +69,17 @@ def test_each_frame_needs_a_row_of_audio(preprocessor, frames, rows):
     clips = [make_clip(1, (20, 24)), (imgs[:frames], audio[:rows], sample)]
     with pytest.raises(ValueError, match=rf'clip noise .*\({frames}, 3.*\({rows}, 1'):
         preprocessor(collate(clips))
+
+
+def test_training_needs_labels(preprocessor):
+    imgs, audio, sample = make_clip(2, (20, 24))
+    del sample.gt_sem_seg
+    assert preprocessor(collate([(imgs, audio, sample)]))['inputs']['imgs'][0].shape[0] == 2
+    with pytest.raises(ValueError, match='clip noise has no labels'):
+        preprocessor(collate([(imgs, audio, sample)]), training=True)
+
+
+@pytest.mark.parametrize('bad', [dict(mean=[0.5]), dict(std=[1.0] * 4), dict(size_divisor=0)])
+def test_arguments_are_checked(bad):
+    with pytest.raises(ValueError, match='of R, G, B and size_divisor at least 1, got'):
+        MODELS.build(tiny_config().data_preprocessor | bad)

@@ -187,3 +187,59 @@ def test_model_index_is_valid(repo_root):
     assert index.collections[0].name == 'OV-AVSS'
     for model in index.models or []:
         assert (repo_root / model.config).is_file(), model.config
+
+
+# ------------------------------------------------------------------ the whole way, from both installs
+@pytest.fixture(scope='module')
+def world(tmp_path_factory, repo_root) -> Path:
+    """A mini world of a few clips."""
+    folder = tmp_path_factory.mktemp('world') / 'mini'
+    sizes = ('--train', '4', '--val', '1', '--test', '2', '--workers', '1')
+    tool = repo_root / 'tools/dataset_converters/mini_world.py'
+    run(sys.executable, tool, '--out', folder, *sizes, cwd=repo_root)
+    return folder
+
+
+@pytest.mark.parametrize('install', ['wheel', 'checkout'])
+def test_mim_trains_resumes_and_tests(install, request, world, repo_root, elsewhere):
+    """By bare config name, in another folder: train, go on with --resume and --amp, test."""
+    wheel = install == 'wheel'
+    python = request.getfixturevalue('wheel_python') if wheel else sys.executable
+    loaders = [f'{name}_dataloader' for name in ('train', 'val', 'test')]
+    options = [f'{loader}.dataset.data_root={world}' for loader in loaders]
+    options += [
+        f'{loader}.{key}'
+        for loader in loaders
+        for key in ('num_workers=0', 'persistent_workers=False')
+    ]
+    options += ['train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1']
+    mim = (python, '-m', 'mim')
+    common = ('ovavss_mini.py', '--work-dir', 'out')
+    train = (*mim, 'train', 'ovavss_mm', *common)
+    run(*train, '--cfg-options', 'train_cfg.max_iters=2', *options, cwd=elsewhere)
+    again = run(
+        *train,
+        '--resume',
+        '--amp',
+        '--cfg-options',
+        'train_cfg.max_iters=3',
+        *options,
+        cwd=elsewhere,
+    )
+    assert 'resumed epoch: 0, iter: 2' in again
+    checkpoint = elsewhere / 'out' / 'iter_3.pth'
+    assert checkpoint.is_file()
+    tested = run(
+        *mim,
+        'test',
+        'ovavss_mm',
+        *common,
+        '--checkpoint',
+        checkpoint,
+        '--cfg-options',
+        *options,
+        cwd=elsewhere,
+    )
+    assert 'Harmonic' in tested and 'red-star' in tested
+    where = 'site-packages' if wheel else str(repo_root / 'tools')
+    assert where in tested

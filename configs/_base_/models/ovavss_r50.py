@@ -8,7 +8,9 @@ data_preprocessor = dict(
     seg_pad_val=255,
     size_divisor=32,
 )
-attn_cfg = dict(embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, dropout_layer=None, batch_first=True)
+attn_cfg = dict(
+    embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, dropout_layer=None, batch_first=True
+)
 model = dict(
     type='AVEncoderDecoder',
     data_preprocessor=data_preprocessor,
@@ -22,7 +24,8 @@ model = dict(
         norm_eval=True,
     ),
     audio_encoder=dict(
-        type='VGGishEncoder', init_cfg=dict(type='Pretrained', checkpoint='data/weights/vggish-10086976.pth')
+        type='VGGishEncoder',
+        init_cfg=dict(type='Pretrained', checkpoint='data/weights/vggish-10086976.pth'),
     ),
     neck=dict(
         type='AVFusionNeck',
@@ -49,7 +52,12 @@ model = dict(
                 num_layers=6,
                 layer_cfg=dict(
                     self_attn_cfg=dict(
-                        embed_dims=256, num_heads=8, num_levels=3, num_points=4, dropout=0.0, batch_first=True
+                        embed_dims=256,
+                        num_heads=8,
+                        num_levels=3,
+                        num_points=4,
+                        dropout=0.0,
+                        batch_first=True,
                     ),
                     ffn_cfg=dict(
                         embed_dims=256,

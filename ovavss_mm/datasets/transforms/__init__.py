@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms of clips, in the order in which pipelines use them."""
 
-from .audio import LoadClipAudio, SwapClipAudio, log_mel_patches
+from .audio import LoadClipAudio, LoadClipAudioFeatures, SwapClipAudio, log_mel_patches
 from .formatting import PackAVSegInputs
 from .geometry import FlipClip, ResizeClip
 from .loading import LoadClipFrames, LoadClipLabels
@@ -10,6 +10,7 @@ from .sampling import SampleClipFrames
 __all__ = [
     'FlipClip',
     'LoadClipAudio',
+    'LoadClipAudioFeatures',
     'LoadClipFrames',
     'LoadClipLabels',
     'PackAVSegInputs',

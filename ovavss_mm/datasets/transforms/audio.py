@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.fileio import get
 from mmseg.registry import TRANSFORMS
 
+from ..audio_features import AudioFeatures, audio_key
 from .sampling import frame_inds
 
 SAMPLE_RATE = 16000  # Hz; sound of any other rate is resampled to it
@@ -56,7 +57,9 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
     try:
         waveform, sample_rate = soundfile.read(io.BytesIO(content), dtype='float64')
     except soundfile.SoundFileError as err:
-        raise OSError(f'cannot read the sound {path}: {err}') from err
+        # Without the address of the buffer, which str(err) has.
+        reason = getattr(err, 'error_string', err)
+        raise OSError(f'cannot read the sound {path}: {reason}') from err
     if not len(waveform):
         raise ValueError(f'{path} has no samples')
     wrong = np.size(waveform) - np.count_nonzero(np.isfinite(waveform))
@@ -69,19 +72,21 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
 class LoadClipAudio(BaseTransform):
     """Read the sound of a clip as log-mel patches.
 
-    Patch i, seconds 0.96 i to 0.96 (i + 1), goes with frame i. Sound longer than the clip is cut.
+    Files of any sample rate, mono or stereo, 8 to 32 bit or float will do. Patch i, seconds 0.96 i
+    to 0.96 (i + 1), goes with frame i. Sound longer than the clip is cut; the data set logs at its
+    start how many clips have shorter or much longer sound than frames.
 
     Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio, float32
     (T, 1, 96, 64), row t for frame_inds[t].
 
     Args:
-        on_short (str): what to do with sound too short for the frames of the clip: 'raise' an
-            error, or 'pad' it with silence.
+        on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with
+            silence, or 'raise' an error.
     """
 
-    def __init__(self, on_short: str = 'raise'):
-        if on_short not in ('raise', 'pad'):
-            raise ValueError(f"on_short must be 'raise' or 'pad', got {on_short!r}")
+    def __init__(self, on_short: str = 'pad'):
+        if on_short not in ('pad', 'raise'):
+            raise ValueError(f"on_short must be 'pad' or 'raise', got {on_short!r}")
         self.on_short = on_short
 
     def transform(self, results: dict) -> dict:
@@ -89,7 +94,8 @@ class LoadClipAudio(BaseTransform):
 
         Raises:
             OSError: the file is missing or cannot be read.
-            ValueError: it is too short for its frames, empty, or has samples that are not finite.
+            ValueError: it is empty, has samples that are not finite, or is too short for its frames
+                and on_short is 'raise'.
         """
         num_patches = results['num_frames']
         path = results['audio_path']
@@ -121,6 +127,49 @@ class LoadClipAudio(BaseTransform):
     def __repr__(self) -> str:
         """Name and arguments."""
         return f'{type(self).__name__}(on_short={self.on_short!r})'
+
+
+@TRANSFORMS.register_module()
+class LoadClipAudioFeatures(BaseTransform):
+    """Look the sound of a clip up among embeddings that were extracted before.
+
+    Takes the place of :class:`LoadClipAudio`, and gives what the audio encoder would make of its
+    patches (to 1e-5). ``tools/dataset_converters/extract_vggish.py`` makes the file.
+
+    Reads audio_path (None: silence; else its last two folders, ``subset/uid``, are the key),
+    num_frames, frame_inds (default: all); sets audio, float32 (T, Da), row t for frame_inds[t].
+
+    Args:
+        features (str): the file of embeddings.
+        weights (str): the file of weights of the audio encoder. It is read at once, and must be the
+            one with which the embeddings were made.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: the first is no file of embeddings, or they were made with other weights.
+    """
+
+    def __init__(self, features: str, weights: str):
+        self.features = AudioFeatures(features, weights)
+
+    def transform(self, results: dict) -> dict:
+        """Set audio.
+
+        Raises:
+            LookupError: the clip is not in the file.
+            ValueError: it had fewer frames when its embeddings were extracted.
+        """
+        path = results['audio_path']
+        rows = self.features.rows(path and audio_key(path), results['num_frames'])
+        results['audio'] = rows[frame_inds(results)]
+        return results
+
+    def __repr__(self) -> str:
+        """Name and arguments."""
+        return (
+            f'{type(self).__name__}(features={self.features.path!r}, '
+            f'weights={self.features.weights!r})'
+        )
 
 
 @TRANSFORMS.register_module()

@@ -1,16 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames and label maps from their files."""
 
-import mmcv
+import io
+import struct
+import zlib
+
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.fileio import get
 from mmseg.registry import TRANSFORMS
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..palette import voc_index
+from ..palette import voc_index, voc_labels
 from .sampling import frame_inds
 
 UNANNOTATED = 255
+# What Pillow raises over a file that is no picture or a damaged one.
+_BAD_PICTURE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class LabelSizeError(ValueError):
+    """A label map has another size than its frame."""
+
+
+class LabelColorError(ValueError):
+    """A label map has a colour that stands for no name."""
 
 
 def read_rgb(path: str) -> np.ndarray:
@@ -25,9 +48,15 @@ def read_rgb(path: str) -> np.ndarray:
     """
     content = get(path)
     try:
-        # Pillow, unlike OpenCV, refuses a truncated file.
-        return mmcv.imfrombytes(content, channel_order='rgb', backend='pillow')
-    except (OSError, SyntaxError, ValueError) as err:
+        # Pillow, unlike OpenCV, refuses a truncated file. mmcv.imfrombytes would give the same with
+        # two copies more, for it transposes by Exif whether there is an orientation or not.
+        with Image.open(io.BytesIO(content)) as img:
+            if img.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                img = ImageOps.exif_transpose(img)
+            return np.array(img if img.mode == 'RGB' else img.convert('RGB'))
+    except UnidentifiedImageError as err:
+        raise OSError(f'cannot read the picture {path}: of no known format') from err
+    except _BAD_PICTURE as err:
         raise OSError(f'cannot read the picture {path}: {err}') from err
 
 
@@ -88,33 +117,54 @@ class LoadClipLabels(BaseTransform):
         vocabulary = results['vocabulary']
         listed = [name in results['names'] for name in vocabulary]
         # Label of each palette index: itself if the clip lists its name, else background.
-        lookup = (np.arange(len(vocabulary) + 1) * ([False] + listed)).astype(np.uint8)
+        lookup = np.zeros(256, np.uint8)
+        lookup[1 : len(vocabulary) + 1] = np.arange(1, len(vocabulary) + 1) * listed
         maps = np.full((len(chosen), *results['ori_shape']), UNANNOTATED, np.uint8)  # (T, H, W)
         for label_map, path in zip(maps, chosen, strict=True):
             if path is not None:
-                label_map[:] = lookup[_read_indices(path, len(vocabulary), results['ori_shape'])]
+                labels = read_labels(path, len(vocabulary), results['ori_shape'])
+                cv2.LUT(labels, lookup, dst=label_map)
         results['gt_seg_maps'] = maps
         return results
 
 
-def _read_indices(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray:
-    """Palette indices of a label picture, uint32 (H, W); ValueError if one is above num_names."""
+def read_labels(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray:
+    """Read a label picture.
+
+    Args:
+        path (str): of the picture.
+        num_names (int): N, 1 to 254.
+        shape (tuple[int, int]): height and width of its frame.
+
+    Returns:
+        np.ndarray: uint8 (H, W), 0 background, i + 1 name i.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        LabelSizeError: it has another size than its frame.
+        LabelColorError: it has a colour that stands for no name.
+    """
     colors = read_rgb(path)
     if colors.shape[:2] != shape:
-        raise ValueError(
+        raise LabelSizeError(
             f'the label map {path} has {_size(colors)}, its frame {shape[1]} x {shape[0]} pixels'
         )
-    indices = voc_index(colors)
-    unknown = indices > num_names
-    if unknown.any():
-        found, counts = np.unique(colors[unknown], axis=0, return_counts=True)
-        most = counts.argmax()
-        raise ValueError(
-            f'{path}: {counts.sum()} pixels have a colour that stands for none of the {num_names} '
-            f'names of the vocabulary ({len(found)} such colours); the most frequent one, RGB '
-            f'{tuple(found[most].tolist())}, is in {counts[most]} pixels'
-        )
-    return indices
+    labels = voc_labels(colors)
+    if labels is None or labels.max(initial=0) > num_names:
+        raise LabelColorError(_describe_unknown(path, colors, num_names))
+    return labels
+
+
+def _describe_unknown(path: str, colors: np.ndarray, num_names: int) -> str:
+    """Say which colours (H, W, 3) stand for no name, and how many pixels have them."""
+    unknown = voc_index(colors) > num_names
+    found, counts = np.unique(colors[unknown], axis=0, return_counts=True)
+    most = counts.argmax()
+    return (
+        f'{path}: {counts.sum()} pixels have a colour that stands for none of the {num_names} '
+        f'names of the vocabulary ({len(found)} such colours); the most frequent one, RGB '
+        f'{tuple(found[most].tolist())}, is in {counts[most]} pixels'
+    )
 
 
 def _size(img: np.ndarray) -> str:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..layers.frozen import FrozenModule
-from ..segmentors.label_map import resize_masks
+from ..layers.resize import resize_masks
+from ..released.weights import is_tag
 from .square_crop import ANCHORS, crop_squares, square_boxes
 from .text_embeddings import embed_names
 
@@ -29,6 +30,8 @@ class CLIPSquareCropClassifier(FrozenModule):
         clip: open_clip's name of a model, such as ``'ViT-B-16-quickgelu'``, or its configuration as a dict
             (``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``).
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` with OpenAI's or open_clip's weights, or None.
+            Instead of a path, one of open_clip's tags for ``clip``, such as ``'openai'``, has open_clip download
+            the weights when they are needed.
         tokenizer: arguments of open_clip's ``SimpleTokenizer``; None for CLIP's own vocabulary.
         templates: a set of mmseg's predefined templates, such as ``'vild'``, or a list of prompts with ``{}``.
         sound_thr: queries whose sound score is above this are classified; None classifies every query that has
@@ -56,20 +59,30 @@ class CLIPSquareCropClassifier(FrozenModule):
     ) -> None:
         super().__init__(init_cfg)
         if anchor not in ANCHORS or mask_size not in MASK_SIZES:
-            raise ValueError(f'anchor must be of {ANCHORS}, mask_size of {MASK_SIZES}, got {anchor!r}, {mask_size!r}')
+            raise ValueError(
+                f'anchor must be of {ANCHORS}, mask_size of {MASK_SIZES}, got {anchor!r}, {mask_size!r}'
+            )
         if chunk_size < 1 or logit_scale <= 0 or not (sound_thr is None or 0 <= sound_thr <= 1):
             raise ValueError(
                 'chunk_size must be at least 1, logit_scale positive, sound_thr None or in [0, 1], '
                 f'got {chunk_size}, {logit_scale}, {sound_thr}'
             )
+        self.clip_name = clip if isinstance(clip, str) else None
         self.clip = _build_clip(clip)
         self.tokenizer_cfg = dict(tokenizer or {})
-        self.templates = get_predefined_templates(templates) if isinstance(templates, str) else list(templates)
+        self.templates = (
+            get_predefined_templates(templates) if isinstance(templates, str) else list(templates)
+        )
         if not self.templates or not all('{}' in template for template in self.templates):
-            raise ValueError(f'templates must be prompts with {{}} for the name, got {self.templates}')
+            raise ValueError(
+                f'templates must be prompts with {{}} for the name, got {self.templates}'
+            )
         self.sound_thr, self.anchor, self.mask_size = sound_thr, anchor, mask_size
         self.logit_scale, self.chunk_size = logit_scale, chunk_size
-        mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+        mean, std = (
+            torch.tensor(v).view(3, 1, 1) * 255
+            for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+        )
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('std', std, persistent=False)
         self._tokenizer = None
@@ -82,22 +95,49 @@ class CLIPSquareCropClassifier(FrozenModule):
         size = self.clip.visual.image_size
         return size if isinstance(size, int) else size[0]
 
+    def weights_file(self) -> str:
+        """Path of the weights; those that ``init_cfg`` names by a tag are downloaded, once.
+
+        Raises:
+            ValueError: open_clip has no weights of that tag for this model.
+        """
+        if not is_tag(self.checkpoint):
+            return self.checkpoint
+        url = isinstance(self.clip_name, str) and open_clip.get_pretrained_url(
+            self.clip_name, self.checkpoint
+        )
+        if not url:
+            raise ValueError(
+                f'open_clip has no weights {self.checkpoint!r} for {self.clip_name!r}: give a path, a tag of '
+                'open_clip.list_pretrained(), or the name of a model as clip'
+            )
+        return open_clip.pretrained.download_pretrained_from_url(url)
+
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Keys of OpenAI's archives to ours; their three numbers that are no weights are dropped."""
         numbers = ('input_resolution', 'context_length', 'vocab_size')
         return {f'clip.{key}': value for key, value in state.items() if key not in numbers}
 
+    def init_weights(self) -> None:
+        """As every frozen module; new weights make remembered embeddings worthless."""
+        self._embeddings.clear()
+        super().init_weights()
+
     def _load_from_state_dict(self, *args: object) -> None:
-        """New weights make remembered embeddings worthless."""
+        """As the host; new weights make remembered embeddings worthless."""
         self._embeddings.clear()
         super()._load_from_state_dict(*args)
 
     def text_embeddings(self, names: Sequence[str]) -> Tensor:
         """(N, D) float32 embeddings of N names, computed once a vocabulary."""
+        if isinstance(names, str):  # its letters would pass for names
+            raise ValueError(f'the vocabulary must be a sequence of names, got the text {names!r}')
         names = tuple(names)
         if names not in self._embeddings:
             if self._tokenizer is None:
-                self._tokenizer = SimpleTokenizer(**dict(dict(context_length=self.clip.context_length), **self.tokenizer_cfg))
+                self._tokenizer = SimpleTokenizer(
+                    **dict(dict(context_length=self.clip.context_length), **self.tokenizer_cfg)
+                )
             if len(self._embeddings) >= 16:  # a server may see any number of vocabularies
                 self._embeddings.clear()
             self._embeddings[names] = embed_names(self.clip, self._tokenizer, names, self.templates)
@@ -105,7 +145,11 @@ class CLIPSquareCropClassifier(FrozenModule):
 
     @torch.no_grad()
     def forward(
-        self, frames: Tensor, queries: InstanceData, names: Sequence[str], pad_shape: tuple[int, int]
+        self,
+        frames: Tensor,
+        queries: InstanceData,
+        names: Sequence[str],
+        pad_shape: tuple[int, int],
     ) -> InstanceData:
         """Name the queries of one clip.
 
@@ -129,13 +173,16 @@ class CLIPSquareCropClassifier(FrozenModule):
             probabilities = resize_masks(masks, pad_shape, img_shape).sigmoid()
             valid = (probabilities > 0.5).flatten(2).any(-1)  # (S, T)
             keep.append(valid.any(1))
-            similarity.append(self._mean_similarity(frames, probabilities[keep[at]], valid[keep[at]], text))
-        queries = queries[torch.cat(keep)] if keep else queries
-        logits = torch.cat(similarity) if similarity else text.new_zeros(0, len(names))
-        queries.class_scores = logits.softmax(-1)
+            similarity.append(
+                self._mean_similarity(frames, probabilities[keep[at]], valid[keep[at]], text)
+            )
+        queries = queries[torch.cat(keep)]
+        queries.class_scores = torch.cat(similarity).softmax(-1)
         return queries
 
-    def _mean_similarity(self, frames: Tensor, masks: Tensor, valid: Tensor, text: Tensor) -> Tensor:
+    def _mean_similarity(
+        self, frames: Tensor, masks: Tensor, valid: Tensor, text: Tensor
+    ) -> Tensor:
         """Mean over valid frames (S, N) of the logits of masks (S, T, H, W), valid (S, T)."""
         query, frame = valid.nonzero(as_tuple=True)
         if len(query) == 0:
@@ -147,17 +194,26 @@ class CLIPSquareCropClassifier(FrozenModule):
 
     def crop(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
         """Square crops (M, 3, crop_size, crop_size) in 0..255 of masks (M, H, W), probabilities."""
-        return crop_squares(frames, frame_inds, masks, square_boxes(masks > 0.5, self.anchor), self.crop_size)
+        return crop_squares(
+            frames, frame_inds, masks, square_boxes(masks > 0.5, self.anchor), self.crop_size
+        )
 
     def encode(self, crops: Tensor) -> Tensor:
         """Embeddings (M, D) of length 1 of crops (M, 3, crop_size, crop_size) in 0..255."""
         crops = (crops - self.mean) / self.std
-        return torch.cat([F.normalize(self.clip.encode_image(part).float(), dim=-1) for part in crops.split(self.chunk_size)])
+        return torch.cat(
+            [
+                F.normalize(self.clip.encode_image(part).float(), dim=-1)
+                for part in crops.split(self.chunk_size)
+            ]
+        )
 
 
 def _build_clip(clip: str | dict) -> torch.nn.Module:
     """open_clip's CLIP with drawn weights."""
     cfg = open_clip.get_model_config(clip) if isinstance(clip, str) else deepcopy(dict(clip))
     if cfg is None:
-        raise ValueError(f'open_clip has no model {clip!r}; open_clip.list_models() names those it has')
+        raise ValueError(
+            f'open_clip has no model {clip!r}; open_clip.list_models() names those it has'
+        )
     return open_clip.CLIP(**cfg)

@@ -27,7 +27,9 @@ def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
     return torch.cat([start, start + side], dim=1)
 
 
-def crop_squares(frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+def crop_squares(
+    frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tensor, size: int
+) -> Tensor:
     """Sample squares of frames and of masks, and black out all but the mask.
 
     Args:
@@ -42,6 +44,8 @@ def crop_squares(frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tenso
     """
     boxes = boxes.to(masks)
     frame_rois = torch.cat([frame_inds.unsqueeze(1).to(boxes), boxes], dim=1)
-    mask_rois = torch.cat([torch.arange(len(boxes), device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1)
+    mask_rois = torch.cat(
+        [torch.arange(len(boxes), device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1
+    )
     crops = roi_align(frames.to(boxes.dtype), frame_rois, size, aligned=False)
     return crops * roi_align(masks.unsqueeze(1), mask_rois, size, aligned=False)

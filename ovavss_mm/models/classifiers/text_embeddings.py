@@ -14,7 +14,9 @@ def check_names(names: Sequence[str]) -> None:
         raise ValueError('the vocabulary is empty: give at least one name')
     blank = [i for i, name in enumerate(names) if not isinstance(name, str) or not name.strip()]
     if blank:
-        raise ValueError(f'names must be text that is not blank, got {names[blank[0]]!r} at {blank[0]}')
+        raise ValueError(
+            f'names must be text that is not blank, got {names[blank[0]]!r} at {blank[0]}'
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f'each name may occur once, repeated: {", ".join(repeated)}')
@@ -48,7 +50,9 @@ def embed_names(
     # str.replace, as a name may hold braces of its own
     prompts = [template.replace('{}', name) for name in names for template in templates]
     parts = [
-        F.normalize(clip.encode_text(tokenizer(prompts[i : i + chunk_size]).to(device)).float(), dim=-1)
+        F.normalize(
+            clip.encode_text(tokenizer(prompts[i : i + chunk_size]).to(device)).float(), dim=-1
+        )
         for i in range(0, len(prompts), chunk_size)
     ]
     return F.normalize(torch.cat(parts).unflatten(0, (len(names), -1)).mean(1), dim=-1)

@@ -43,16 +43,15 @@ class AudioMaskDecHead(BaseModule):
 
     Args:
         in_channels: channels of f4 and of the neck's f8, f16, f32.
+        pixel_decoder: config of the pixel decoder.
+        transformer_decoder: config of :class:`AudioMaskDecoder`.
         feat_channels: C of the decoder.
         out_channels: C of the per-pixel and mask embeddings.
         num_queries: Q.
         num_frames: learned audio positions; clips of another T interpolate them.
         audio_channels: Da.
-        pixel_decoder: config of the pixel decoder.
-        transformer_decoder: config of :class:`AudioMaskDecoder`.
         positional_encoding: arguments of the 3-D sine positions.
         criterion: config of :class:`ClipCriterion`; None for a model that only predicts.
-        init_cfg: as in mmengine.
 
     Raises:
         ValueError: ``num_frames`` or ``num_queries`` under 1, or a decoder of other channels.
@@ -64,23 +63,29 @@ class AudioMaskDecHead(BaseModule):
     def __init__(
         self,
         in_channels: list[int],
+        pixel_decoder: dict,
+        transformer_decoder: dict,
         feat_channels: int = 256,
         out_channels: int = 256,
         num_queries: int = 100,
         num_frames: int = 5,
         audio_channels: int = 128,
-        pixel_decoder: dict | None = None,
-        transformer_decoder: dict | None = None,
         positional_encoding: dict | None = None,
         criterion: dict | None = None,
-        init_cfg: dict | None = None,
     ) -> None:
         if num_frames < 1 or num_queries < 1:
-            raise ValueError(f'num_frames and num_queries must be at least 1, got {num_frames}, {num_queries}')
-        super().__init__(init_cfg)
+            raise ValueError(
+                f'num_frames and num_queries must be at least 1, got {num_frames}, {num_queries}'
+            )
+        super().__init__()
         self.out_channels = out_channels
         self.pixel_decoder = MODELS.build(
-            dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
+            dict(
+                pixel_decoder,
+                in_channels=in_channels,
+                feat_channels=feat_channels,
+                out_channels=out_channels,
+            )
         )
         self.transformer_decoder = AudioMaskDecoder(**transformer_decoder)
         if self.transformer_decoder.embed_dims != feat_channels:
@@ -103,7 +108,9 @@ class AudioMaskDecHead(BaseModule):
             nn.Linear(feat_channels, out_channels),
         )
         self.audio_proj = nn.Sequential(
-            nn.Linear(audio_channels, feat_channels), nn.ReLU(inplace=True), nn.Linear(feat_channels, feat_channels)
+            nn.Linear(audio_channels, feat_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(feat_channels, feat_channels),
         )
         self.audio_embed = nn.Embedding(num_frames, feat_channels)
         self.criterion = None if criterion is None else ClipCriterion(**criterion)
@@ -115,7 +122,9 @@ class AudioMaskDecHead(BaseModule):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, x: tuple[list[Tensor], Tensor], data_samples: object = None) -> QueryPredictions:
+    def forward(
+        self, x: tuple[list[Tensor], Tensor], data_samples: object = None
+    ) -> QueryPredictions:
         """Decode B clips of T frames.
 
         Args:
@@ -131,7 +140,9 @@ class AudioMaskDecHead(BaseModule):
         memories = [self._memory(level, batch, i) for i, level in enumerate(levels)]
         # attention masks need each level's size only: resizing pixels equals resizing masks, as both are linear
         level_embeds = [
-            F.interpolate(pixel_embed, level.shape[-2:], mode='bilinear', align_corners=False).unflatten(0, (batch, -1))
+            F.interpolate(
+                pixel_embed, level.shape[-2:], mode='bilinear', align_corners=False
+            ).unflatten(0, (batch, -1))
             for level in levels
         ]
         audio, audio_pos = self.audio_proj(audio), self._audio_positions(frames, batch)
@@ -144,7 +155,9 @@ class AudioMaskDecHead(BaseModule):
         for i, layer in enumerate(decoder.layers):
             level = i % len(levels)
             mask = self._attn_mask(outputs[-1][1], level_embeds[level])
-            query = layer(query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask)
+            query = layer(
+                query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask
+            )
             outputs.append(self._predict_queries(query))
         sound_logits, mask_embed = (torch.stack(part) for part in zip(*outputs, strict=True))
         return QueryPredictions(sound_logits, mask_embed, pixel_embed.unflatten(0, (batch, frames)))
@@ -154,16 +167,22 @@ class AudioMaskDecHead(BaseModule):
         tokens = level + self.level_embed.weight[index][:, None, None]
         tokens = tokens.unflatten(0, (batch, -1))  # (B, T, C, h, w)
         # one clip's positions serve all: nothing in a group of clips is padded
-        position = self.decoder_positional_encoding(tokens.new_zeros((1, *tokens[0, :, 0].shape), dtype=torch.bool))
+        position = self.decoder_positional_encoding(
+            tokens.new_zeros((1, *tokens[0, :, 0].shape), dtype=torch.bool)
+        )
         position = position.to(tokens.dtype).expand(batch, -1, -1, -1, -1)
-        tokens, position = (t.transpose(2, 3).transpose(3, 4).flatten(1, 3) for t in (tokens, position))
+        tokens, position = (
+            t.transpose(2, 3).transpose(3, 4).flatten(1, 3) for t in (tokens, position)
+        )
         return tokens, position
 
     def _audio_positions(self, frames: int, batch: int) -> Tensor:
         """Learned positions (B, T, C), interpolated over time where T is not ``num_frames``."""
         position = self.audio_embed.weight
         if frames != len(position):
-            position = F.interpolate(position.T[None], size=frames, mode='linear', align_corners=False)[0].T
+            position = F.interpolate(
+                position.T[None], size=frames, mode='linear', align_corners=False
+            )[0].T
         return position.expand(batch, -1, -1)
 
     def _predict_queries(self, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,10 +196,15 @@ class AudioMaskDecHead(BaseModule):
         logits = torch.einsum('bqc,btchw->bqthw', mask_embed, pixel_embed).flatten(2)
         masked = logits.sigmoid() < 0.5
         masked &= ~masked.all(-1, keepdim=True)  # a query that would see nothing sees everything
-        return masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
+        return (
+            masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
+        )
 
     def loss(
-        self, x: tuple[list[Tensor], Tensor], data_samples: list[SegDataSample], train_cfg: object = None
+        self,
+        x: tuple[list[Tensor], Tensor],
+        data_samples: list[SegDataSample],
+        train_cfg: object = None,
     ) -> dict[str, Tensor]:
         """Losses of B clips, each the mean over clips.
 
@@ -192,6 +216,8 @@ class AudioMaskDecHead(BaseModule):
         Returns:
             ``loss_sound``, ``loss_mask``, ``loss_dice`` of the last layer, ``d0.loss_sound`` ... of earlier ones.
         """
+        if self.criterion is None:
+            raise ValueError('this head has no criterion: set decode_head.criterion to train')
         predictions = self(x)
         per_clip = [
             self.criterion(
@@ -210,7 +236,10 @@ class AudioMaskDecHead(BaseModule):
         return losses
 
     def predict(
-        self, x: tuple[list[Tensor], Tensor], batch_img_metas: object = None, test_cfg: object = None
+        self,
+        x: tuple[list[Tensor], Tensor],
+        batch_img_metas: object = None,
+        test_cfg: object = None,
     ) -> list[InstanceData]:
         """Queries of the last layer.
 

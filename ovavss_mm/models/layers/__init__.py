@@ -6,4 +6,10 @@ from .bi_attention import BiAttention
 from .frozen import FrozenModule
 from .fused_pixel_decoder import FusedPixelDecoder
 
-__all__ = ['AudioMaskDecoder', 'AudioMaskDecoderLayer', 'BiAttention', 'FrozenModule', 'FusedPixelDecoder']
+__all__ = [
+    'AudioMaskDecoder',
+    'AudioMaskDecoderLayer',
+    'BiAttention',
+    'FrozenModule',
+    'FusedPixelDecoder',
+]

@@ -26,8 +26,10 @@ class AudioAttention(BaseModule):
         """Attend.
 
         Args:
-            query: (B, Q, C), ``query_pos`` alike.
-            key: (B, S, C), ``key_pos`` alike; also the values, without positions.
+            query: (B, Q, C).
+            key: (B, S, C); also the values, without positions.
+            query_pos: (B, Q, C).
+            key_pos: (B, S, C).
 
         Returns:
             (B, Q, C).
@@ -56,15 +58,20 @@ class AudioMaskDecoderLayer(Mask2FormerTransformerDecoderLayer):
         """One decoder block.
 
         Args:
-            query: (B, Q, C) with positions ``query_pos``.
-            memory: (B, L, C) tokens of all T frames at one level with positions ``memory_pos``.
-            audio: (B, T, C) audio tokens with positions ``audio_pos``.
+            query: (B, Q, C).
+            memory: (B, L, C) tokens of all T frames at one level.
+            audio: (B, T, C) audio tokens.
+            query_pos: positions of the queries, (B, Q, C).
+            memory_pos: positions of the tokens, (B, L, C).
+            audio_pos: positions of the audio tokens, (B, T, C).
             attn_mask: (B * heads, Q, L) bool, True = do not look.
 
         Returns:
             (B, Q, C).
         """
-        query = self.cross_attn(query, memory, memory, query_pos=query_pos, key_pos=memory_pos, attn_mask=attn_mask)
+        query = self.cross_attn(
+            query, memory, memory, query_pos=query_pos, key_pos=memory_pos, attn_mask=attn_mask
+        )
         query = self.norms[0](query)
         query = self.self_attn(query, query, query, query_pos=query_pos, key_pos=query_pos)
         query = self.norms[1](query)
@@ -77,7 +84,9 @@ class AudioMaskDecoder(Mask2FormerTransformerDecoder):
 
     def _init_layers(self) -> None:
         """As the host, with our blocks."""
-        self.layers = ModuleList([AudioMaskDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
+        self.layers = ModuleList(
+            [AudioMaskDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)]
+        )
         self.embed_dims = self.layers[0].embed_dims
         self.post_norm = build_norm_layer(self.post_norm_cfg, self.embed_dims)[1]
         attn_cfg = self.layers[0].cross_attn_cfg

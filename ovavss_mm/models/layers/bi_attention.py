@@ -33,7 +33,9 @@ class BiAttention(BaseModule):
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(f'embed_dims must be a multiple of num_heads, got {embed_dims} and {num_heads}')
+            raise ValueError(
+                f'embed_dims must be a multiple of num_heads, got {embed_dims} and {num_heads}'
+            )
         if not 0 <= dropout < 1:
             raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         self.num_heads = num_heads
@@ -101,6 +103,8 @@ class BiAttention(BaseModule):
 
     def _update_audio(self, logits: Tensor, visual: Tensor) -> Tensor:
         """Visual values for each audio token: (M, S, Da)."""
-        weight = F.dropout(logits.transpose(-1, -2).softmax(-1), self.dropout, self.training)  # (M, h, S, L)
+        weight = F.dropout(
+            logits.transpose(-1, -2).softmax(-1), self.dropout, self.training
+        )  # (M, h, S, L)
         value = self._heads(self.value_v(visual))  # (M, h, L, d)
         return self.out_a((weight @ value).transpose(1, 2).flatten(2))  # (M, h, S, d) -> (M, S, E)

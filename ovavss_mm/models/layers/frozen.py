@@ -9,9 +9,11 @@ from mmengine.model import BaseModule
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..released.weights import how_to_get
+
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """Read a state dict from a file without running any code that the file may carry.
+    """Read a state dict from a file without unpickling anything but tensors and plain containers.
 
     Reads safetensors files, plain or ``{'state_dict': ...}`` PyTorch checkpoints (``weights_only``) and
     the TorchScript archives in which OpenAI distributes CLIP.
@@ -27,7 +29,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         ValueError: the file cannot be read, or holds no state dict.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'no weights at {path}: see data/README.md for where to get them')
+        raise FileNotFoundError(how_to_get(path))
     try:
         state = _read_file(str(path))
     except Exception as error:  # a broken file fails in as many ways as there are readers
@@ -48,7 +50,9 @@ def _read_file(path: str) -> object:
         return load_file(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if any(name.endswith('/constants.pkl') for name in archive.namelist()):  # TorchScript only
+            if any(
+                name.endswith('/constants.pkl') for name in archive.namelist()
+            ):  # TorchScript only
                 return torch.jit.load(path, map_location='cpu').state_dict()
     return torch.load(path, map_location='cpu', weights_only=True)
 
@@ -70,7 +74,9 @@ class FrozenModule(BaseModule):
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=None)
-        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')):
+        if init_cfg is not None and (
+            init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')
+        ):
             raise ValueError(
                 f"{type(self).__name__} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}"
             )
@@ -92,14 +98,19 @@ class FrozenModule(BaseModule):
         """Read the weights of ``init_cfg`` (once); without ``init_cfg`` nothing happens."""
         if self.checkpoint is None or self._has_weights:
             return
-        state = self.convert_state_dict(read_weights(self.checkpoint))
+        path = self.weights_file()
+        state = self.convert_state_dict(read_weights(path))
         own = _own_state(self)
-        check_keys(own, state, self.checkpoint)
+        check_keys(own, state, path)
         with torch.no_grad():
             for key, value in own.items():
                 value.copy_(state[key])
         self._has_weights = True
         self._is_init = True
+
+    def weights_file(self) -> str:
+        """Path of the file that ``init_cfg`` names; subclasses may know other ways to name one."""
+        return self.checkpoint
 
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Names of the file to names of this module; subclasses override this."""

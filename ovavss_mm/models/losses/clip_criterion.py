@@ -97,17 +97,27 @@ class ClipCriterion(BaseModule):
             ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
         """
         # float32 also under autocast: costs are compared, losses are summed over thousands of points
-        sound_logits, mask_embed, pixel_embed = sound_logits.float(), mask_embed.float(), pixel_embed.float()
+        sound_logits, mask_embed, pixel_embed = (
+            sound_logits.float(),
+            mask_embed.float(),
+            pixel_embed.float(),
+        )
         with torch.autocast(pixel_embed.device.type, enabled=False):
             pixel_embed = pixel_embed[targets.frames]  # (F, C, h4, w4)
             matches = self.match(sound_logits, mask_embed, pixel_embed, targets)
-            labels = torch.ones(sound_logits.shape[:2], dtype=torch.long, device=sound_logits.device)
+            labels = torch.ones(
+                sound_logits.shape[:2], dtype=torch.long, device=sound_logits.device
+            )
             for layer, (queries, _) in enumerate(matches):
                 labels[layer, queries] = 0
             losses = dict(
-                loss_sound=torch.stack([self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)])
+                loss_sound=torch.stack(
+                    [self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)]
+                )
             )
-            losses['loss_mask'], losses['loss_dice'] = self._mask_losses(mask_embed, pixel_embed, targets, matches)
+            losses['loss_mask'], losses['loss_dice'] = self._mask_losses(
+                mask_embed, pixel_embed, targets, matches
+            )
         return losses
 
     @torch.no_grad()
@@ -136,35 +146,52 @@ class ClipCriterion(BaseModule):
         gt = InstanceData(
             labels=torch.zeros(num_targets, dtype=torch.long, device=pixel_embed.device),
             # (K, F, P) -> (K, F * P)
-            masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(1),
+            masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(
+                1
+            ),
         )
         pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))  # (F, C, P)
         matches = []
         for scores, embed in zip(sound_logits, mask_embed, strict=True):
             masks = torch.einsum('qc,fcp->qfp', embed, pixels).flatten(1)  # (Q, F * P)
-            assigned = self.assigner.assign(InstanceData(scores=scores, masks=masks), gt).gt_inds
+            # an overflow shows in the losses, where scaler and logger see it; the assigner would stop at it
+            pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
+            assigned = self.assigner.assign(pred, gt).gt_inds
             queries = assigned.nonzero().flatten()
             order = assigned[queries].argsort()
             matches.append((queries[order], assigned[queries][order] - 1))
         return matches
 
     def _mask_losses(
-        self, mask_embed: Tensor, pixel_embed: Tensor, targets: ClipTargets, matches: list[tuple[Tensor, Tensor]]
+        self,
+        mask_embed: Tensor,
+        pixel_embed: Tensor,
+        targets: ClipTargets,
+        matches: list[tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         """Mask and dice loss, each (layers,): summed over a target's frames, divided by K."""
         num_layers, num_targets = len(mask_embed), len(targets.masks)
         if num_targets == 0:
-            zero = (mask_embed.sum((1, 2)) + pixel_embed.sum()) * 0  # keeps every parameter in the graph
+            # keeps every parameter in the graph; of no elements, as infinity times 0 is not 0
+            zero = mask_embed[:, :0].sum((1, 2)) + pixel_embed[:0].sum()
             return zero, zero
-        embed = torch.stack([e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)])
+        embed = torch.stack(
+            [e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)]
+        )
         pred = torch.einsum('lkc,fchw->lkfhw', embed, pixel_embed).flatten(0, 2).unsqueeze(1)
-        masks = torch.stack([targets.masks[index] for _, index in matches]).flatten(0, 2)  # (layers * K * F, H, W)
+        masks = torch.stack([targets.masks[index] for _, index in matches]).flatten(
+            0, 2
+        )  # (layers * K * F, H, W)
         with torch.no_grad():
             points = get_uncertain_point_coords_with_randomness(
                 pred, None, self.num_points, self.oversample_ratio, self.importance_sample_ratio
             )
-            gt_points = point_sample(masks.unsqueeze(1).float(), points).view(num_layers, -1, self.num_points)
-        pred_points = point_sample(pred, points).view(num_layers, -1, self.num_points)  # (layers, K * F, P)
+            gt_points = point_sample(masks.unsqueeze(1).float(), points).view(
+                num_layers, -1, self.num_points
+            )
+        pred_points = point_sample(pred, points).view(
+            num_layers, -1, self.num_points
+        )  # (layers, K * F, P)
         pairs = list(zip(pred_points, gt_points, strict=True))
         num_values = num_targets * self.num_points
         mask = [self.loss_mask(p.flatten(), g.flatten(), avg_factor=num_values) for p, g in pairs]

@@ -23,7 +23,8 @@ class MaskFocalLoss(nn.Module):
         super().__init__()
         if not (alpha == -1 or 0 <= alpha <= 1) or gamma < 0 or loss_weight < 0:
             raise ValueError(
-                f'alpha must be in [0, 1] or -1, gamma and loss_weight not negative, got {alpha}, {gamma}, {loss_weight}'
+                'alpha must be in [0, 1] or -1, gamma and loss_weight not negative, '
+                f'got {alpha}, {gamma}, {loss_weight}'
             )
         self.alpha, self.gamma, self.loss_weight = alpha, gamma, loss_weight
 
@@ -38,4 +39,8 @@ class MaskFocalLoss(nn.Module):
         Returns:
             Scalar.
         """
-        return self.loss_weight * sigmoid_focal_loss(pred, target, self.alpha, self.gamma, 'sum') / avg_factor
+        return (
+            self.loss_weight
+            * sigmoid_focal_loss(pred, target, self.alpha, self.gamma, 'sum')
+            / avg_factor
+        )

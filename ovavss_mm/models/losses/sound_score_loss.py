@@ -20,7 +20,9 @@ class SoundScoreLoss(CrossEntropyLoss):
 
     def __init__(self, no_object_weight: float = 0.1, loss_weight: float = 2.0) -> None:
         if no_object_weight < 0 or loss_weight < 0:
-            raise ValueError(f'weights must not be negative, got {no_object_weight} and {loss_weight}')
+            raise ValueError(
+                f'weights must not be negative, got {no_object_weight} and {loss_weight}'
+            )
         super().__init__(class_weight=[1.0, no_object_weight], loss_weight=loss_weight)
 
     def forward(self, sound_logits: Tensor, labels: Tensor) -> Tensor:

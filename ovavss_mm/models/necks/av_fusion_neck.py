@@ -25,7 +25,6 @@ class AVFusionNeck(BaseModule):
         audio_channels: Da.
         norm_cfg: norm of the projections.
         fusion: arguments of :class:`BiAttention` beside the two channel numbers.
-        init_cfg: as in mmengine.
 
     Raises:
         ValueError: not four numbers of input channels.
@@ -38,14 +37,16 @@ class AVFusionNeck(BaseModule):
         audio_channels: int = 128,
         norm_cfg: dict | None = None,
         fusion: dict | None = None,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         if len(in_channels) != 4:
             raise ValueError(f'in_channels must be those of f4, f8, f16, f32, got {in_channels}')
         norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
         self.input_convs = ModuleList(
-            [ConvModule(c, out_channels, 1, bias=True, norm_cfg=norm_cfg, act_cfg=None) for c in in_channels[1:]]
+            [
+                ConvModule(c, out_channels, 1, bias=True, norm_cfg=norm_cfg, act_cfg=None)
+                for c in in_channels[1:]
+            ]
         )
         self.fusion = BiAttention(out_channels, audio_channels, **(fusion or {}))
 
@@ -71,5 +72,8 @@ class AVFusionNeck(BaseModule):
         visual, fused = self.fusion(visual, audio.unsqueeze(1) if audio.ndim == 2 else audio)
         parts = visual.split([x.shape[-2] * x.shape[-1] for x in reversed(maps)], dim=1)
         # (M, h * w, C) -> (M, C, h, w), high to low resolution again
-        maps = [part.transpose(1, 2).reshape(x.shape) for part, x in zip(reversed(parts), maps, strict=True)]
+        maps = [
+            part.transpose(1, 2).reshape(x.shape)
+            for part, x in zip(reversed(parts), maps, strict=True)
+        ]
         return (feats[0], *maps), fused.reshape(audio.shape)

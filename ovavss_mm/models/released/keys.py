@@ -24,11 +24,26 @@ RULES: list[tuple[str, str]] = [
     # Swin
     (r'^backbone\.patch_embed\.proj\.(\w+)$', r'backbone.patch_embed.projection.\1'),
     (r'^backbone\.patch_embed\.norm\.(\w+)$', r'backbone.patch_embed.norm.\1'),
-    (r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.norm(\d)\.(\w+)$', r'backbone.stages.\1.blocks.\2.norm\3.\4'),
-    (r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.attn\.(.+)$', r'backbone.stages.\1.blocks.\2.attn.w_msa.\3'),
-    (r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.mlp\.fc1\.(\w+)$', r'backbone.stages.\1.blocks.\2.ffn.layers.0.0.\3'),
-    (r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.mlp\.fc2\.(\w+)$', r'backbone.stages.\1.blocks.\2.ffn.layers.1.\3'),
-    (r'^backbone\.layers\.(\d)\.downsample\.(norm|reduction)\.(\w+)$', r'backbone.stages.\1.downsample.\2.\3'),
+    (
+        r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.norm(\d)\.(\w+)$',
+        r'backbone.stages.\1.blocks.\2.norm\3.\4',
+    ),
+    (
+        r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.attn\.(.+)$',
+        r'backbone.stages.\1.blocks.\2.attn.w_msa.\3',
+    ),
+    (
+        r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.mlp\.fc1\.(\w+)$',
+        r'backbone.stages.\1.blocks.\2.ffn.layers.0.0.\3',
+    ),
+    (
+        r'^backbone\.layers\.(\d)\.blocks\.(\d+)\.mlp\.fc2\.(\w+)$',
+        r'backbone.stages.\1.blocks.\2.ffn.layers.1.\3',
+    ),
+    (
+        r'^backbone\.layers\.(\d)\.downsample\.(norm|reduction)\.(\w+)$',
+        r'backbone.stages.\1.downsample.\2.\3',
+    ),
     (r'^backbone\.norm(\d)\.(\w+)$', r'backbone.norm\1.\2'),
     # fusion
     (_FUSION + r'gamma_v$', 'neck.fusion.gamma_v'),
@@ -42,31 +57,73 @@ RULES: list[tuple[str, str]] = [
     (_FUSION + r'attn\.out_v_proj\.(\w+)$', r'neck.fusion.out_v.\1'),
     (_FUSION + r'attn\.out_l_proj\.(\w+)$', r'neck.fusion.out_a.\1'),
     # pixel decoder; its projections go from low to high resolution, the neck's from high to low
-    *[(_PIXEL + rf'input_proj\.{i}\.0\.(\w+)$', rf'neck.input_convs.{2 - i}.conv.\1') for i in range(3)],
-    *[(_PIXEL + rf'input_proj\.{i}\.1\.(\w+)$', rf'neck.input_convs.{2 - i}.gn.\1') for i in range(3)],
+    *[
+        (_PIXEL + rf'input_proj\.{i}\.0\.(\w+)$', rf'neck.input_convs.{2 - i}.conv.\1')
+        for i in range(3)
+    ],
+    *[
+        (_PIXEL + rf'input_proj\.{i}\.1\.(\w+)$', rf'neck.input_convs.{2 - i}.gn.\1')
+        for i in range(3)
+    ],
     (_PIXEL + r'transformer\.level_embed$', 'decode_head.pixel_decoder.level_encoding.weight'),
-    (_ENCODER + r'layers\.(\d)\.self_attn\.(.+)$', r'decode_head.pixel_decoder.encoder.layers.\1.self_attn.\2'),
-    (_ENCODER + r'layers\.(\d)\.norm1\.(\w+)$', r'decode_head.pixel_decoder.encoder.layers.\1.norms.0.\2'),
-    (_ENCODER + r'layers\.(\d)\.norm2\.(\w+)$', r'decode_head.pixel_decoder.encoder.layers.\1.norms.1.\2'),
-    (_ENCODER + r'layers\.(\d)\.linear1\.(\w+)$', r'decode_head.pixel_decoder.encoder.layers.\1.ffn.layers.0.0.\2'),
-    (_ENCODER + r'layers\.(\d)\.linear2\.(\w+)$', r'decode_head.pixel_decoder.encoder.layers.\1.ffn.layers.1.\2'),
+    (
+        _ENCODER + r'layers\.(\d)\.self_attn\.(.+)$',
+        r'decode_head.pixel_decoder.encoder.layers.\1.self_attn.\2',
+    ),
+    (
+        _ENCODER + r'layers\.(\d)\.norm1\.(\w+)$',
+        r'decode_head.pixel_decoder.encoder.layers.\1.norms.0.\2',
+    ),
+    (
+        _ENCODER + r'layers\.(\d)\.norm2\.(\w+)$',
+        r'decode_head.pixel_decoder.encoder.layers.\1.norms.1.\2',
+    ),
+    (
+        _ENCODER + r'layers\.(\d)\.linear1\.(\w+)$',
+        r'decode_head.pixel_decoder.encoder.layers.\1.ffn.layers.0.0.\2',
+    ),
+    (
+        _ENCODER + r'layers\.(\d)\.linear2\.(\w+)$',
+        r'decode_head.pixel_decoder.encoder.layers.\1.ffn.layers.1.\2',
+    ),
     (_PIXEL + r'mask_features\.(\w+)$', r'decode_head.pixel_decoder.mask_feature.\1'),
     (_PIXEL + r'adapter_1\.weight$', 'decode_head.pixel_decoder.lateral_convs.0.conv.weight'),
     (_PIXEL + r'adapter_1\.norm\.(\w+)$', r'decode_head.pixel_decoder.lateral_convs.0.gn.\1'),
     (_PIXEL + r'layer_1\.weight$', 'decode_head.pixel_decoder.output_convs.0.conv.weight'),
     (_PIXEL + r'layer_1\.norm\.(\w+)$', r'decode_head.pixel_decoder.output_convs.0.gn.\1'),
     # decoder
-    (_QUERY + r'transformer_cross_attention_layers\.(\d)\.multihead_attn\.(.+)$', _DECODER + r'layers.\1.cross_attn.attn.\2'),
-    (_QUERY + r'transformer_cross_attention_layers\.(\d)\.norm\.(\w+)$', _DECODER + r'layers.\1.norms.0.\2'),
-    (_QUERY + r'transformer_self_attention_layers\.(\d)\.self_attn\.(.+)$', _DECODER + r'layers.\1.self_attn.attn.\2'),
-    (_QUERY + r'transformer_self_attention_layers\.(\d)\.norm\.(\w+)$', _DECODER + r'layers.\1.norms.1.\2'),
+    (
+        _QUERY + r'transformer_cross_attention_layers\.(\d)\.multihead_attn\.(.+)$',
+        _DECODER + r'layers.\1.cross_attn.attn.\2',
+    ),
+    (
+        _QUERY + r'transformer_cross_attention_layers\.(\d)\.norm\.(\w+)$',
+        _DECODER + r'layers.\1.norms.0.\2',
+    ),
+    (
+        _QUERY + r'transformer_self_attention_layers\.(\d)\.self_attn\.(.+)$',
+        _DECODER + r'layers.\1.self_attn.attn.\2',
+    ),
+    (
+        _QUERY + r'transformer_self_attention_layers\.(\d)\.norm\.(\w+)$',
+        _DECODER + r'layers.\1.norms.1.\2',
+    ),
     (
         _QUERY + r'transformer_audio_cross_attention_layers\.(\d)\.multihead_attn\.(.+)$',
         _DECODER + r'layers.\1.audio_attn.attn.attn.\2',
     ),
-    (_QUERY + r'transformer_audio_cross_attention_layers\.(\d)\.norm\.(\w+)$', _DECODER + r'layers.\1.audio_attn.norm.\2'),
-    (_QUERY + r'transformer_ffn_layers\.(\d)\.linear1\.(\w+)$', _DECODER + r'layers.\1.ffn.layers.0.0.\2'),
-    (_QUERY + r'transformer_ffn_layers\.(\d)\.linear2\.(\w+)$', _DECODER + r'layers.\1.ffn.layers.1.\2'),
+    (
+        _QUERY + r'transformer_audio_cross_attention_layers\.(\d)\.norm\.(\w+)$',
+        _DECODER + r'layers.\1.audio_attn.norm.\2',
+    ),
+    (
+        _QUERY + r'transformer_ffn_layers\.(\d)\.linear1\.(\w+)$',
+        _DECODER + r'layers.\1.ffn.layers.0.0.\2',
+    ),
+    (
+        _QUERY + r'transformer_ffn_layers\.(\d)\.linear2\.(\w+)$',
+        _DECODER + r'layers.\1.ffn.layers.1.\2',
+    ),
     (_QUERY + r'transformer_ffn_layers\.(\d)\.norm\.(\w+)$', _DECODER + r'layers.\1.norms.2.\2'),
     (_QUERY + r'v2a\.multihead_attn\.(.+)$', _DECODER + r'query_to_audio.attn.attn.\1'),
     (_QUERY + r'v2a\.norm\.(\w+)$', _DECODER + r'query_to_audio.norm.\1'),
@@ -78,8 +135,14 @@ RULES: list[tuple[str, str]] = [
     (_QUERY + r'level_embed\.weight$', 'decode_head.level_embed.weight'),
     (_QUERY + r'audio_query_embed\.weight$', 'decode_head.audio_embed.weight'),
     (_QUERY + r'class_embed\.(\w+)$', r'decode_head.cls_embed.\1'),
-    *[(_QUERY + rf'mask_embed\.layers\.{i}\.(\w+)$', rf'decode_head.mask_embed.{2 * i}.\1') for i in range(3)],
-    *[(_QUERY + rf'audio_proj\.layers\.{i}\.(\w+)$', rf'decode_head.audio_proj.{2 * i}.\1') for i in range(2)],
+    *[
+        (_QUERY + rf'mask_embed\.layers\.{i}\.(\w+)$', rf'decode_head.mask_embed.{2 * i}.\1')
+        for i in range(3)
+    ],
+    *[
+        (_QUERY + rf'audio_proj\.layers\.{i}\.(\w+)$', rf'decode_head.audio_proj.{2 * i}.\1')
+        for i in range(2)
+    ],
     # frozen encoders
     (r'^clip_adapter\.clip_model\.(.+)$', r'classifier.clip.\1'),
     (r'^audio_encoder\.audio_backbone\.(.+)$', r'audio_encoder.vggish.\1'),
@@ -101,19 +164,19 @@ class Conversion(NamedTuple):
         state: our names to tensors.
         mapped: published name to ours.
         dropped: published name to the reason.
-        unplaced: published names that no rule knows.
+        unplaced: published names that have no place here, and why.
     """
 
     state: dict[str, Tensor]
     mapped: dict[str, str]
     dropped: dict[str, str]
-    unplaced: list[str]
+    unplaced: dict[str, str]
 
 
 def rename(key: str) -> str | None:
     """Our name of a published name, or None."""
     for pattern, name in RULES:
-        match = re.match(pattern, key)
+        match = re.fullmatch(pattern, key)
         if match:
             key = match.expand(name)
             # detectron2 counts residual stages from 2, torchvision from 1
@@ -121,23 +184,26 @@ def rename(key: str) -> str | None:
     return None
 
 
-def convert(state: dict[str, Tensor]) -> Conversion:
+def convert(state: dict[str, Tensor], dropped: list[tuple[str, str]] = DROPPED) -> Conversion:
     """Published state dict to ours.
 
     Args:
         state: the ``model`` of a published checkpoint.
+        dropped: patterns of names that are not needed, each with the reason.
 
     Returns:
         The conversion with its account of every key.
     """
-    result = Conversion({}, {}, {}, [])
+    result = Conversion({}, {}, {}, {})
     for key, value in state.items():
-        reason = next((why for pattern, why in DROPPED if re.match(pattern, key)), None)
+        reason = next((why for pattern, why in dropped if re.fullmatch(pattern, key)), None)
         name = rename(key)
         if reason is not None:
             result.dropped[key] = reason
         elif name is None:
-            result.unplaced.append(key)
+            result.unplaced[key] = 'no rule knows this name'
+        elif name in result.state:
+            result.unplaced[key] = f'{name} is taken by another key'
         else:
             result.mapped[key] = name
             result.state[name] = _reorder(name, value)
@@ -146,7 +212,9 @@ def convert(state: dict[str, Tensor]) -> Conversion:
 
 def _reorder(name: str, value: Tensor) -> Tensor:
     """Swin merges 2 x 2 patches one after the other; mmseg unfolds them, channels first."""
-    if not re.search(r'downsample\.(norm|reduction)\.', name):
+    merges_patches = re.search(r'downsample\.(norm|reduction)\.', name)
+    if not merges_patches or value.ndim == 0 or value.shape[-1] % 4:
         return value
-    patches = value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]  # columns before rows -> rows before columns
+    # columns before rows -> rows before columns
+    patches = value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
     return patches.transpose(-1, -2).flatten(-2).contiguous()  # (..., 4, C) -> (..., C * 4)

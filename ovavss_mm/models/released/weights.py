@@ -52,11 +52,13 @@ def how_to_get(path: str) -> str:
     """
     weights = known_weights().get(osp.basename(path))
     if weights is None:
-        return f'no weights at {path}: data/README.md says which weights there are and how to get them'
+        return f'no weights at {path}: data/README.md lists the weights and where to get them'
     lines = [f'no weights at {path}: {weights.title} ({weights.size_mib} MiB, {weights.licence})']
     source = known_weights().get(weights.source)
     if source:
-        lines.append(f'get {source.file} from {source.source} and put it at data/weights/{source.file}')
+        lines.append(
+            f'get {source.file} from {source.source}, put it at data/weights/{source.file}'
+        )
     elif weights.make:
         lines.append(f'get {weights.source} as PUBLISHED.pth')
     else:
@@ -69,7 +71,7 @@ def how_to_get(path: str) -> str:
 
 
 def is_tag(checkpoint: str) -> bool:
-    """Whether ``checkpoint`` names weights of a library, as ``'openai'`` does, and is not a path."""
+    """Whether ``checkpoint`` names weights of a library, as ``'openai'`` does, and is no path."""
     return not any(mark in checkpoint for mark in './\\')
 
 

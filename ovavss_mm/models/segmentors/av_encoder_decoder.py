@@ -66,7 +66,9 @@ class AVEncoderDecoder(EncoderDecoder):
         self.audio_encoder = MODELS.build(audio_encoder)
         self.classifier = None if classifier is None else MODELS.build(classifier)
         if self.test_cfg['window'] < 1 or self.test_cfg['max_pairs'] < 1:
-            raise ValueError(f'window and max_pairs of test_cfg must be at least 1, got {self.test_cfg}')
+            raise ValueError(
+                f'window and max_pairs of test_cfg must be at least 1, got {self.test_cfg}'
+            )
 
     def extract_feat(self, imgs: Tensor, audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Features of B clips of one shape.
@@ -79,10 +81,14 @@ class AVEncoderDecoder(EncoderDecoder):
             Maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da), both fused.
         """
         batch = len(imgs)
-        feats, audio = self.neck(self.backbone(imgs.flatten(0, 1)), self.audio_encoder(audio.flatten(0, 1)))
+        feats, audio = self.neck(
+            self.backbone(imgs.flatten(0, 1)), self.audio_encoder(audio.flatten(0, 1))
+        )
         return feats, audio.unflatten(0, (batch, -1))
 
-    def loss(self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+    def loss(
+        self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]
+    ) -> dict[str, Tensor]:
         """Losses of B clips of any shapes, each the mean over clips.
 
         Args:
@@ -94,7 +100,7 @@ class AVEncoderDecoder(EncoderDecoder):
         """
         total = defaultdict(float)
         clips = zip(inputs['imgs'], inputs['audio'], data_samples, strict=True)
-        for group in group_by(clips, lambda clip: clip[0].shape):
+        for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape)):
             imgs, audio, samples = zip(*group, strict=True)
             losses = self._decode_head_forward_train(
                 self.extract_feat(torch.stack(imgs), torch.stack(audio)), list(samples)
@@ -103,7 +109,9 @@ class AVEncoderDecoder(EncoderDecoder):
                 total[name] = total[name] + value * (len(group) / len(data_samples))
         return dict(total)
 
-    def predict(self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]) -> list[SegDataSample]:
+    def predict(
+        self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]
+    ) -> list[SegDataSample]:
         """Label maps of B clips of any shapes.
 
         Args:
@@ -111,29 +119,50 @@ class AVEncoderDecoder(EncoderDecoder):
             data_samples: metainfo ``vocabulary``, the names, and ``ori_shape``, the size of the label map.
 
         Returns:
-            The samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for over 255 names): 0 background, i + 1
-            name i; and ``pred_queries``: the pairs of query and name that were painted.
+            The samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for 255 names and more): 0 background, i + 1
+            name i; and ``pred_queries``: the pairs of query and name that were painted, with ``window_start`` (M,),
+            the first frame of the window in which each was found.
 
         Raises:
             ValueError: a sample without vocabulary, or a model without classifier.
         """
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
+        for sample in data_samples:
+            if not sample.get('vocabulary'):
+                raise ValueError(
+                    f'clip {sample.get("clip_id", "without a name")} has an empty vocabulary: give metainfo '
+                    '`vocabulary`, the names to look for'
+                )
         windows = [
-            (index, start) for index, clip in enumerate(inputs['imgs']) for start in range(0, len(clip), self.window)
+            (index, start)
+            for index, clip in enumerate(inputs['imgs'])
+            for start in range(0, len(clip), self.window)
         ]
         parts = {}
-        for group in group_by(windows, lambda w: inputs['imgs'][w[0]][w[1] : w[1] + self.window].shape):
+        shapes = {
+            window: tuple(self._cut(inputs[key], window).shape for key in ('imgs', 'audio'))
+            for window in windows
+        }
+        for group in group_by(windows, shapes.get):
             # a long clip is no larger batch than a short one
             for at in range(0, len(group), len(data_samples)):
                 chunk = group[at : at + len(data_samples)]
-                for window, queries in zip(chunk, self._predict_queries(inputs, chunk), strict=True):
-                    frames = inputs['frames'][window[0]][window[1] : window[1] + self.window]
+                for window, queries in zip(
+                    chunk, self._predict_queries(inputs, chunk), strict=True
+                ):
+                    frames = self._cut(inputs['frames'], window)
                     parts[window] = self._name_pixels(frames, queries, data_samples[window[0]])
         for index, sample in enumerate(data_samples):
-            maps, pairs = zip(*[parts[window] for window in windows if window[0] == index], strict=True)
+            own = [window for window in windows if window[0] == index]
+            maps, pairs = zip(*[parts[window] for window in own], strict=True)
+            for (_, start), found in zip(own, pairs, strict=True):
+                found.window_start = torch.full_like(found.labels, start)
             sample.set_data(
-                dict(pred_sem_seg=PixelData(data=torch.cat(maps)), pred_queries=InstanceData.cat(list(pairs)))
+                dict(
+                    pred_sem_seg=PixelData(data=torch.cat(maps)),
+                    pred_queries=InstanceData.cat(list(pairs)),
+                )
             )
         return data_samples
 
@@ -142,24 +171,28 @@ class AVEncoderDecoder(EncoderDecoder):
         """T of the windows into which longer clips are cut."""
         return self.test_cfg['window']
 
-    def _predict_queries(self, inputs: dict[str, list[Tensor]], windows: list[tuple[int, int]]) -> list[InstanceData]:
+    def _cut(self, clips: list[Tensor], window: tuple[int, int]) -> Tensor:
+        """Frames, or rows of audio, of a window: index of its clip, and its first frame."""
+        index, start = window
+        return clips[index][start : start + self.window]
+
+    def _predict_queries(
+        self, inputs: dict[str, list[Tensor]], windows: list[tuple[int, int]]
+    ) -> list[InstanceData]:
         """Queries of windows of one shape."""
         imgs, audio = (
-            torch.stack([inputs[key][index][start : start + self.window] for index, start in windows])
+            torch.stack([self._cut(inputs[key], window) for window in windows])
             for key in ('imgs', 'audio')
         )
         return self.decode_head.predict(self.extract_feat(imgs, audio))
 
-    def _name_pixels(self, frames: Tensor, queries: InstanceData, sample: SegDataSample) -> tuple[Tensor, InstanceData]:
+    def _name_pixels(
+        self, frames: Tensor, queries: InstanceData, sample: SegDataSample
+    ) -> tuple[Tensor, InstanceData]:
         """Label map (T, H, W) at ``ori_shape`` and painted pairs of one window of frames (T, 3, h, w)."""
-        vocabulary = sample.get('vocabulary')
-        if not vocabulary:
-            raise ValueError(
-                f'clip {sample.get("clip_id", "without a name")} has an empty vocabulary: give metainfo '
-                '`vocabulary`, the names to look for'
-            )
+        vocabulary = sample.vocabulary
         pad_shape = sample.get('pad_shape', tuple(frames.shape[-2:]))
-        named = self.classifier(frames, queries, tuple(vocabulary), pad_shape)
+        named = self.classifier(frames, queries, vocabulary, pad_shape)
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         label_map = paint_pairs(pairs, frames, pad_shape, sample.ori_shape, len(vocabulary))
         pairs.pop('masks')
@@ -167,4 +200,6 @@ class AVEncoderDecoder(EncoderDecoder):
 
     def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:
         """Raw predictions of clips of one shape, see the decode head."""
-        return self.decode_head(self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio'])))
+        return self.decode_head(
+            self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio']))
+        )

@@ -6,6 +6,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layers.resize import resize_masks
+
 
 def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3) -> InstanceData:
     """The best pairs of query and name.
@@ -25,18 +27,19 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
     order = order[scores > score_thr]
     query = order // num_names
     return InstanceData(
-        scores=flat[order], labels=order % num_names, sound_scores=named.sound_scores[query], masks=named.masks[query]
+        scores=flat[order],
+        labels=order % num_names,
+        sound_scores=named.sound_scores[query],
+        masks=named.masks[query],
     )
 
 
-def resize_masks(masks: Tensor, pad_shape: tuple[int, int], img_shape: tuple[int, int] | None = None) -> Tensor:
-    """Mask logits (S, T, h4, w4) at the padded input size, without the padding if ``img_shape`` is given."""
-    masks = F.interpolate(masks, size=pad_shape, mode='bilinear', align_corners=False)
-    return masks if img_shape is None else masks[..., : img_shape[0], : img_shape[1]]
-
-
 def paint_pairs(
-    pairs: InstanceData, frames: Tensor, pad_shape: tuple[int, int], ori_shape: tuple[int, int], num_names: int
+    pairs: InstanceData,
+    frames: Tensor,
+    pad_shape: tuple[int, int],
+    ori_shape: tuple[int, int],
+    num_names: int,
 ) -> Tensor:
     """Paint pairs in order; a pixel once taken stays taken.
 
@@ -48,9 +51,9 @@ def paint_pairs(
         num_names: N.
 
     Returns:
-        (T, H, W) at ``ori_shape``: 0 background, i + 1 name i; uint8, or int16 for over 255 names.
+        (T, H, W) at ``ori_shape``: 0 background, i + 1 name i; uint8, or int16 for 255 names and more.
     """
-    dtype = torch.uint8 if num_names <= 255 else torch.int16
+    dtype = torch.uint8 if num_names < 255 else torch.int16  # 255 means 'not annotated'
     label_map = torch.zeros(len(frames), *ori_shape, dtype=dtype, device=frames.device)
     for mask, label in zip(pairs.masks, pairs.labels, strict=True):
         mask = resize_masks(mask[None], pad_shape, tuple(frames.shape[-2:]))

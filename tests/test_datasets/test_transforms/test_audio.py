@@ -5,7 +5,7 @@ import soundfile
 from torchvggish.vggish_input import wavfile_to_examples
 
 from ovavss_mm.datasets import LoadClipAudio, SwapClipAudio
-from ovavss_mm.datasets.transforms.audio import samples_needed
+from ovavss_mm.datasets.transforms.audio import log_mel_patches, samples_needed
 
 SILENCE = np.float32(np.log(0.01))
 
@@ -52,13 +52,28 @@ def test_sound_of_one_second_is_in_its_row(tmp_path):
     assert loud.tolist() == [False, False, True, False, False]
 
 
-def test_float_and_24_bit_files(tmp_path):
-    wave = noise(5)
-    expected = LoadClipAudio()(results_of(write(tmp_path / 'a.wav', wave)))['audio']
-    for subtype in ('FLOAT', 'PCM_24'):
-        path = write(tmp_path / f'{subtype}.wav', wave, subtype=subtype)
-        audio = LoadClipAudio()(results_of(path))['audio']
-        assert np.abs(audio - expected).max() < 0.05
+@pytest.mark.parametrize('channels', [1, 2])
+@pytest.mark.parametrize('rate', [8000, 11025, 22050, 48000])
+@pytest.mark.parametrize(
+    ('subtype', 'step'),
+    [
+        ('PCM_U8', 2**-7),
+        ('PCM_16', 2**-15),
+        ('PCM_24', 2**-23),
+        ('PCM_32', 2**-31),
+        ('FLOAT', 2**-24),
+        ('DOUBLE', 2**-50),
+    ],
+)
+def test_any_kind_of_wav(tmp_path, subtype, step, rate, channels):
+    """What is stored in steps of a size differs by about that size from what was written."""
+    wave = noise(5, rate, channels)
+    path = write(tmp_path / 'a.wav', wave, rate, subtype)
+    audio = LoadClipAudio()(results_of(path))['audio']
+    exact = log_mel_patches(np.pad(wave, [(0, rate), (0, 0)]), rate)[:5]
+    assert audio.shape == (5, 1, 96, 64)
+    # From logarithms of magnitudes plus 0.01 to magnitudes.
+    assert np.abs(np.exp(audio) - np.exp(exact)).max() < 200 * step + 1e-4
 
 
 @pytest.mark.parametrize('rate', [16000, 22050])
@@ -76,10 +91,12 @@ def test_just_enough_and_just_too_little(tmp_path, rate):
     needed = samples_needed(5, rate)
     wave = noise(6, rate)[:needed]
     assert len(LoadClipAudio()(results_of(write(tmp_path / 'a.wav', wave, rate)))['audio']) == 5
+    strict = LoadClipAudio(on_short='raise')
+    assert len(strict(results_of(tmp_path / 'a.wav'))['audio']) == 5
     path = write(tmp_path / 'b.wav', wave[:-1], rate)
     with pytest.raises(ValueError, match='b.wav'):
-        LoadClipAudio()(results_of(path))
-    assert len(LoadClipAudio(on_short='pad')(results_of(path))['audio']) == 5
+        strict(results_of(path))
+    assert len(LoadClipAudio()(results_of(path))['audio']) == 5
 
 
 def test_too_short_names_seconds(tmp_path):
@@ -88,12 +105,12 @@ def test_too_short_names_seconds(tmp_path):
         ValueError, match=r"short\.wav has 2\.500 s .* 5 frames need 4\.815 s.*'pad'"
     ):
         # Frames that the sound does reach do not help: the file is wrong whatever is drawn.
-        LoadClipAudio()(results_of(path, 5, [0, 1]))
+        LoadClipAudio('raise')(results_of(path, 5, [0, 1]))
 
 
 def test_padding_is_silence(tmp_path):
     path = write(tmp_path / 'a.wav', noise(0.5, channels=2))
-    audio = LoadClipAudio(on_short='pad')(results_of(path))['audio']
+    audio = LoadClipAudio()(results_of(path))['audio']
     assert (audio[0] > SILENCE + 1).any()
     assert np.allclose(audio[1:], SILENCE)
 
@@ -110,10 +127,10 @@ def test_unusable_files(tmp_path):
     with pytest.raises(ValueError, match=r'nan\.wav: 2 samples are not finite'):
         LoadClipAudio()(results_of(path))
     with pytest.raises(ValueError, match=r'empty\.wav has no samples'):
-        LoadClipAudio('pad')(results_of(write(tmp_path / 'empty.wav', np.zeros((0, 1)))))
+        LoadClipAudio()(results_of(write(tmp_path / 'empty.wav', np.zeros((0, 1)))))
     bad = tmp_path / 'bad.wav'
     bad.write_bytes(b'RIFF but no sound')
-    with pytest.raises(OSError, match=r'cannot read the sound .*bad\.wav'):
+    with pytest.raises(OSError, match=r'cannot read the sound .*bad\.wav: \w[\w ]+\.$'):
         LoadClipAudio()(results_of(bad))
     with pytest.raises(FileNotFoundError, match=r'gone\.wav'):
         LoadClipAudio()(results_of(tmp_path / 'gone.wav'))

@@ -31,6 +31,15 @@ def test_grey_frame_becomes_rgb(clip_results):
     assert LoadClipFrames()(results)['imgs'].shape == (10, *archive.SIZE, 3)
 
 
+def test_orientation_of_exif_is_followed(clip_results):
+    results = clip_results()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    for path in results['frame_paths']:
+        Image.fromarray(np.full((32, 24, 3), 77, np.uint8)).save(path, exif=exif)
+    assert LoadClipFrames()(results)['imgs'].shape == (10, *archive.SIZE, 3)
+
+
 def test_label_round_trip(clip_results):
     results = load(clip_results(a_obj='violin_dog'))
     clip = archive.Clip('c', 'violin_dog', 'test', 'v2')

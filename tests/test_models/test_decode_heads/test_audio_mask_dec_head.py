@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from tiny_model import draw_weights, tiny_config
+from tiny_model import draw_weights, give_masks_edges, tiny_config
 from torch.nn import functional as F
 
 from ovavss_mm.models import AudioMaskDecHead
@@ -18,9 +18,7 @@ SIZES = [(16, 24), (8, 12), (4, 6), (2, 3)]  # f4 to f32
 
 def make_head(**deltas) -> AudioMaskDecHead:
     head = draw_weights(MODELS.build(tiny_config(decode_head=deltas).decode_head))
-    with torch.no_grad():  # masks with an inside and an outside
-        head.pixel_decoder.mask_feature.weight *= 5
-        head.pixel_decoder.mask_feature.bias.zero_()
+    give_masks_edges(head)
     return head.double().eval()
 
 
@@ -139,11 +137,12 @@ def test_levels_are_taken_in_turn_from_low_to_high_resolution(head, monkeypatch)
 
 def test_memory_is_level_by_level_with_positions_in_space_and_time(head):
     levels = torch.zeros(6, 32, 2, 3, dtype=torch.double)
-    levels[4] = 1.0  # frame 1 of clip 1
+    levels[4] = torch.arange(1.0, 7.0).view(2, 3)  # frame 1 of clip 1
     tokens, positions = head._memory(levels, 2, 1)
     assert tokens.shape == positions.shape == (2, 3 * 2 * 3, 32)
     tokens = tokens - head.level_embed.weight[1]
-    assert torch.allclose(tokens[1, 6:12], torch.ones(6, 32, dtype=torch.double))
+    expected = torch.arange(1.0, 7.0, dtype=torch.double)[:, None].expand(6, 32)
+    assert torch.allclose(tokens[1, 6:12], expected), 'row by row, as in the attention masks'
     assert not tokens[0].any() and not tokens[1, :6].any() and not tokens[1, 12:].any()
     assert torch.equal(positions[0], positions[1])
     assert len(positions[0].unique(dim=0)) == 18, 'no two tokens share a position'
@@ -237,7 +236,8 @@ def test_last_layer_has_the_plain_name(head, fixed_points):
         # one target: one query of weight 1, the others 0.1
         entropy = -logits.log_softmax(-1)
         options = [
-            (entropy[q, 0] + 0.1 * (entropy[:, 1].sum() - entropy[q, 1])) / (1 + 0.1 * (QUERIES - 1))
+            (entropy[q, 0] + 0.1 * (entropy[:, 1].sum() - entropy[q, 1]))
+            / (1 + 0.1 * (QUERIES - 1))
             for q in range(QUERIES)
         ]
         assert min(abs(2 * option - losses[name]) for option in options) < 1e-5

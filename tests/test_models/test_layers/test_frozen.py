@@ -120,7 +120,9 @@ def test_without_a_file_weights_are_stored(weights):
     assert has(other, model.encoder.net.state_dict())
 
 
-@pytest.mark.parametrize('load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine'])
+@pytest.mark.parametrize(
+    'load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine']
+)
 def test_checkpoint_without_own_weights_reads_the_file_once(path, weights, reads, load):
     checkpoint, model = Model(path).state_dict(), Model(path)
     keys = sorted(checkpoint)
@@ -131,7 +133,9 @@ def test_checkpoint_without_own_weights_reads_the_file_once(path, weights, reads
     assert sorted(checkpoint) == keys, 'the checkpoint of the caller is not touched'
 
 
-@pytest.mark.parametrize('load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine'])
+@pytest.mark.parametrize(
+    'load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine']
+)
 def test_checkpoint_with_own_weights_is_loaded_as_it_is(path, weights, reads, load):
     stored, model = Model(), Model(path)
     load(model, stored.state_dict(), strict=True)
@@ -171,7 +175,9 @@ def test_missing_file_says_where_to_get_it():
 
 # ------------------------------------------------------------------ reading files
 def same(state: dict, weights: dict) -> bool:
-    return state.keys() == weights.keys() and all(torch.equal(state[k], weights[k]) for k in weights)
+    return state.keys() == weights.keys() and all(
+        torch.equal(state[k], weights[k]) for k in weights
+    )
 
 
 def test_reads_every_format(tmp_path, weights):
@@ -215,7 +221,9 @@ def test_other_files_are_named(tmp_path, name, content):
         read_weights(str(tmp_path / name))
 
 
-@pytest.mark.parametrize('content', [[torch.zeros(1)], dict(epoch=3), torch.zeros(2), dict(state_dict=1)])
+@pytest.mark.parametrize(
+    'content', [[torch.zeros(1)], dict(epoch=3), torch.zeros(2), dict(state_dict=1)]
+)
 def test_files_without_a_state_dict_are_named(tmp_path, content):
     torch.save(content, tmp_path / 'a.pth')
     with pytest.raises(ValueError, match=r'a\.pth holds no state dict'):

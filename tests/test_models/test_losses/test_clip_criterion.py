@@ -80,11 +80,13 @@ def pair_cost(sound: Tensor, logits: Tensor, target: Tensor, focal: bool) -> Ten
 
 def match(cost: Tensor) -> list[tuple[int, int]]:
     """Cheapest one-to-one pairs (query, target) of a matrix (Q, K), of all that there are."""
-    queries, targets = cost.shape
-    if queries >= targets:
-        options = [list(zip(p, range(targets))) for p in permutations(range(queries), targets)]
+    queries, targets = map(range, cost.shape)
+    if len(queries) >= len(targets):
+        orders = permutations(queries, len(targets))
+        options = [list(zip(order, targets, strict=True)) for order in orders]
     else:
-        options = [list(zip(range(queries), p)) for p in permutations(range(targets), queries)]
+        orders = permutations(targets, len(queries))
+        options = [list(zip(queries, order, strict=True)) for order in orders]
     return min(options, key=lambda pairs: sum(cost[pair].item() for pair in pairs))
 
 
@@ -109,7 +111,9 @@ def reference(criterion: ClipCriterion, predictions: tuple, labels: Tensor, foca
     points = same_points(1, criterion.num_points, 2)[0]
     for layer in range(len(sound_logits)):
         logits = torch.einsum('qc,tchw->qthw', mask_embed[layer], pixel_embed)
-        truth = {(k, t): (labels[t] == name).float() for k, name in enumerate(names) for t in frames}
+        truth = {
+            (k, t): (labels[t] == name).float() for k, name in enumerate(names) for t in frames
+        }
         cost = torch.zeros(len(logits), len(names))
         for q in range(len(logits)):
             for k in range(len(names)):
@@ -139,7 +143,7 @@ def reference(criterion: ClipCriterion, predictions: tuple, labels: Tensor, foca
 def test_equals_plain_loops_in_value_and_gradient(fixed_points, focal, importance):
     criterion = make_criterion(focal, importance_sample_ratio=importance)
     labels, predictions = make_labels(3), make_predictions()
-    labels[2] = 255
+    labels[1] = 255  # not annotated, between two that are
     results = []
     for losses in (
         criterion(*predictions, ClipTargets.from_label_map(labels)),
@@ -219,7 +223,9 @@ def test_frames_without_annotation_have_no_part_in_the_loss(fixed_points):
 def test_without_targets_only_sound_is_learned_and_all_stays_in_the_graph(label):
     labels = torch.full((FRAMES, 4 * HEIGHT, 4 * WIDTH), label, dtype=torch.uint8)
     predictions = make_predictions()
-    losses = make_criterion()(*predictions, ClipTargets.from_label_map(labels))
+    criterion, targets = make_criterion(), ClipTargets.from_label_map(labels)
+    assert [len(q) for q, _ in criterion.match(*predictions, targets)] == [0] * LAYERS
+    losses = criterion(*predictions, targets)
     assert losses['loss_mask'].tolist() == losses['loss_dice'].tolist() == [0.0] * LAYERS
     no_object = torch.ones(QUERIES, dtype=torch.long)
     for layer in range(LAYERS):
@@ -229,6 +235,20 @@ def test_without_targets_only_sound_is_learned_and_all_stays_in_the_graph(label)
     assert predictions[0].grad.any()
     for prediction in predictions[1:]:
         assert prediction.grad is not None and not prediction.grad.any()
+
+
+# ------------------------------------------------------------------ overflow
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_an_overflow_shows_in_the_losses(value):
+    """It is for the loss scaler, or the logger, to deal with; matching goes on."""
+    sound, embed, pixels = (x.detach() for x in make_predictions())
+    sound[0], embed[0] = value, value
+    criterion, targets = make_criterion(), ClipTargets.from_label_map(make_labels(2))
+    losses = criterion(sound, embed, pixels, targets)
+    assert not losses['loss_sound'][0].isfinite() and not losses['loss_mask'][0].isfinite()
+    assert all(loss[1].isfinite() for loss in losses.values()), 'the other layer is well'
+    nothing = ClipTargets.from_label_map(torch.zeros_like(make_labels()))
+    assert criterion(sound, embed, pixels, nothing)['loss_mask'].tolist() == [0.0] * LAYERS
 
 
 # ------------------------------------------------------------------ symmetries

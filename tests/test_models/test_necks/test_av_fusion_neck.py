@@ -13,7 +13,9 @@ CHANNELS = [4, 6, 8, 10]
 @pytest.fixture(scope='module')
 def neck():
     torch.manual_seed(0)
-    neck = AVFusionNeck(CHANNELS, 16, 12, dict(type='GN', num_groups=4), dict(embed_dims=8, num_heads=2))
+    neck = AVFusionNeck(
+        CHANNELS, 16, 12, dict(type='GN', num_groups=4), dict(embed_dims=8, num_heads=2)
+    )
     return draw_weights(neck).double().eval()
 
 

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audio embeddings that are computed once and kept in a file, tied to the weights that made them.
+
+All clips share one safetensors file, a tensor (frames, Da) a clip. Those of AVSBench-OV would be
+8,000 files of 2 to 5 KB otherwise, which is slow to copy, to list and to open; together they are
+some 30 MB, which every worker maps into memory and the system keeps once. The format has a header
+for the sha256 of the weights, and needs no reader of ours.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from .files import written_whole
+
+FORMAT = 'ovavss_mm audio features 1, weights sha256'
+# Key of the embedding of silence, (1, Da). Clips have keys with a slash.
+SILENCE = 'silence'
+
+
+def audio_key(audio_path: str) -> str:
+    """Key of a sound, ``<subset>/<uid>``, from its path ``.../<subset>/<uid>/audio.wav``."""
+    return '/'.join(Path(audio_path).parts[-3:-1])
+
+
+def file_sha256(path: str | Path) -> str:
+    """Sha256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'no weights at {path}: see data/README.md for where to get them')
+    with open(path, 'rb') as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def features_meta(weights: str | Path) -> dict[str, str]:
+    """What is noted in a file of embeddings: its format, and the sha256 of what made them."""
+    # One entry: of several, safetensors writes now this one first, now that one.
+    return {FORMAT: file_sha256(weights)}
+
+
+def check_meta(path: str | Path, found: Mapping[str, str] | None, weights: str | Path) -> None:
+    """Check that a file of embeddings was made with some weights.
+
+    Args:
+        path: of the file, for messages.
+        found: what is noted in it.
+        weights: file of the weights.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: it was made with others, or is another kind of file.
+    """
+    if FORMAT not in (found or {}):
+        raise ValueError(f'{path} is no file of audio embeddings of this version ({FORMAT})')
+    expected = features_meta(weights)[FORMAT]
+    if found[FORMAT] != expected:
+        raise ValueError(
+            f'the audio embeddings in {path} were made with other weights (sha256 '
+            f'{found[FORMAT][:12]}...) than those in {weights} (sha256 {expected[:12]}...). '
+            'Extract them again: tools/dataset_converters/extract_vggish.py'
+        )
+
+
+class AudioFeatures:
+    """Reads embeddings of sounds from a file.
+
+    Args:
+        path (str): the file.
+        weights (str): file of the weights that the embeddings must have been made with.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: see :func:`check_meta`.
+    """
+
+    def __init__(self, path: str, weights: str):
+        self.path, self.weights = str(path), str(weights)
+        self._file = None
+        check_meta(self.path, self._open().metadata(), self.weights)
+
+    def _open(self) -> safe_open:
+        """The open file; a handle cannot be pickled, so each process opens it for itself."""
+        if self._file is None:
+            self._file = _open_features(self.path)
+        return self._file
+
+    def __getstate__(self) -> dict:
+        """Leave the open file behind."""
+        return self.__dict__ | {'_file': None}
+
+    def rows(self, key: str | None, num_frames: int) -> np.ndarray:
+        """Embeddings of a sound.
+
+        Args:
+            key (str | None): ``subset/uid`` of its clip, None for silence.
+            num_frames (int): T.
+
+        Returns:
+            np.ndarray: float32 (T, Da).
+
+        Raises:
+            LookupError: there is no such sound in the file.
+            ValueError: it has fewer rows.
+        """
+        if key is None:
+            return self._open().get_tensor(SILENCE).repeat(num_frames, axis=0)
+        try:
+            rows = self._open().get_tensor(key)
+        except SafetensorError:
+            raise LookupError(
+                f'{self.path} has no embeddings of the sound of clip {key}: extract them again '
+                '(tools/dataset_converters/extract_vggish.py)'
+            ) from None
+        if len(rows) < num_frames:
+            raise ValueError(
+                f'{self.path} has {len(rows)} rows for clip {key}, {num_frames} frames need as '
+                'many: the clip has changed, extract the embeddings again'
+            )
+        return rows[:num_frames]
+
+
+class FeatureWriter:
+    """Writes a file of embeddings in parts, so that a run that is killed goes on where it was.
+
+    Parts lie in the folder ``<path>.parts`` until :meth:`finish` joins them. Each, and the file, is
+    written whole or not at all. A file that is there already is added to.
+
+    Args:
+        path (str | Path): the file.
+        weights (str | Path): file of the weights that make the embeddings.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: the file or parts of it are there and were made with other weights.
+    """
+
+    def __init__(self, path: str | Path, weights: str | Path):
+        self.path = Path(path)
+        self.folder = self.path.with_name(f'{self.path.name}.parts')
+        self.meta = features_meta(weights)
+        self.done: set[str] = set()
+        for part in self._parts():
+            with _open_features(part) as file:
+                check_meta(part, file.metadata(), weights)
+                self.done.update(file.keys())
+
+    def _parts(self) -> list[Path]:
+        """What has been written so far."""
+        whole = [self.path] if self.path.exists() else []
+        return whole + sorted(self.folder.glob('[0-9]*.safetensors'))
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Write a part.
+
+        Args:
+            rows (Mapping[str, np.ndarray]): key to float32 (frames, Da).
+        """
+        with written_whole(self.folder / f'{len(self._parts()):06d}.safetensors') as beside:
+            save_file({k: np.ascontiguousarray(v) for k, v in rows.items()}, beside, self.meta)
+        self.done.update(rows)
+
+    def finish(self) -> int:
+        """Join the parts into the file, and remove them.
+
+        Returns:
+            int: bytes of the file.
+        """
+        if self.folder.exists():
+            joined = {k: v for part in self._parts() for k, v in load_file(part).items()}
+            with written_whole(self.path) as beside:
+                save_file({key: joined[key] for key in sorted(joined)}, beside, self.meta)
+            shutil.rmtree(self.folder)
+        return self.path.stat().st_size
+
+
+def _open_features(path: str | Path) -> safe_open:
+    """Open a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of another kind or damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f'no audio embeddings at {path}; tools/dataset_converters/extract_vggish.py makes them'
+        )
+    try:
+        return safe_open(path, framework='np')
+    except SafetensorError as err:
+        raise ValueError(f'{path} is no safetensors file: {err}') from err

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a clip, and files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Write a file so that nobody ever meets half of it.
+
+    Args:
+        path (str | Path): the file's name; its folder is made.
+
+    Yields:
+        Path: where to write. At the end it is moved to ``path``; after an error it is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def find_frames(clip_dir: str, suffix: str = '.jpg') -> dict[int, str]:
+    """Frames of a clip by number, from its folder ``frames``.
+
+    Raises:
+        FileNotFoundError: the folder of the clip or of its frames is missing.
+        ValueError: no frames, a number is missing between two others or occurs twice, or a file
+            has no number.
+    """
+    if not isdir(clip_dir):
+        raise FileNotFoundError(f'{clip_dir}: no such folder')
+    frames = _numbered_files(join_path(clip_dir, 'frames'), suffix)
+    if not frames:
+        raise ValueError(f'{clip_dir}/frames: no {suffix} files')
+    first, last = min(frames), max(frames)
+    if len(frames) != last - first + 1:
+        gap = next(i for i in range(first, last) if i not in frames)
+        raise ValueError(f'{clip_dir}/frames: {gap}{suffix} is missing')
+    return frames
+
+
+def find_labels(
+    clip_dir: str, frames: dict[int, str], first_only: bool, suffix: str = '.png'
+) -> dict[int, str]:
+    """Label maps of a clip by number, from its folder ``labels_rgb``.
+
+    Args:
+        clip_dir (str): folder of the clip.
+        frames (dict[int, str]): frames by number.
+        first_only (bool): whether the first frame alone has a label map, as in training clips of
+            v1s; else each frame has one.
+        suffix (str): of the files.
+
+    Raises:
+        FileNotFoundError: the folder of the labels is missing.
+        ValueError: the labels are not those expected, or a file has no number.
+    """
+    labels = _numbered_files(join_path(clip_dir, 'labels_rgb'), suffix)
+    expected = {min(frames)} if first_only else set(frames)
+    if set(labels) != expected:
+        needed = 'one for the first frame' if first_only else 'one a frame'
+        found = ', '.join(map(str, sorted(labels))) or 'none'
+        raise ValueError(
+            f'{clip_dir}: {len(frames)} frames ({min(frames)} to {max(frames)}) and '
+            f'{len(labels)} labels ({found}), expected {needed}'
+        )
+    return labels
+
+
+def find_audio(clip_dir: str) -> str | None:
+    """Path of a clip's ``audio.wav``, None if it has none: the clip is silent."""
+    path = join_path(clip_dir, 'audio.wav')
+    return path if exists(path) else None
+
+
+def _numbered_files(folder: str, suffix: str) -> dict[int, str]:
+    """Files ``<number><suffix>`` of a folder by number; other suffixes are passed over."""
+    files = {}
+    try:
+        for name in list_dir_or_file(folder, list_dir=False, suffix=suffix):
+            stem = name[: -len(suffix)]
+            if not (stem.isascii() and stem.isdigit()):
+                raise ValueError(f'{folder}/{name}: the name should be a number')
+            if int(stem) in files:
+                raise ValueError(f'{folder}: number {int(stem)} occurs twice')
+            files[int(stem)] = join_path(folder, name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f'{folder}: no such folder') from None
+    return files

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which clips a split has: the rule over ``metadata.csv``, and indices that fix what it gave."""
+
+import csv
+import io
+import os.path as osp
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mmengine.fileio import exists, get_text
+
+from .files import written_whole
+
+SPLITS = ('train', 'val', 'test')
+SUBSETS = ('v1s', 'v1m', 'v2')
+# Those that AVSBench-OV uses.
+OV_SUBSETS = ('v1s', 'v2')
+COLUMNS = ('uid', 'a_obj', 'split', 'label')
+# Frames of a clip of AVSBench-semantic, one a second.
+NUM_FRAMES = {'v1s': 5, 'v1m': 5, 'v2': 10}
+
+
+def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of what sounds in a clip, from its row of ``metadata.csv``."""
+    return tuple(row['a_obj'].split('_'))
+
+
+def select_clips(
+    rows: Iterable[Mapping[str, str]],
+    split: str,
+    subsets: Collection[str] = OV_SUBSETS,
+    base: Collection[str] = (),
+) -> list[Mapping[str, str]]:
+    """The AVSBench-OV rule: which clips belong to a split.
+
+    Args:
+        rows (Iterable[Mapping]): rows of ``metadata.csv``.
+        split (str): 'train', 'val' or 'test'. Clips of other splits are left out.
+        subsets (Collection[str]): clips of other subsets are left out.
+        base (Collection[str]): base names. A training clip stays only if each of its names is one
+            of them; for val and test they do not matter.
+
+    Returns:
+        list[Mapping]: the rows that stay, in their order.
+    """
+    base = set(base)
+    return [
+        row
+        for row in rows
+        if row['split'] == split
+        and row['label'] in subsets
+        and (split != 'train' or base.issuperset(clip_names(row)))
+    ]
+
+
+def read_metadata(path: str) -> list[dict[str, str]]:
+    """Read and check ``metadata.csv``.
+
+    Returns:
+        list[dict]: one a clip, with at least the keys uid, a_obj, split and label.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is malformed; the message names the line.
+    """
+    if not exists(path):
+        raise FileNotFoundError(f'no such file: {path}')
+    reader = csv.DictReader(io.StringIO(get_text(path, encoding='utf-8-sig'), newline=''))
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f'{path}, line 1: no column {", ".join(missing)}')
+    rows, first_line = [], {}
+    try:
+        for row in reader:
+            problem = _row_problem(row)
+            if not problem and row['uid'] in first_line:
+                problem = f'clip {row["uid"]!r} was in line {first_line[row["uid"]]} already'
+            if problem:
+                raise ValueError(f'{path}, line {reader.line_num}: {problem}')
+            first_line[row['uid']] = reader.line_num
+            rows.append(row)
+    except csv.Error as err:
+        raise ValueError(f'{path}, line {reader.line_num}: {err}') from err
+    return rows
+
+
+def _row_problem(row: dict) -> str | None:
+    """What is wrong with a row of ``metadata.csv``, if anything."""
+    if None in row or None in row.values():
+        return 'the number of fields is not that of the header'
+    if row['split'] not in SPLITS:
+        return f'split must be one of {", ".join(SPLITS)}, got {row["split"]!r}'
+    if row['label'] not in SUBSETS:
+        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"]!r}'
+    if not all(name.strip() for name in clip_names(row)):
+        return f'a_obj must be names joined by "_", got {row["a_obj"]!r}'
+    if osp.basename(row['uid']) != row['uid'] or row['uid'] in ('', '.', '..'):
+        return f'uid must be the name of a folder, got {row["uid"]!r}'
+    return None
+
+
+# ------------------------------------------------------------------ indices
+@dataclass(frozen=True, order=True)
+class IndexedClip:
+    """A line of an index.
+
+    Args:
+        subset (str): 'v1s', 'v1m' or 'v2'.
+        uid (str): name of the clip's folder.
+        num_frames (int): frames it has, one a second.
+        names (tuple[str, ...]): what sounds in it.
+    """
+
+    subset: str
+    uid: str
+    num_frames: int
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str], num_frames: int | None = None) -> 'IndexedClip':
+        """Make one from a row of ``metadata.csv``; num_frames defaults to that of the subset."""
+        frames = NUM_FRAMES[row['label']] if num_frames is None else num_frames
+        return cls(row['label'], row['uid'], frames, clip_names(row))
+
+    @property
+    def key(self) -> str:
+        """``subset/uid``, the clip's folder below the root of the data."""
+        return f'{self.subset}/{self.uid}'
+
+    def as_row(self, split: str) -> dict[str, str]:
+        """What a row of ``metadata.csv`` says of the clip."""
+        return dict(uid=self.uid, label=self.subset, split=split, a_obj='_'.join(self.names))
+
+
+def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
+    """Write the clips of a split, sorted, as readable text: the same clips give the same bytes.
+
+    A first line says which split it is, a second what the columns are; then there is a line a clip,
+    ``<subset>/<uid>``, the number of frames and the names joined by ``_``, with tabs between.
+
+    Args:
+        path (str): the file, written whole or not at all.
+        split (str): 'train', 'val' or 'test'.
+        clips (Iterable[IndexedClip]): its clips.
+    """
+    clips = sorted(clips)
+    frames = sum(clip.num_frames for clip in clips)
+    lines = [f'# split {split}: {len(clips)} clips, {frames} frames', '# clip\tframes\tnames']
+    lines += [f'{clip.key}\t{clip.num_frames}\t{"_".join(clip.names)}' for clip in clips]
+    with written_whole(path) as beside:
+        beside.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
+    """Read what :func:`write_index` wrote.
+
+    Args:
+        path (str): the file.
+        split (str, optional): which split it must be of. Defaults to None: any.
+
+    Returns:
+        list[IndexedClip]: in the order of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no index or one of another split, or a line is malformed or a clip there
+            twice; the message names the line.
+    """
+    if not exists(path):
+        raise FileNotFoundError(
+            f'no index {path}; tools/dataset_converters/avsbench_ov.py makes it'
+        )
+    lines = get_text(path, encoding='utf-8').splitlines()
+    first = re.match(r'# split (\w+):', lines[0] if lines else '')
+    if not first:
+        raise ValueError(f'{path}, line 1: an index begins with "# split", this file does not')
+    if split not in (None, first[1]):
+        raise ValueError(f'{path} is the index of split {first[1]!r}, {split!r} was asked for')
+    clips, seen = [], set()
+    for number, line in enumerate(lines, 1):
+        if line.startswith('#') or not line.strip():
+            continue
+        clip = _parse_line(line)
+        if clip is None or clip.key in seen:
+            problem = 'expected subset/uid, frames and names with tabs between'
+            if clip:
+                problem = f'clip {clip.key} is there twice'
+            raise ValueError(f'{path}, line {number}: {problem}, got {line!r}')
+        seen.add(clip.key)
+        clips.append(clip)
+    return clips
+
+
+def _parse_line(line: str) -> IndexedClip | None:
+    """The clip of a line of an index, None if the line is malformed."""
+    match line.split('\t'):
+        case [key, frames, names] if '/' in key and frames.isdecimal() and int(frames) > 0:
+            subset, uid = key.split('/', 1)
+            clip = IndexedClip(subset, uid, int(frames), tuple(names.split('_')))
+            return None if _row_problem(clip.as_row('train')) else clip
+    return None
+
+
+def check_base_only(path: str, clips: Sequence[IndexedClip], base: Collection[str]) -> None:
+    """Raise ValueError if a clip of a training index has a name that is not a base name.
+
+    Args:
+        path (str): of the index, for the message.
+        clips (Sequence[IndexedClip]): its clips.
+        base (Collection[str]): the base names.
+    """
+    wrong = [clip for clip in clips if not set(base).issuperset(clip.names)]
+    if wrong:
+        raise ValueError(
+            f'{path} was made with other base names: {len(wrong)} of {len(clips)} training clips '
+            f'have a name that is not one of the {len(base)} base names, such as {wrong[0].key} '
+            f'({", ".join(wrong[0].names)})'
+        )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metric against the published one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger
+
+from ovavss_mm.evaluation import OVIoUMetric
+from ovavss_mm.evaluation import functional as F
+
+from .lines import Line, compare
+
+# Names of the published metric, and ours.
+_FIGURES = {
+    'mean_iou': 'mIoU',
+    'mean_acc': 'mAcc',
+    'overall_acc': 'overall_acc',
+    'freqw_acc': 'freqw_acc',
+}
+_PARTS = {'': '', '_seen': 'base_', '_unseen': 'novel_', '_harmonic': 'harmonic_'}
+_BOUND = 1e-6
+
+
+def check_metric(
+    fixture: Mapping[str, np.ndarray], base: Sequence[str], novel: Sequence[str]
+) -> list[Line]:
+    """Compare every figure.
+
+    Args:
+        fixture: of kind 'metric'.
+        base: the base names.
+        novel: the novel names; with the base names, in alphabetical order, they are the classes.
+
+    Returns:
+        A line for each figure.
+    """
+    names = sorted([*base, *novel])
+    with _quiet():
+        result = _evaluate(fixture, names, base, novel)
+    lines = [
+        compare(name + part, result[prefix + ours] / 100, fixture[name + part], _BOUND)
+        for name, ours in _FIGURES.items()
+        for part, prefix in _PARTS.items()
+    ]
+    confusion = F.frame_confusion(
+        fixture['pred'].astype(np.int64), fixture['gt'].astype(np.int64), len(names) + 1
+    )
+    iou = F.per_class_iou(confusion.sum(0))
+    lines.append(compare('per_class_iou', iou, fixture['per_class_iou'], _BOUND))
+    per_frame = F.frame_j_f(confusion, background=False)
+    for name, values in zip(('avss_iou_per_class', 'avss_f_per_class'), per_frame, strict=True):
+        lines.append(compare(name, _per_class(values), fixture[name], _BOUND))
+    return lines
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the metric's tables off the screen."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _evaluate(
+    fixture: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    base: Sequence[str],
+    novel: Sequence[str],
+) -> dict[str, float]:
+    """Evaluate the fixture's videos as clips."""
+    metric = OVIoUMetric()
+    metric.dataset_meta = dict(classes=('background', *names), base_names=base, novel_names=novel)
+    ends = np.cumsum(fixture['frames_per_video'])
+    for end, count in zip(ends, fixture['frames_per_video'], strict=True):
+        maps = {
+            key: dict(data=torch.from_numpy(fixture[array][end - count : end].astype(np.int64)))
+            for key, array in (('pred_sem_seg', 'pred'), ('gt_sem_seg', 'gt'))
+        }
+        metric.process({}, [dict(maps, clip_id=str(end))])
+    return metric.evaluate(len(ends))
+
+
+def _per_class(values: np.ndarray) -> np.ndarray:
+    """Mean over frames as the AVSS benchmark lists it: names first, 0 where a name is absent."""
+    means = np.array([F.mean_of(column) for column in values.T])
+    return np.nan_to_num(np.append(means[1:], 0.0))

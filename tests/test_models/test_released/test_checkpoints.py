@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from ovavss_mm.models.released import checkpoints
+from ovavss_mm.models.released.checkpoints import CheckpointError
+from ovavss_mm.models.released.keys import Conversion
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+# ------------------------------------------------------------------ reading
+def test_reads_the_tensors_under_model(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save({'model': {'a': torch.ones(2)}, 'iteration': 3}, path)
+    assert checkpoints.read_published(str(path)).keys() == {'a'}
+
+
+def test_missing_file_is_named():
+    with pytest.raises(CheckpointError, match='there is no file gone.pth'):
+        checkpoints.read_published('gone.pth')
+
+
+@pytest.mark.parametrize('content', [b'', b'no checkpoint at all', b'PK\x03\x04 cut off'])
+def test_other_files_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / 'a.pth'
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r'a\.pth is no readable PyTorch checkpoint') as error:
+        checkpoints.read_published(str(path))
+    assert '\n' not in str(error.value)
+
+
+def test_truncated_checkpoint_is_refused(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save({'model': {'a': torch.ones(10000)}}, path)
+    path.write_bytes(path.read_bytes()[:-9000])
+    with pytest.raises(CheckpointError, match='or not complete'):
+        checkpoints.read_published(str(path))
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    path, ran = tmp_path / 'a.pth', tmp_path / 'it ran'
+    torch.save({'model': {'a': torch.ones(1)}, 'odd': Bomb(ran)}, path)
+    with pytest.raises(CheckpointError, match='no readable'):
+        checkpoints.read_published(str(path))
+    path.write_bytes(pickle.dumps({'model': Bomb(ran)}, 2))
+    with pytest.raises(CheckpointError, match='no readable'):
+        checkpoints.read_published(str(path))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ([torch.ones(1)], 'it holds a list'),
+        ({'state_dict': {}}, 'it holds the keys state_dict'),
+        ({'model': {}}, "no weights under 'model'"),
+        ({'model': torch.ones(1)}, "no weights under 'model'"),
+        ({'model': {'a': [1.0]}}, "'a' is a list, not a tensor"),
+        ({'model': {3: torch.ones(1)}}, '3 is a Tensor'),
+    ],
+)
+def test_other_content_is_named(tmp_path, content, message):
+    path = tmp_path / 'a.pth'
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.read_published(str(path))
+
+
+# ------------------------------------------------------------------ backbone
+def test_backbone_is_told_from_names():
+    r50, swin = checkpoints.BACKBONES.values()
+    assert checkpoints.find_backbone([r50, 'x']) == 'r50'
+    assert checkpoints.find_backbone([swin, 'x']) == 'swin-b'
+    for keys in ([], ['x'], [r50, swin]):
+        with pytest.raises(CheckpointError, match='exactly one must be there'):
+            checkpoints.find_backbone(keys)
+
+
+# ------------------------------------------------------------------ values
+CLIP = 'clip_adapter.clip_model.visual.proj'
+
+
+def test_clip_in_half_precision_is_converted():
+    half = torch.randn(3).half()
+    (value,) = checkpoints.check_values({CLIP: half}).values()
+    assert value.dtype == torch.float32 and torch.equal(value.half(), half)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+def test_other_precisions_are_refused_with_key_and_shape(dtype):
+    state = {'a': torch.ones(1), 'backbone.x': torch.ones(2, 3).to(dtype)}
+    with pytest.raises(CheckpointError, match=rf'backbone\.x \(2, 3\) is {dtype}'):
+        checkpoints.check_values(state)
+    assert checkpoints.check_values(state, skip=['backbone.x']).keys() == state.keys()
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_broken_values_are_refused_with_key_and_shape(value):
+    with pytest.raises(CheckpointError, match=r'b \(2,\) has values that are not finite'):
+        checkpoints.check_values({'a': torch.ones(1), 'b': torch.tensor([1, value])})
+
+
+# ------------------------------------------------------------------ fitting
+@pytest.fixture
+def model() -> nn.Module:
+    """A layer and a batch norm with its counter."""
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def conversion(model: nn.Module, **changes) -> Conversion:
+    """The model's weights under published names; a change of None leaves one out."""
+    state = {k: v for k, v in model.state_dict().items() if 'batches' not in k}
+    state = {k: v for k, v in {**state, **changes}.items() if v is not None}
+    return Conversion(state, {f'their.{key}': key for key in state}, {}, {})
+
+
+def test_weights_are_completed_with_what_the_model_computes(model):
+    state = checkpoints.fit(conversion(model), model)
+    assert state.keys() == model.state_dict().keys()
+    assert state['1.num_batches_tracked'] == 0
+    model.load_state_dict(state, strict=True)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            {'0.weight': torch.ones(3, 5)},
+            r'their\.0\.weight \(3, 5\), wanted as 0\.weight \(3, 2\)',
+        ),
+        ({'0.bias': None}, r'0\.bias \(3,\) is missing'),
+        ({'2.bias': torch.ones(4)}, r'their\.2\.bias \(4,\) has no place as 2\.bias'),
+    ],
+)
+def test_what_does_not_fit_is_named_with_shapes(model, changes, message):
+    with pytest.raises(CheckpointError, match=message) as error:
+        checkpoints.fit(conversion(model, **changes), model, what='a.py')
+    assert 'does not fit a.py (1 keys)' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_names_without_a_place_are_refused(model):
+    bad = {f'x{i}': 'why' for i in range(5)}
+    with pytest.raises(CheckpointError, match='5 keys have no place: x0: why; .*and 2 more'):
+        checkpoints.fit(conversion(model)._replace(unplaced=bad), model)
+
+
+def test_only_what_may_be_fresh_may_be_missing(model):
+    bare = conversion(model, **{'0.bias': None, '0.weight': None})
+    assert '0.bias' not in checkpoints.fit(bare, model, fresh=[r'0\.'])
+    with pytest.raises(CheckpointError, match=r'0\.weight .* is missing'):
+        checkpoints.fit(bare, model, fresh=[r'0\.bias', r'x\.0'])
+
+
+# ------------------------------------------------------------------ writing
+def test_written_checkpoint_is_loaded_safely(tmp_path):
+    path = tmp_path / 'out.pth'
+    checkpoints.write_checkpoint(str(path), {'a': torch.ones(2)}, dict(clip=dict(embed_dim=3)))
+    loaded = torch.load(path, weights_only=True)
+    assert loaded['meta'] == dict(clip=dict(embed_dim=3)) and loaded['state_dict']['a'].sum() == 2
+    assert os.listdir(tmp_path) == ['out.pth']
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / 'out.pth'
+    path.write_text('old')
+
+    def fail(content, beside):
+        open(beside, 'w').write('half')
+        raise OSError('disk full')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(CheckpointError, match=r'cannot write .*out\.pth: disk full'):
+        checkpoints.write_checkpoint(str(path), {}, {})
+    assert path.read_text() == 'old' and os.listdir(tmp_path) == ['out.pth']
+
+
+def test_output_is_checked_before_the_work(tmp_path):
+    source = tmp_path / 'in.pth'
+    source.write_text('x')
+    checkpoints.check_output(str(source), str(tmp_path / 'out.pth'))
+    for target, message in (
+        (tmp_path / 'no/out.pth', 'there is no folder'),
+        (tmp_path, 'is a folder'),
+        (source, 'choose another name'),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.check_output(str(source), str(target))

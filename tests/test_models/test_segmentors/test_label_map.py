@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.structures import InstanceData
+from torch.nn import functional as F
+
+from ovavss_mm.models.segmentors.label_map import best_pairs, paint_pairs
+
+
+def make_named(queries: int = 3, names: int = 4) -> InstanceData:
+    return InstanceData(
+        class_scores=torch.rand(queries, names),
+        sound_scores=torch.rand(queries),
+        masks=torch.randn(queries, 2, 4, 6),
+    )
+
+
+def make_frames(height: int = 16, width: int = 24, frames: int = 2) -> torch.Tensor:
+    return torch.zeros(frames, 3, height, width, dtype=torch.uint8)
+
+
+def make_pairs(*rectangles: tuple) -> InstanceData:
+    """Pairs (label, rows, columns): masks at stride 4 that are positive in a rectangle."""
+    masks = torch.full((len(rectangles), 2, 4, 6), -1.0)
+    for mask, (_, rows, columns) in zip(masks, rectangles, strict=True):
+        mask[:, rows, columns] = 1.0
+    return InstanceData(masks=masks, labels=torch.tensor([label for label, _, _ in rectangles]))
+
+
+# ------------------------------------------------------------------ best_pairs
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, 4), st.integers(1, 5), st.integers(1, 12), st.floats(0, 1), st.integers(0, 99)
+)
+def test_pairs_are_the_best_of_all_queries_and_names(queries, names, max_pairs, thr, seed):
+    torch.manual_seed(seed)
+    named = make_named(queries, names)
+    expected = sorted(
+        (
+            (named.class_scores[q, n].item(), n, q)
+            for q in range(queries)
+            for n in range(names)
+            if named.class_scores[q, n] > thr
+        ),
+        reverse=True,
+    )[:max_pairs]
+    pairs = best_pairs(named, max_pairs, thr)
+    assert pairs.scores.tolist() == [score for score, _, _ in expected]
+    assert pairs.labels.tolist() == [name for _, name, _ in expected]
+    order = torch.tensor([query for _, _, query in expected], dtype=torch.long)
+    assert torch.equal(pairs.masks, named.masks[order])
+    assert torch.equal(pairs.sound_scores, named.sound_scores[order])
+
+
+def test_a_score_at_the_threshold_is_not_enough():
+    named = make_named(1, 3)
+    named.class_scores = torch.tensor([[0.5, 0.25, 0.75]])
+    assert best_pairs(named, score_thr=0.25).labels.tolist() == [2, 0]
+    assert best_pairs(named, score_thr=0.75).labels.tolist() == []
+
+
+def test_a_query_may_have_two_names_and_a_name_two_queries():
+    named = make_named(2, 2)
+    named.class_scores = torch.tensor([[0.6, 0.4], [0.5, 0.1]])
+    assert best_pairs(named).labels.tolist() == [0, 0, 1]
+
+
+# ------------------------------------------------------------------ paint_pairs
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 5), st.integers(9, 16), st.integers(17, 24), st.integers(0, 99))
+def test_the_first_pair_that_covers_a_pixel_names_it(number, height, width, seed):
+    torch.manual_seed(seed)
+    pairs = InstanceData(masks=torch.randn(number, 2, 4, 6), labels=torch.randint(0, 9, (number,)))
+    label_map = paint_pairs(pairs, make_frames(height, width), (16, 24), (height, width), 9)
+    assert label_map.shape == (2, height, width) and label_map.dtype == torch.uint8
+    expected = torch.zeros(2, height, width, dtype=torch.uint8)
+    full = [F.interpolate(m[None], (16, 24), mode='bilinear')[0] for m in pairs.masks]
+    for t, y, x in torch.ones_like(expected).nonzero().tolist():
+        for mask, label in zip(full, pairs.labels, strict=True):
+            if mask[t, y, x] > 0:
+                expected[t, y, x] = label + 1
+                break
+    assert torch.equal(label_map, expected)
+
+
+def test_a_taken_pixel_stays_taken():
+    best = (4, slice(0, 2), slice(0, 6))
+    pairs = make_pairs(best, (0, slice(0, 4), slice(0, 3)))
+    label_map = paint_pairs(pairs, make_frames(), (16, 24), (16, 24), 5)
+    assert (label_map[:, :7] == 5).all()
+    assert (label_map[:, 9:, :11] == 1).all()
+    assert (label_map[:, 9:, 13:] == 0).all()
+    alone = paint_pairs(make_pairs(best), make_frames(), (16, 24), (16, 24), 5)
+    assert torch.equal(label_map == 5, alone == 5)
+
+
+def test_without_pairs_all_is_background():
+    empty = InstanceData(masks=torch.zeros(0, 2, 4, 6), labels=torch.zeros(0, dtype=torch.long))
+    label_map = paint_pairs(empty, make_frames(), (16, 24), (16, 24), 5)
+    assert label_map.shape == (2, 16, 24) and not label_map.any()
+
+
+@pytest.mark.parametrize(
+    ('names', 'dtype'),
+    [(1, torch.uint8), (254, torch.uint8), (255, torch.int16), (1000, torch.int16)],
+)
+def test_every_name_fits_the_dtype(names, dtype):
+    """And none is 255 in uint8, which means 'not annotated'."""
+    pairs = make_pairs((names - 1, slice(0, 4), slice(0, 6)))
+    label_map = paint_pairs(pairs, make_frames(), (16, 24), (16, 24), names)
+    assert label_map.dtype == dtype and (label_map == names).all()
+
+
+def test_masks_are_brought_to_the_size_of_the_original():
+    """The right half of frames 12 x 20, padded to 16 x 24; the original is 24 x 40."""
+    pairs = make_pairs((0, slice(0, 4), slice(3, 6)))  # from column 12 of 24 on
+    label_map = paint_pairs(pairs, make_frames(12, 20), (16, 24), (24, 40), 1)
+    assert label_map.shape == (2, 24, 40)
+    assert (label_map[..., 25:] == 1).all() and (label_map[..., :23] == 0).all()
+
+
+def test_padding_is_cut_off_before_resizing():
+    pairs = make_pairs((0, slice(3, 4), slice(0, 6)))  # rows 12 to 15, which are padding
+    pairs.masks[:, :, 3] = 0.5  # too little to reach row 11
+    frames = make_frames(11, 24)
+    assert paint_pairs(pairs, frames, (16, 24), (16, 24), 1).sum() == 0
+    assert paint_pairs(pairs, make_frames(16, 24), (16, 24), (16, 24), 1).sum() > 0

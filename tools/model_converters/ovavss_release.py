@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convert a published OV-AVSS checkpoint (ResNet-50 or Swin-B) to one of this project.
+
+The frozen VGGish and CLIP in it are converted with it: the result needs no other file. Use it with
+configs/ovavss/ovavss_r50_release.py or configs/ovavss/ovavss_swin-b_release.py.
+"""
+
+import argparse
+import os.path as osp
+import sys
+from typing import Any
+
+ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
+
+try:
+    import ovavss_mm  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != 'ovavss_mm':
+        raise
+    sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
+
+EXAMPLES = """example:
+  python tools/model_converters/ovavss_release.py published.pth data/weights/ovavss_r50_release.pth
+  mim test ovavss_mm ovavss_r50_release.py --checkpoint data/weights/ovavss_r50_release.pth
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The arguments, by name.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', help="published checkpoint, {'model': {key: tensor}}")
+    parser.add_argument('target', help='checkpoint to write; it appears only when all is well')
+    parser.add_argument(
+        '--config',
+        help='config whose model the weights must fit (default: the release config of the backbone '
+        'in the file, with the CLIP in the file)',
+    )
+    parser.add_argument(
+        '--verbose', action='store_true', help='also list each key that was mapped, and to what'
+    )
+    return parser.parse_args(argv)
+
+
+def load_model(path: str | None, backbone: str, state: dict) -> tuple[Any, str, dict]:
+    """Build the model that the weights must fit.
+
+    Args:
+        path: of the config; None: the release config of the backbone, with the file's own CLIP.
+        backbone: 'r50' or 'swin-b'.
+        state: published names to tensors.
+
+    Returns:
+        The model without memory for its weights, the name of the config, and its CLIP.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: there is no CLIP in the file, or not one with a vision transformer.
+    """
+    from ovavss_mm.models.released.skeleton import build_skeleton, clip_config, read_config
+
+    given = path is not None
+    path = path or osp.join(ROOT, 'configs', 'ovavss', f'ovavss_{backbone}_release.py')
+    config = read_config(path).model
+    model = build_skeleton(config)
+    prefix = 'clip_adapter.clip_model.'
+    clip = clip_config({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+    if not given and clip != clip_config(model.classifier.clip.state_dict()):
+        print(f'note: CLIP in the file is not that of {osp.basename(path)}; to load it, set')
+        print(f'  model.classifier.clip={clip}')
+        config.classifier.clip = clip
+        model = build_skeleton(config)
+    return model, osp.basename(path), clip
+
+
+def report(conversion: Any, verbose: bool) -> None:
+    """Print what became of each key.
+
+    Args:
+        conversion: the account of the conversion.
+        verbose: whether the mapped ones are listed as well.
+    """
+    if verbose:
+        for key, name in conversion.mapped.items():
+            print(f'mapped   {key} -> {name}')
+    for key, why in conversion.dropped.items():
+        print(f'dropped  {key}: {why}')
+    for key, why in conversion.unplaced.items():
+        print(f'NO PLACE {key}: {why}')
+    counts = (len(part) for part in (conversion.mapped, conversion.dropped, conversion.unplaced))
+    print('{} keys mapped, {} dropped, {} without a place'.format(*counts))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Convert a checkpoint, or say in one line why it cannot be converted.
+
+    Args:
+        argv: the arguments; None: those of the process.
+    """
+    args = parse_args(argv)
+    from ovavss_mm.compat import import_quietly
+
+    import_quietly('ovavss_mm.models')
+    from ovavss_mm.models.released import checkpoints
+    from ovavss_mm.models.released.keys import convert
+
+    try:
+        checkpoints.check_output(args.source, args.target)
+        state = checkpoints.read_published(args.source)
+        backbone = checkpoints.find_backbone(state)
+        conversion = convert(checkpoints.check_values(state, convert(state).dropped))
+        report(conversion, args.verbose)
+        model, name, clip = load_model(args.config, backbone, state)
+        fitted = checkpoints.fit(conversion, model, what=name)
+        meta = dict(source='published OV-AVSS', backbone=backbone, config=name, clip=clip)
+        checkpoints.write_checkpoint(args.target, fitted, meta)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    print(f'{args.target}: {len(fitted)} tensors, to be used with {name}')
+
+
+if __name__ == '__main__':
+    main()
