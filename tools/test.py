@@ -12,10 +12,10 @@ from mmengine.config import DictAction
 
 EXAMPLES = """examples:
   a model trained on the mini world
-    mim test ovavss_mm ovavss_mini.py --checkpoint work_dirs/ovavss_mini/iter_1100.pth
+    mim test ovavss_mm ovavss_mini.py --checkpoint work_dirs/ovavss_mini/iter_1200.pth
 
   the same with this script
-    python tools/test.py configs/mini/ovavss_mini.py work_dirs/ovavss_mini/iter_1100.pth
+    python tools/test.py configs/mini/ovavss_mini.py work_dirs/ovavss_mini/iter_1200.pth
 
   the label maps as PNG files, and sheets with frames, truth and prediction
     python tools/test.py CONFIG CHECKPOINT --out results/labels --show-dir results/pictures

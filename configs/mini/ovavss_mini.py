@@ -1,7 +1,7 @@
 # OV-AVSS on the mini world: the R50 model in small, trained from scratch on a CPU within minutes
 _base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
 load_from = None
-max_iters = 1100
+max_iters = 1200
 data_root = 'data/mini'
 attn_cfg = dict(embed_dims=64, num_heads=4)
 ffn_cfg = dict(embed_dims=64, feedforward_channels=128)
