@@ -19,10 +19,10 @@ model = dict(
         in_channels=[16, 64, 64, 64],
         feat_channels=64,
         out_channels=64,
-        num_queries=16,
+        num_queries=10,
         pixel_decoder=dict(
             norm_cfg=dict(num_groups=8),
-            encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg)),
+            encoder=dict(num_layers=3, layer_cfg=dict(self_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg)),
             positional_encoding=dict(num_feats=32),
         ),
         transformer_decoder=dict(

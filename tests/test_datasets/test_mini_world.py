@@ -163,7 +163,7 @@ def test_default_plan_is_balanced():
     train = [p for p in plans if p.split == 'train']
     kept = [p for p in train if p.subset != 'v1m' and set(p.sounding) <= set(BASE_NAMES)]
     assert (len(kept), len(train)) == (480, 496)
-    assert Counter(p.subset for p in kept) == {'v1s': 80, 'v2': 400}
+    assert Counter(p.subset for p in kept) == {'v1s': 240, 'v2': 240}
     test = [p for p in plans if p.split == 'test']
     assert Counter(p.subset for p in test) == {'v1s': 64, 'v2': 32}
     heard = Counter(name for plan in test for name in plan.sounding)

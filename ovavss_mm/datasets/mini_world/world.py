@@ -24,7 +24,7 @@ from .names import BASE_NAMES, NAMES, NOVEL_NAMES
 from .scene import Scene, sample_scene
 from .sound import SAMPLE_RATE, render_sound
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 1
 STAMP = '.complete.json'
 JPEG_QUALITY = 92
 CLIP_SECONDS = {'v1s': 5, 'v1m': 5, 'v2': 10}
@@ -102,13 +102,13 @@ def plan_world(params: WorldParams) -> list[ClipPlan]:
         params: the world's parameters.
 
     Returns:
-        Plans in the order of metadata.csv: train, val, test. Five of six training clips are of v2,
+        Plans in the order of metadata.csv: train, val, test. Every second training clip is of v2
         and every third one elsewhere; the rest are of v1s. One training clip in 80 (rounded up) is
         of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
     """
     extra_v1m, extra_novel = -(-params.train // 80), -(-params.train // 48)
     parts = [
-        ('train', ('v1s', *('v2',) * 5), params.train, BASE_NAMES, BASE_NAMES),
+        ('train', ('v1s', 'v2'), params.train, BASE_NAMES, BASE_NAMES),
         ('train', ('v1m',), extra_v1m, BASE_NAMES, BASE_NAMES),
         ('train', ('v1s', 'v2'), extra_novel, NOVEL_NAMES, BASE_NAMES),
         ('val', ('v1s', 'v1s', 'v2'), params.val, NAMES, NAMES),
