@@ -97,11 +97,8 @@ class ClipCriterion(BaseModule):
             ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
         """
         # float32 also under autocast: costs are compared, losses are summed over thousands of points
-        sound_logits, mask_embed, pixel_embed = (
-            sound_logits.float(),
-            mask_embed.float(),
-            pixel_embed.float(),
-        )
+        sound_logits, mask_embed = sound_logits.float(), mask_embed.float()
+        pixel_embed = pixel_embed.float()
         with torch.autocast(pixel_embed.device.type, enabled=False):
             pixel_embed = pixel_embed[targets.frames]  # (F, C, h4, w4)
             matches = self.match(sound_logits, mask_embed, pixel_embed, targets)
@@ -179,9 +176,8 @@ class ClipCriterion(BaseModule):
             [e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)]
         )
         pred = torch.einsum('lkc,fchw->lkfhw', embed, pixel_embed).flatten(0, 2).unsqueeze(1)
-        masks = torch.stack([targets.masks[index] for _, index in matches]).flatten(
-            0, 2
-        )  # (layers * K * F, H, W)
+        masks = torch.stack([targets.masks[index] for _, index in matches])
+        masks = masks.flatten(0, 2)  # (layers, K, F, H, W) -> (layers * K * F, H, W)
         with torch.no_grad():
             points = get_uncertain_point_coords_with_randomness(
                 pred, None, self.num_points, self.oversample_ratio, self.importance_sample_ratio
@@ -189,9 +185,8 @@ class ClipCriterion(BaseModule):
             gt_points = point_sample(masks.unsqueeze(1).float(), points).view(
                 num_layers, -1, self.num_points
             )
-        pred_points = point_sample(pred, points).view(
-            num_layers, -1, self.num_points
-        )  # (layers, K * F, P)
+        # (layers * K * F, 1, P) -> (layers, K * F, P)
+        pred_points = point_sample(pred, points).view(num_layers, -1, self.num_points)
         pairs = list(zip(pred_points, gt_points, strict=True))
         num_values = num_targets * self.num_points
         mask = [self.loss_mask(p.flatten(), g.flatten(), avg_factor=num_values) for p, g in pairs]
