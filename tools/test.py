@@ -43,6 +43,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--work-dir', help='where results go (default: the config says, or work_dirs/<config>)'
     )
     parser.add_argument('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU'
+    )
     parser.add_argument('--show', action='store_true', help='show the pictures in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='save the pictures there')
     parser.add_argument(
@@ -79,11 +82,14 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
+    launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
         cfg.load_from = args.checkpoint
         cfg.resume = False
+        if args.amp:
+            launch.enable_amp(cfg)
         if args.show or args.show_dir:
             launch.enable_pictures(cfg, args.show, args.wait_time, args.show_dir)
         if args.out:

@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--resume', action='store_true', help='go on from the last checkpoint in the work directory'
     )
     parser.add_argument(
-        '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
+        '--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU'
     )
     parser.add_argument(
         '--cfg-options',
@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
+    launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)

@@ -140,7 +140,10 @@ class CLIPSquareCropClassifier(FrozenModule):
                 )
             if len(self._embeddings) >= 16:  # a server may see any number of vocabularies
                 self._embeddings.clear()
-            self._embeddings[names] = embed_names(self.clip, self._tokenizer, names, self.templates)
+            with torch.autocast(self.mean.device.type, enabled=False):
+                self._embeddings[names] = embed_names(
+                    self.clip, self._tokenizer, names, self.templates
+                )
         return self._embeddings[names].to(self.mean.device)
 
     @torch.no_grad()
@@ -166,30 +169,38 @@ class CLIPSquareCropClassifier(FrozenModule):
         text = self.text_embeddings(names)
         if self.sound_thr is not None:
             queries = queries[queries.sound_scores > self.sound_thr]
-        img_shape = None if self.mask_size == 'padded' else tuple(frames.shape[-2:])
-        similarity, keep = [], []
-        # a few queries at a time: masks at full size are by far the largest tensors of a test
-        for at, masks in enumerate(queries.masks.split(max(1, self.chunk_size // len(frames)))):
-            probabilities = resize_masks(masks, pad_shape, img_shape).sigmoid()
-            valid = (probabilities > 0.5).flatten(2).any(-1)  # (S, T)
-            keep.append(valid.any(1))
-            similarity.append(
-                self._mean_similarity(frames, probabilities[keep[at]], valid[keep[at]], text)
-            )
-        queries = queries[torch.cat(keep)]
-        queries.class_scores = torch.cat(similarity).softmax(-1)
+        embeddings, valid = self._embed_masks(frames, queries.masks, pad_shape)
+        queries, valid = queries[valid.any(1)], valid[valid.any(1)]
+        queries.class_scores = self._mean_similarity(embeddings, valid, text).softmax(-1)
         return queries
 
-    def _mean_similarity(
-        self, frames: Tensor, masks: Tensor, valid: Tensor, text: Tensor
-    ) -> Tensor:
-        """Mean over valid frames (S, N) of the logits of masks (S, T, H, W), valid (S, T)."""
-        query, frame = valid.nonzero(as_tuple=True)
-        if len(query) == 0:
-            return text.new_zeros(0, len(text))
-        crops = self.crop(frames, frame, masks[query, frame])
-        logits = self.logit_scale * self.encode(crops) @ text.T  # (M, N)
-        total = logits.new_zeros(len(masks), len(text)).index_add_(0, query, logits)
+    def _embed_masks(
+        self, frames: Tensor, masks: Tensor, pad_shape: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (M, D) of the crops of masks (S, T, h4, w4) that have a pixel, and which have one, (S, T)."""
+        img_shape = None if self.mask_size == 'padded' else tuple(frames.shape[-2:])
+        valid, embeddings = [], []
+        waiting = frames.new_zeros(0, 3, self.crop_size, self.crop_size, dtype=self.mean.dtype)
+        # a few queries at a time: masks at full size are by far the largest tensors of a test
+        for part in masks.split(max(1, self.chunk_size // len(frames))):
+            probabilities = resize_masks(part, pad_shape, img_shape).sigmoid()
+            valid.append((probabilities > 0.5).flatten(2).any(-1))
+            query, frame = valid[-1].nonzero(as_tuple=True)
+            if len(query):
+                crops = self.crop(frames, frame, probabilities[query, frame])
+                waiting = torch.cat([waiting, crops])
+            while len(waiting) >= self.chunk_size:
+                embeddings.append(self.encode(waiting[: self.chunk_size]))
+                waiting = waiting[self.chunk_size :]
+        embeddings.append(self.encode(waiting))
+        return torch.cat(embeddings), torch.cat(valid)
+
+    def _mean_similarity(self, embeddings: Tensor, valid: Tensor, text: Tensor) -> Tensor:
+        """Logits of names (S, N): the mean over valid (S, T) frames of those of crops (M, D)."""
+        with torch.autocast(text.device.type, enabled=False):
+            logits = self.logit_scale * embeddings @ text.T  # (M, N)
+        query = valid.nonzero(as_tuple=True)[0]
+        total = logits.new_zeros(len(valid), len(text)).index_add_(0, query, logits)
         return total / valid.sum(1, keepdim=True)
 
     def crop(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
@@ -199,14 +210,12 @@ class CLIPSquareCropClassifier(FrozenModule):
         )
 
     def encode(self, crops: Tensor) -> Tensor:
-        """Embeddings (M, D) of length 1 of crops (M, 3, crop_size, crop_size) in 0..255."""
-        crops = (crops - self.mean) / self.std
-        return torch.cat(
-            [
-                F.normalize(self.clip.encode_image(part).float(), dim=-1)
-                for part in crops.split(self.chunk_size)
-            ]
-        )
+        """Embeddings (M, D) of length 1 of crops (M, 3, crop_size, crop_size) in 0..255; equal ones once."""
+        if len(crops) == 0:
+            return self.mean.new_zeros(0, self.clip.text_projection.shape[1])
+        crops, index = crops.unique(dim=0, return_inverse=True)
+        embeddings = self.clip.encode_image((crops - self.mean) / self.std)
+        return F.normalize(embeddings.float(), dim=-1)[index]
 
 
 def _build_clip(clip: str | dict) -> torch.nn.Module:

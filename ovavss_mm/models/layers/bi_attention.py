@@ -60,7 +60,7 @@ class BiAttention(BaseModule):
                 nn.init.zeros_(module.bias)
 
     def _heads(self, x: Tensor) -> Tensor:
-        """(M, L, E) -> (M, heads, L, E / heads)."""
+        """(M, L, E) -> (M, h, L, d)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,37 +74,51 @@ class BiAttention(BaseModule):
             Both, fused, in the shapes in which they came.
         """
         visual, audio = self.norm_v(visual), self.norm_a(audio)
+        updates = self._updates_one_token if audio.shape[1] == 1 else self._updates
+        update_v, update_a = updates(visual, audio)
+        return visual + self.gamma_v * update_v, audio + self.gamma_a * update_a
+
+    def _updates(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Equations 1 and 2 for any number of audio tokens: (M, L, C) and (M, S, Da)."""
         query = self._heads(self.query_v(visual)) * self.scale  # (M, h, L, d)
         key = self._heads(self.key_a(audio))  # (M, h, S, d)
         logits = query @ key.transpose(-1, -2)  # (M, h, L, S)
-        update_v = self._update_visual(logits, audio)
-        update_a = self._update_audio(logits, visual)
-        return visual + self.gamma_v * update_v, audio + self.gamma_a * update_a
-
-    def _update_visual(self, logits: Tensor, audio: Tensor) -> Tensor:
-        """Audio values for each position: (M, L, C), or (M, 1, C) where all positions get the same."""
-        value = self._heads(self.value_a(audio))  # (M, h, S, d)
-        if logits.shape[-1] == 1:
-            return self._update_visual_one_token(logits, value)
         weight = F.dropout(logits.softmax(-1), self.dropout, self.training)
-        return self.out_v((weight @ value).transpose(1, 2).flatten(2))  # (M, h, L, d) -> (M, L, E)
+        update_v = (weight @ self._heads(self.value_a(audio))).transpose(1, 2)  # (M, L, h, d)
+        weight = logits.softmax(-2).transpose(-1, -2)  # (M, h, S, L)
+        weight = F.dropout(weight, self.dropout, self.training)
+        update_a = (weight @ self._heads(self.value_v(visual))).transpose(1, 2)  # (M, S, h, d)
+        return self.out_v(update_v.flatten(2)), self.out_a(update_a.flatten(2))
 
-    def _update_visual_one_token(self, logits: Tensor, value: Tensor) -> Tensor:
-        """The same for S = 1, where the softmax over audio is 1: project one token, not L.
+    def _updates_one_token(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for S = 1, without a token of E channels a position: (M, L or 1, C) and (M, 1, Da).
 
-        What dropout leaves of each head is a factor per position, and projection is linear.
+        The softmax over audio is 1. Projections are linear: the key is projected back to C channels, not each
+        position to E; and positions are summed before they are projected to values.
         """
+        update_v = self._update_visual_one_token(visual.shape[1], audio)
+        key = self._heads(self.key_a(audio)).squeeze(2) * self.scale  # (M, h, d)
+        weight_q, weight_v = (
+            linear.weight.unflatten(0, (self.num_heads, -1))  # (h, d, C)
+            for linear in (self.query_v, self.value_v)
+        )
+        bias_q, bias_v = (
+            linear.bias.unflatten(0, (self.num_heads, -1))  # (h, d)
+            for linear in (self.query_v, self.value_v)
+        )
+        key_c = torch.einsum('mhd,hdc->mhc', key, weight_q)
+        logits = key_c @ visual.transpose(1, 2) + (key * bias_q).sum(-1, keepdim=True)  # (M, h, L)
+        weight = F.dropout(logits.softmax(-1), self.dropout, self.training)
+        value = torch.einsum('mhc,hdc->mhd', weight @ visual, weight_v)
+        value = value + weight.sum(-1, keepdim=True) * bias_v  # dropped weights do not sum to 1
+        return update_v, self.out_a(value.flatten(1)).unsqueeze(1)  # (M, h, d) -> (M, E)
+
+    def _update_visual_one_token(self, positions: int, audio: Tensor) -> Tensor:
+        """What dropout leaves of each head is a factor per position: (M, L, C), without dropout (M, 1, C)."""
+        value = self._heads(self.value_a(audio))  # (M, h, 1, d)
         if not self.training or self.dropout == 0:
             return self.out_v(value.transpose(1, 2).flatten(2))  # (M, h, 1, d) -> (M, 1, E)
         weight = self.out_v.weight.unflatten(1, (self.num_heads, -1))  # (C, h, d)
         per_head = torch.einsum('mhsd,chd->mhc', value, weight)
-        kept = F.dropout(torch.ones_like(logits[..., 0]), self.dropout)  # (M, h, L)
-        return kept.transpose(1, 2) @ per_head + self.out_v.bias
-
-    def _update_audio(self, logits: Tensor, visual: Tensor) -> Tensor:
-        """Visual values for each audio token: (M, S, Da)."""
-        weight = F.dropout(
-            logits.transpose(-1, -2).softmax(-1), self.dropout, self.training
-        )  # (M, h, S, L)
-        value = self._heads(self.value_v(visual))  # (M, h, L, d)
-        return self.out_a((weight @ value).transpose(1, 2).flatten(2))  # (M, h, S, d) -> (M, S, E)
+        kept = F.dropout(value.new_ones(len(value), self.num_heads, positions), self.dropout)
+        return kept.transpose(1, 2) @ per_head + self.out_v.bias  # (M, h, L) -> (M, L, C)

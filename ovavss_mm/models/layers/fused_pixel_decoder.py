@@ -6,17 +6,24 @@ from mmengine.model import caffe2_xavier_init, normal_init
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from .deform_attention import PlanarDeformableAttention
+
 
 @MODELS.register_module()
 class FusedPixelDecoder(MSDeformAttnPixelDecoder):
     """mmdet's pixel decoder whose input projections live in :class:`AVFusionNeck`.
 
-    Takes f4 of the backbone and f8, f16, f32 of the neck, which have ``feat_channels`` already. Arguments
-    are those of the host.
+    Takes f4 of the backbone and f8, f16, f32 of the neck, which have ``feat_channels`` already.
+
+    Args:
+        plain_sampling: whether deformable attention takes mmcv's own path, to compare with.
+        **kwargs: as the host's.
     """
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, plain_sampling: bool = False, **kwargs: object) -> None:
         super().__init__(**kwargs)
+        for layer in self.encoder.layers:
+            layer.self_attn = PlanarDeformableAttention(plain_sampling, **layer.self_attn_cfg)
         self.input_convs = nn.ModuleList([nn.Identity() for _ in range(self.num_encoder_levels)])
 
     def init_weights(self) -> None:

@@ -3,6 +3,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmcv.ops import point_sample
 from mmdet.models.utils import get_uncertain_point_coords_with_randomness
@@ -10,6 +11,7 @@ from mmdet.registry import TASK_UTILS
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
@@ -147,17 +149,21 @@ class ClipCriterion(BaseModule):
                 1
             ),
         )
-        pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))  # (F, C, P)
-        matches = []
+        pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))
+        pixels = pixels.transpose(0, 1).flatten(1)  # (F, C, P) -> (C, F * P)
+        costs = []
         for scores, embed in zip(sound_logits, mask_embed, strict=True):
-            masks = torch.einsum('qc,fcp->qfp', embed, pixels).flatten(1)  # (Q, F * P)
-            # an overflow shows in the losses, where scaler and logger see it; the assigner would stop at it
-            pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
-            assigned = self.assigner.assign(pred, gt).gt_inds
-            queries = assigned.nonzero().flatten()
-            order = assigned[queries].argsort()
-            matches.append((queries[order], assigned[queries][order] - 1))
-        return matches
+            # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
+            masks = (embed @ pixels).nan_to_num(0, 1e4, -1e4)  # (Q, F * P)
+            pred = InstanceData(scores=scores.nan_to_num(), masks=masks)
+            costs.append(sum(cost(pred, gt) for cost in self.assigner.match_costs))
+        # one transfer for all layers
+        pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
+        # in order of targets
+        pairs = [(query[target.argsort()], np.sort(target)) for query, target in pairs]
+        return [
+            tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs
+        ]
 
     def _mask_losses(
         self,
@@ -176,14 +182,17 @@ class ClipCriterion(BaseModule):
             [e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)]
         )
         pred = torch.einsum('lkc,fchw->lkfhw', embed, pixel_embed).flatten(0, 2).unsqueeze(1)
-        masks = torch.stack([targets.masks[index] for _, index in matches])
-        masks = masks.flatten(0, 2)  # (layers, K, F, H, W) -> (layers * K * F, H, W)
         with torch.no_grad():
             points = get_uncertain_point_coords_with_randomness(
                 pred, None, self.num_points, self.oversample_ratio, self.importance_sample_ratio
             )
-            gt_points = point_sample(masks.unsqueeze(1).float(), points).view(
-                num_layers, -1, self.num_points
+            # a layer at a time: masks are at full size
+            gt_points = torch.stack(
+                [
+                    # (K, F, H, W) -> (K * F, 1, H, W) -> (K * F, P)
+                    point_sample(targets.masks[index].flatten(0, 1)[:, None].float(), where)[:, 0]
+                    for (_, index), where in zip(matches, points.chunk(num_layers), strict=True)
+                ]
             )
         # (layers * K * F, 1, P) -> (layers, K * F, P)
         pred_points = point_sample(pred, points).view(num_layers, -1, self.num_points)

@@ -2,16 +2,20 @@
 """OV-AVSS as one model: frames and sound in, label maps out (paper figure 3)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from mmengine.structures import InstanceData, PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
-from .label_map import best_pairs, paint_pairs
+from .label_map import best_pairs, paint_pairs, pair_masks
+
+PRECISIONS = ('float32', 'bfloat16')
+STAGES = ('backbone', 'neck', 'pixel_decoder', 'decoder', 'clip')
+TEST_CFG = dict(window=5, max_pairs=10, score_thr=0.3, return_masks=False)
 
 
 def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:
@@ -38,8 +42,14 @@ class AVEncoderDecoder(EncoderDecoder):
         data_preprocessor: config of the data preprocessor.
         train_cfg: not used; the host's key.
         test_cfg: ``window`` frames that the network sees at a time (longer clips are cut), ``max_pairs`` and
-            ``score_thr`` of the label map.
+            ``score_thr`` of the label map, ``return_masks`` for the masks of painted pairs.
         init_cfg: as in mmengine.
+        precision: ``'float32'``, or ``'bfloat16'`` for autocast in training and testing, on a CPU and a GPU.
+            Sampling points, norms, losses, matching and similarities stay in float32.
+        compile: stages that torch.compile translates, of ``STAGES``; needs a C++ compiler.
+
+    Raises:
+        ValueError: an unknown stage, precision or key of ``test_cfg``, or a value of it out of range.
     """
 
     def __init__(
@@ -53,22 +63,65 @@ class AVEncoderDecoder(EncoderDecoder):
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        precision: str = 'float32',
+        compile: Sequence[str] = (),
     ) -> None:
+        test_cfg = dict(TEST_CFG, **(test_cfg or {}))
+        if precision not in PRECISIONS or not set(compile) <= set(STAGES):
+            raise ValueError(
+                f'precision must be of {PRECISIONS}, compile of {STAGES}, got {precision!r}, {compile}'
+            )
         super().__init__(
             backbone=backbone,
             neck=neck,
             decode_head=decode_head,
             data_preprocessor=data_preprocessor,
             train_cfg=train_cfg,
-            test_cfg=dict(dict(window=5, max_pairs=10, score_thr=0.3), **(test_cfg or {})),
+            test_cfg=test_cfg,
             init_cfg=init_cfg,
         )
+        self.precision = precision
         self.audio_encoder = MODELS.build(audio_encoder)
         self.classifier = None if classifier is None else MODELS.build(classifier)
-        if self.test_cfg['window'] < 1 or self.test_cfg['max_pairs'] < 1:
+        unknown = set(test_cfg) - set(TEST_CFG)
+        if unknown or test_cfg['window'] < 1 or test_cfg['max_pairs'] < 1:
             raise ValueError(
-                f'window and max_pairs of test_cfg must be at least 1, got {self.test_cfg}'
+                f'test_cfg has the keys {tuple(TEST_CFG)}, window and max_pairs at least 1, got {test_cfg}'
             )
+        for stage in compile:
+            for module in self._modules_of(stage):
+                module.compile()
+
+    def _modules_of(self, stage: str) -> list[nn.Module]:
+        """Modules whose forward passes are a stage."""
+        if stage == 'clip':
+            return [] if self.classifier is None else [self.classifier.clip.visual]
+        if stage == 'decoder':
+            return list(self.decode_head.transformer_decoder.layers)
+        return [
+            self.decode_head.pixel_decoder if stage == 'pixel_decoder' else getattr(self, stage)
+        ]
+
+    def forward(
+        self,
+        inputs: dict[str, list[Tensor]],
+        data_samples: list[SegDataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> object:
+        """As the host's, in the model's precision.
+
+        Args:
+            inputs: ``imgs``, ``frames`` and ``audio``, lists of B, as the data preprocessor gives them.
+            data_samples: B samples.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+
+        Returns:
+            What :meth:`loss`, :meth:`predict` or :meth:`_forward` return.
+        """
+        if self.precision == 'float32':  # whatever is around it, such as an AmpOptimWrapper, holds
+            return super().forward(inputs, data_samples, mode)
+        with torch.autocast(inputs['imgs'][0].device.type, dtype=torch.bfloat16):
+            return super().forward(inputs, data_samples, mode)
 
     def extract_feat(self, imgs: Tensor, audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Features of B clips of one shape.
@@ -195,7 +248,11 @@ class AVEncoderDecoder(EncoderDecoder):
         named = self.classifier(frames, queries, vocabulary, pad_shape)
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         label_map = paint_pairs(pairs, frames, pad_shape, sample.ori_shape, len(vocabulary))
-        pairs.pop('masks')
+        logits = pairs.pop('masks')
+        if self.test_cfg['return_masks']:
+            pairs_of = InstanceData(masks=logits)
+            masks = list(pair_masks(pairs_of, frames, pad_shape, sample.ori_shape))
+            pairs.masks = torch.stack(masks) if masks else label_map[None][:0] > 0
         return label_map, pairs
 
     def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From named queries to one label a pixel (paper section 3.6)."""
 
+from collections.abc import Iterator
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -55,9 +57,28 @@ def paint_pairs(
     """
     dtype = torch.uint8 if num_names < 255 else torch.int16  # 255 means 'not annotated'
     label_map = torch.zeros(len(frames), *ori_shape, dtype=dtype, device=frames.device)
-    for mask, label in zip(pairs.masks, pairs.labels, strict=True):
+    masks = pair_masks(pairs, frames, pad_shape, ori_shape)
+    for mask, label in zip(masks, pairs.labels, strict=True):
+        label_map[mask & (label_map == 0)] = (label + 1).to(dtype)
+    return label_map
+
+
+def pair_masks(
+    pairs: InstanceData, frames: Tensor, pad_shape: tuple[int, int], ori_shape: tuple[int, int]
+) -> Iterator[Tensor]:
+    """Where the mask of each pair is above 0, at the size of the label map.
+
+    Args:
+        pairs: ``masks`` (M, T, h4, w4) logits.
+        frames: (T, 3, h, w), for their size.
+        pad_shape: size of the padded input.
+        ori_shape: size of the label map.
+
+    Yields:
+        (T, H, W) bool, one pair after the other: masks at full size are large.
+    """
+    for mask in pairs.masks:
         mask = resize_masks(mask[None], pad_shape, tuple(frames.shape[-2:]))
         if mask.shape[-2:] != tuple(ori_shape):
             mask = F.interpolate(mask, size=ori_shape, mode='bilinear', align_corners=False)
-        label_map[(mask[0] > 0) & (label_map == 0)] = (label + 1).to(dtype)
-    return label_map
+        yield mask[0] > 0

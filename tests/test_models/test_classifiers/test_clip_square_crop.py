@@ -106,7 +106,23 @@ def test_at_most_a_chunk_of_crops_is_encoded_at_a_time(frames, queries, monkeypa
         classifier.clip, 'encode_image', lambda x: (sizes.append(len(x)), encode(x))[1]
     )
     classifier(frames, queries, NAMES, PAD)
-    assert max(sizes) == 2 and sum(sizes) == 3 + 1 + 2 + 1
+    assert sizes == [2, 2, 2, 1]  # 3 + 1 + 2 + 1 masks with a pixel
+
+
+def test_equal_crops_are_encoded_once(frames, queries, monkeypatch):
+    """Queries that are repeated, and a mask on a still picture."""
+    frames = frames[:1].expand(FRAMES, -1, -1, -1)
+    queries.masks[0] = queries.masks[0, 0]
+    classifier = make(sound_thr=None)
+    expected = classifier(frames, queries, NAMES, PAD).class_scores
+    sizes, encode = [], classifier.clip.encode_image
+    monkeypatch.setattr(
+        classifier.clip, 'encode_image', lambda x: (sizes.append(len(x)), encode(x))[1]
+    )
+    twice = InstanceData.cat([queries, queries])
+    scores = classifier(frames, twice, NAMES, PAD).class_scores
+    assert torch.allclose(scores, torch.cat([expected, expected]), atol=1e-5)
+    assert sizes == [1 + 1 + 2 + 1]
 
 
 def test_a_query_is_named_by_itself(frames, queries):

@@ -338,7 +338,7 @@ def test_a_model_without_classifier_trains_and_does_not_predict():
         predict(model, [clip])
 
 
-@pytest.mark.parametrize('bad', [dict(window=0), dict(max_pairs=0)])
+@pytest.mark.parametrize('bad', [dict(window=0), dict(max_pairs=0), dict(mode='whole')])
 def test_test_cfg_is_checked(bad):
     with pytest.raises(ValueError, match='at least 1, got'):
         tiny_model(test_cfg=bad)
@@ -347,4 +347,22 @@ def test_test_cfg_is_checked(bad):
 def test_test_cfg_has_defaults():
     config = tiny_config()
     config.pop('test_cfg')
-    assert MODELS.build(config).test_cfg == dict(window=5, max_pairs=10, score_thr=0.3)
+    assert MODELS.build(config).test_cfg == dict(
+        window=5, max_pairs=10, score_thr=0.3, return_masks=False
+    )
+
+
+def test_masks_of_painted_pairs_on_request(model, monkeypatch):
+    """At the size of the label map; painted in order they make it."""
+    monkeypatch.setitem(model.test_cfg, 'return_masks', True)
+    monkeypatch.setitem(model.test_cfg, 'score_thr', 0.0)
+    (sample,) = predict(model, [make_clip(3, (30, 50))])
+    pairs = sample.pred_queries
+    assert len(pairs) and pairs.masks.shape == (len(pairs), 3, 30, 50)
+    painted = torch.zeros(3, 30, 50, dtype=torch.uint8)
+    for mask, label in zip(pairs.masks, pairs.labels, strict=True):
+        painted[mask & (painted == 0)] = label + 1
+    assert painted.any() and torch.equal(painted, sample.pred_sem_seg.data)
+    monkeypatch.setitem(model.test_cfg, 'score_thr', 2.0)  # no pair at all
+    (sample,) = predict(model, [make_clip(3, (30, 50))])
+    assert sample.pred_queries.masks.shape == (0, 3, 30, 50)
