@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CLIP names sounding queries by square crops of their masks (paper section 3.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 
 import open_clip
@@ -134,17 +135,33 @@ class CLIPSquareCropClassifier(FrozenModule):
             raise ValueError(f'the vocabulary must be a sequence of names, got the text {names!r}')
         names = tuple(names)
         if names not in self._embeddings:
-            if self._tokenizer is None:
-                self._tokenizer = SimpleTokenizer(
-                    **dict(dict(context_length=self.clip.context_length), **self.tokenizer_cfg)
-                )
+            embeddings = self.embed(names)
             if len(self._embeddings) >= 16:  # a server may see any number of vocabularies
                 self._embeddings.clear()
-            with torch.autocast(self.mean.device.type, enabled=False):
-                self._embeddings[names] = embed_names(
-                    self.clip, self._tokenizer, names, self.templates
-                )
+            self._embeddings[names] = embeddings
         return self._embeddings[names].to(self.mean.device)
+
+    @property
+    def tokenizer(self) -> SimpleTokenizer:
+        """Texts to tokens; read from its file when it is needed."""
+        if self._tokenizer is None:
+            cfg = dict(dict(context_length=self.clip.context_length), **self.tokenizer_cfg)
+            self._tokenizer = SimpleTokenizer(**cfg)
+        return self._tokenizer
+
+    def embed(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """Embeddings (N, D) float32 of names under templates (default: the classifier's), not remembered."""
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return embed_names(self.clip, self.tokenizer, names, templates or self.templates)
+
+    @contextmanager
+    def using(self, names: Sequence[str], embeddings: Tensor) -> Iterator[None]:
+        """Take given embeddings (N, D) for these N names, such as means over synonyms, while the block runs."""
+        before, self._embeddings = self._embeddings, {tuple(names): embeddings}
+        try:
+            yield
+        finally:
+            self._embeddings = before
 
     @torch.no_grad()
     def forward(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import open_clip
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ovavss_mm.models.classifiers.text_embeddings import embed_names
+from ovavss_mm.models.classifiers.text_embeddings import embed_names, encode_prompts
 
 TEMPLATES = ['a {}.', 'a {} on a {}', 'the {}']
 
@@ -69,6 +70,26 @@ def test_chunks_bound_memory_and_change_nothing(clip, chunk_size):
     embeddings = embed_names(clip, tokenizer, names, TEMPLATES, chunk_size)
     assert torch.allclose(embeddings, expected, atol=1e-6)
     assert max(clip.sizes) <= chunk_size and sum(clip.sizes) == 9
+
+
+def test_prompts_are_read_to_their_ends_only():
+    """The same without padding as with it, for short prompts and one that fills CLIP's context."""
+    torch.manual_seed(0)
+    text = dict(context_length=12, vocab_size=50, width=16, heads=2, layers=2)
+    clip = open_clip.CLIP(8, dict(image_size=16, patch_size=8, width=64, layers=1), text).eval()
+    tokens = torch.zeros(3, 12, dtype=torch.long)
+    for row, length in zip(tokens, (3, 5, 12), strict=True):
+        row[:length] = torch.randint(1, 49, (length,))
+        row[length - 1] = 49  # the end
+    read = []
+    clip.transformer.register_forward_hook(lambda *args: read.append(args[-1].shape[1]))
+    for rows, length in ((tokens[:1], 3), (tokens[:2], 5), (tokens, 12)):
+        expected = clip.encode_text(rows)
+        assert torch.allclose(encode_prompts(clip, rows), expected, atol=1e-5)
+        assert read == [12, length]
+        read.clear()
+    clip.text_pool_type = 'last'  # reads the padding, so all must go in
+    assert torch.equal(encode_prompts(clip, tokens[:1]), clip.encode_text(tokens[:1]))
 
 
 def test_names_may_hold_braces(clip):
