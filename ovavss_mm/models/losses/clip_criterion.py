@@ -14,6 +14,8 @@ from mmseg.registry import MODELS
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+CACHED_QUERIES = 16
+
 
 class ClipTargets(NamedTuple):
     """What a clip's queries should find.
@@ -151,12 +153,14 @@ class ClipCriterion(BaseModule):
         )
         pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))
         pixels = pixels.transpose(0, 1).flatten(1)  # (F, C, P) -> (C, F * P)
+        # dozens of passes over a query's points, which a CPU's cache should hold
+        rows = CACHED_QUERIES if pixels.device.type == 'cpu' else mask_embed.shape[1]
         costs = []
         for scores, embed in zip(sound_logits, mask_embed, strict=True):
             # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
             masks = (embed @ pixels).nan_to_num(0, 1e4, -1e4)  # (Q, F * P)
-            pred = InstanceData(scores=scores.nan_to_num(), masks=masks)
-            costs.append(sum(cost(pred, gt) for cost in self.assigner.match_costs))
+            parts = zip(scores.nan_to_num().split(rows), masks.split(rows), strict=True)
+            costs.append(torch.cat([self._cost(*part, gt) for part in parts]))
         # one transfer for all layers
         pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
         # in order of targets
@@ -164,6 +168,11 @@ class ClipCriterion(BaseModule):
         return [
             tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs
         ]
+
+    def _cost(self, scores: Tensor, masks: Tensor, gt: InstanceData) -> Tensor:
+        """What queries cost for targets, (q, K), of sound logits (q, 2) and mask logits (q, F * P)."""
+        pred = InstanceData(scores=scores, masks=masks)
+        return sum(cost(pred, gt) for cost in self.assigner.match_costs)
 
     def _mask_losses(
         self,
