@@ -21,6 +21,7 @@ from .square_crop import ANCHORS, crop_squares, square_boxes
 from .text_embeddings import embed_names
 
 MASK_SIZES = ('image', 'padded')
+CPU_CROPS = 4  # at a time on a CPU; what CLIP makes of more leaves its cache
 
 
 @MODELS.register_module()
@@ -231,8 +232,10 @@ class CLIPSquareCropClassifier(FrozenModule):
         if len(crops) == 0:
             return self.mean.new_zeros(0, self.clip.text_projection.shape[1])
         crops, index = crops.unique(dim=0, return_inverse=True)
-        embeddings = self.clip.encode_image((crops - self.mean) / self.std)
-        return F.normalize(embeddings.float(), dim=-1)[index]
+        crops = (crops - self.mean) / self.std
+        parts = crops.split(CPU_CROPS if crops.device.type == 'cpu' else len(crops))
+        embeddings = torch.cat([self.clip.encode_image(part).float() for part in parts])
+        return F.normalize(embeddings, dim=-1)[index]
 
 
 def _build_clip(clip: str | dict) -> torch.nn.Module:
@@ -242,4 +245,9 @@ def _build_clip(clip: str | dict) -> torch.nn.Module:
         raise ValueError(
             f'open_clip has no model {clip!r}; open_clip.list_models() names those it has'
         )
-    return open_clip.CLIP(**cfg)
+    model = open_clip.CLIP(**cfg)
+    for module in model.modules():
+        # else torch transposes what comes in, and under autocast copies the projection for each token
+        if isinstance(module, (open_clip.transformer.Transformer, torch.nn.MultiheadAttention)):
+            module.batch_first = False
+    return model

@@ -128,5 +128,26 @@ def _sample_frame(
         maps = level.reshape(heads, -1, *shape)  # (1, C, h * w) -> (heads, C / heads, h, w)
         # (heads, points, 2, L) -> (heads, points, L, 2) -> (heads, C / heads, points, L)
         sampled = F.grid_sample(maps, grid[:, index].transpose(2, 3), align_corners=False)
-        total = total + (sampled * weights[:, None, index]).sum(2)
+        total = total + WeightedSum.apply(sampled, weights[:, index])
     return total.flatten(0, 1)[None]
+
+
+class WeightedSum(torch.autograd.Function):
+    """``(sampled * weights[:, None]).sum(2)``, with gradients laid out as the backward pass of sampling reads them.
+
+    Autograd's own would be transposed, and copied at once: a third of the time of that pass on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: object, sampled: Tensor, weights: Tensor) -> Tensor:
+        """Of (h, d, points, L) values and (h, points, L) weights: (h, d, L)."""
+        ctx.save_for_backward(sampled, weights)
+        return (sampled * weights[:, None]).sum(2)
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Of (h, d, L)."""
+        sampled, weights = ctx.saved_tensors
+        grad = grad[:, :, None]
+        grad_sampled = torch.mul(grad, weights[:, None], out=torch.empty_like(sampled))
+        return grad_sampled, (grad * sampled).sum(1)

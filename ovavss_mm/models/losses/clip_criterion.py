@@ -157,9 +157,8 @@ class ClipCriterion(BaseModule):
         rows = CACHED_QUERIES if pixels.device.type == 'cpu' else mask_embed.shape[1]
         costs = []
         for scores, embed in zip(sound_logits, mask_embed, strict=True):
-            # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
-            masks = (embed @ pixels).nan_to_num(0, 1e4, -1e4)  # (Q, F * P)
-            parts = zip(scores.nan_to_num().split(rows), masks.split(rows), strict=True)
+            masks = embed @ pixels  # (Q, F * P)
+            parts = zip(scores.split(rows), masks.split(rows), strict=True)
             costs.append(torch.cat([self._cost(*part, gt) for part in parts]))
         # one transfer for all layers
         pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
@@ -171,7 +170,8 @@ class ClipCriterion(BaseModule):
 
     def _cost(self, scores: Tensor, masks: Tensor, gt: InstanceData) -> Tensor:
         """What queries cost for targets, (q, K), of sound logits (q, 2) and mask logits (q, F * P)."""
-        pred = InstanceData(scores=scores, masks=masks)
+        # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
+        pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
         return sum(cost(pred, gt) for cost in self.assigner.match_costs)
 
     def _mask_losses(
