@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Base, novel and harmonic mean IoU over a whole split."""
 
+import logging
 import math
 import os
 import os.path as osp
@@ -17,6 +18,7 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from . import functional as F
+from .confusion import FILE_NAME, Confusion, write_confusion
 
 _SUMMARY = {
     'Base': 'base_mIoU',
@@ -70,6 +72,9 @@ class OVIoUMetric(BaseMetric):
         beta2: beta squared of F.
         output_dir: where predicted label maps are saved as palette PNG files,
             ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved.
+        save_confusion: whether the confusion matrix is left beside the run's log, as
+            ``confusion.json`` (``confusion_<prefix>.json`` with a prefix); the last evaluation of a
+            run counts, and outside a run, where no log is written, nothing is left.
         collect_device: 'cpu' or 'gpu', how results of several processes are collected.
         prefix: put before each key, with a slash.
     """
@@ -80,6 +85,7 @@ class OVIoUMetric(BaseMetric):
         ignore_index: int = 255,
         beta2: float = 0.3,
         output_dir: str | None = None,
+        save_confusion: bool = True,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -94,6 +100,7 @@ class OVIoUMetric(BaseMetric):
         self.ignore_index = ignore_index
         self.beta2 = beta2
         self.output_dir = output_dir
+        self.save_confusion = save_confusion
 
     # ------------------------------------------------------------------ per batch
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -208,6 +215,8 @@ class OVIoUMetric(BaseMetric):
         fractions.update({f'IoU/{classes[i]}': iou[i] for i in np.flatnonzero(~np.isnan(iou))})
         metrics = {key: 100.0 * float(value) for key, value in fractions.items()}
         self._log(metrics, dict(IoU=iou, Acc=acc, **frames))
+        if self.save_confusion:
+            self._leave_confusion(confusion)
         return metrics
 
     def _accumulate(
@@ -251,6 +260,25 @@ class OVIoUMetric(BaseMetric):
             out[f'harmonic_{key}'] = F.harmonic_mean(out[f'base_{key}'], out[f'novel_{key}'])
         out['mIoU_no_bg'] = F.mean_of(iou[1:])
         return out
+
+    def _leave_confusion(self, counts: np.ndarray) -> None:
+        """Write the confusion matrix beside the log of the run, if there is one."""
+        log_file = MMLogger.get_current_instance().log_file
+        if log_file is None:
+            return
+        meta = self._dataset_meta
+        names = (tuple(meta[key]) for key in ('classes', 'base_names', 'novel_names'))
+        stem, suffix = osp.splitext(FILE_NAME)
+        name = f'{stem}_{self.prefix}{suffix}' if self.prefix else FILE_NAME
+        path = osp.join(osp.dirname(log_file), name.replace('/', '_'))
+        try:
+            write_confusion(Confusion(counts, *names), path)
+        except OSError as error:  # the figures are worth more than the picture of them
+            print_log(
+                f'the confusion matrix was not written to {path}: {error}',
+                logger=MMLogger.get_current_instance(),
+                level=logging.WARNING,
+            )
 
     # ------------------------------------------------------------------ classes and tables
     def _classes(self) -> tuple[str, ...]:

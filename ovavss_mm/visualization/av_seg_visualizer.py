@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The visualizer of clips with sound."""
 
+import importlib.util
 import os
 import os.path as osp
 from collections.abc import Sequence
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -15,7 +17,7 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 
 from ..datasets.palette import voc_palette
-from .sheet import ClipView, draw_sheet
+from .sheet import TRUTH, ClipView, draw_sheet
 
 
 @VISUALIZERS.register_module()
@@ -40,6 +42,7 @@ class AVSegVisualizer(SegLocalVisualizer):
     ) -> None:
         if not 1 <= min_width <= max_width:
             raise ValueError(f'need 1 <= min_width <= max_width, got {min_width} and {max_width}')
+        _check_backends(kwargs.get('vis_backends'))
         classes, palette = kwargs.pop('classes', None), kwargs.pop('palette', None)
         super().__init__(name, **kwargs)
         if not 0 <= self.alpha <= 1:
@@ -81,7 +84,7 @@ class AVSegVisualizer(SegLocalVisualizer):
         chosen = list(range(len(image))) if frames is None else list(frames)
         maps = {}
         for title_, key, wanted in (
-            ('truth', 'gt_sem_seg', draw_gt),
+            (TRUTH, 'gt_sem_seg', draw_gt),
             ('prediction', 'pred_sem_seg', draw_pred),
         ):
             if wanted and data_sample is not None and key in data_sample:
@@ -104,11 +107,12 @@ class AVSegVisualizer(SegLocalVisualizer):
         wait_time: float = 0,
         out_file: str | None = None,
         step: int = 0,
+        title: str | None = None,
     ) -> None:
         """Draw the sheet of a clip and hand it to the backends, a window or a file.
 
         Args:
-            name: of the picture; the sheet's title too.
+            name: of the picture: part of its file name, TensorBoard's tag.
             image: uint8 RGB frames (T, H, W, 3).
             data_sample: as in ``draw_clip``.
             draw_gt: whether the ground truth is drawn.
@@ -116,9 +120,11 @@ class AVSegVisualizer(SegLocalVisualizer):
             show: whether a window shows it.
             wait_time: how long the window stays, in seconds; 0 until a key is pressed.
             out_file: picture file to write, instead of handing it to the backends.
-            step: recorded with the picture.
+            step: recorded with the picture: part of its file name, TensorBoard's step.
+            title: of the sheet; None: the name.
         """
-        sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, title=name)
+        title = name if title is None else title
+        sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, title=title)
         self.set_image(sheet)
         if show:
             self.show(sheet, win_name=name, wait_time=wait_time)
@@ -158,6 +164,21 @@ def write_picture(picture: np.ndarray, path: str) -> None:
     if not mmcv.imwrite(mmcv.rgb2bgr(picture), beside):
         raise OSError(f'could not write {path}')
     os.replace(beside, path)
+
+
+def _check_backends(backends: Any) -> None:
+    """Say what a backend needs before it is built in the midst of a run."""
+    backends = backends if isinstance(backends, (list, tuple)) else [backends]
+    kinds = [b.get('type') if isinstance(b, dict) else b for b in backends]
+    wanted = any(
+        'TensorboardVisBackend' in (k if isinstance(k, str) else getattr(k, '__name__', ''))
+        for k in kinds
+    )
+    if wanted and importlib.util.find_spec('tensorboard') is None:
+        raise ImportError(
+            'vis_backends has a TensorboardVisBackend, which needs the package tensorboard. Run: '
+            'pip install tensorboard (or leave the backend out)'
+        )
 
 
 def _to_numpy(data: torch.Tensor | np.ndarray) -> np.ndarray:

@@ -124,15 +124,18 @@ def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
         extent: (width, height) of the tag.
 
     Returns:
-        (x, y) in pixels: inside the mask; of a mask narrower than the tag, just below it, so that
-        the tag does not hide it.
+        (x, y) in pixels: inside the mask; of a mask narrower than the tag just below it, or above
+        where there is no room, so that the tag does not hide it.
     """
     x, y = mask_anchor(mask)
     if mask.any(0).sum() > extent[0]:
         return x, y
-    bottom = int(np.flatnonzero(mask[:, x]).max())
-    below = bottom + extent[1] // 2 + 1
-    return x, below if below + extent[1] // 2 < mask.shape[0] else y
+    rows = np.flatnonzero(mask.any(1))
+    half = extent[1] // 2
+    below, above = int(rows[-1]) + half + 1, int(rows[0]) - half - 1
+    if below + half < mask.shape[0]:
+        return x, below
+    return x, above if above >= half else y
 
 
 def place(

@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..evaluation.functional import resize_nearest
-from .drawing import IGNORE, UNLABELLED, font, overlay, resize_frame, text_width
+from .drawing import IGNORE, UNLABELLED, font, ink_on, overlay, resize_frame, text_width
+
+TRUTH = 'truth'  # title of the row of the ground truth
 
 _GAP = 3  # pixels between cells
 _PAD = 8  # pixels around the sheet
@@ -104,6 +106,7 @@ def draw_sheet(
 
     From the top: title, seconds, frames, one row of overlays for each entry of ``view.maps``, a
     legend, and a bar for each name and row that is filled in the seconds in which the name sounds.
+    Where a prediction differs from the truth, its bar says 'missed' or 'false'.
 
     Args:
         view: what to show.
@@ -199,7 +202,7 @@ def _activity(view: ClipView, columns: list[int], width: int, right: int) -> Ima
     """For each name one bar a row of maps, filled in the seconds in which it sounds."""
     sounding, present = view.sounding(), view.present()
     step = len(view.maps) * (_BAR + 2) + 6
-    image, draw = _blank(_LINE + max(len(present), 0) * step, right)
+    image, draw = _blank(_LINE + len(present) * step, right)
     if present:
         draw.text((_PAD, _LINE // 2), 'sounding', fill=_INK, font=font(12, True), anchor='lm')
     for k, index in enumerate(present):
@@ -211,15 +214,25 @@ def _activity(view: ClipView, columns: list[int], width: int, right: int) -> Ima
             tag = (columns[0] - 6, y + _BAR // 2)
             draw.text(tag, title, fill=_INK, font=font(10), anchor='rm')
             for t, left in enumerate(columns):
-                box = (left, y, left + width - 1, y + _BAR - 1)
-                if (maps[t] == IGNORE).all():
-                    draw.rectangle(box, fill=UNLABELLED)
-                    draw.text(
-                        (left + width // 2, y + _BAR // 2), 'no label', _PAPER, font(9), anchor='mm'
-                    )
-                else:
-                    draw.rectangle(box, fill=color if sounding[title][t, index] else _FAINT)
+                unlabelled = bool((maps[t] == IGNORE).all())
+                fill = color if sounding[title][t, index] else _FAINT
+                fill = UNLABELLED if unlabelled else fill
+                draw.rectangle((left, y, left + width - 1, y + _BAR - 1), fill=fill)
+                note = 'no label' if unlabelled else _verdict(view, sounding, title, t, index)
+                center = (left + width // 2, y + _BAR // 2)
+                draw.text(center, note, ink_on(fill), font(10, True), anchor='mm')
     return image
+
+
+def _verdict(
+    view: ClipView, sounding: Mapping[str, np.ndarray], title: str, t: int, index: int
+) -> str:
+    """Say what is wrong about a name in the second t of a row, where there is a truth to compare."""
+    truth = view.maps.get(TRUTH)
+    if title == TRUTH or truth is None or (truth[t] == IGNORE).all():
+        return ''
+    said, right = sounding[title][t, index], sounding[TRUTH][t, index]
+    return '' if said == right else 'false' if said else 'missed'
 
 
 def contact_sheet(sheets: Sequence[np.ndarray], num_columns: int = 2) -> np.ndarray:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sheets of clips: layout, and that they show what is in the data sample."""
 
+import importlib.util
+import io
+
 import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from mmengine.visualization import TensorboardVisBackend
 from mmseg.registry import VISUALIZERS
 from mmseg.structures import SegDataSample
 from PIL import Image
@@ -12,7 +16,7 @@ from PIL import Image
 import ovavss_mm  # noqa: F401
 from ovavss_mm.datasets.palette import voc_palette
 from ovavss_mm.visualization import AVSegVisualizer
-from ovavss_mm.visualization.sheet import contact_sheet
+from ovavss_mm.visualization.sheet import ClipView, _verdict, contact_sheet
 
 NAMES = ('bell', 'cat', 'dog')
 META = dict(
@@ -95,6 +99,29 @@ def test_activity_bars_are_filled_in_the_seconds_that_sound(visualizer):
     assert one_second == 160 * 12
     sample.gt_sem_seg.data[1, 3, 3] = 1
     assert bars(True) - bars(False) == 2 * one_second
+
+
+@pytest.mark.parametrize(
+    ('truth', 'pred', 'verdicts'),
+    [
+        ((1, 1, 0), (1, 0, 1), ['', 'missed', 'false']),
+        ((0, 0, 0), (1, 0, 1), ['false', '', 'false']),
+        ((255, 1, 255), (1, 1, 1), ['', '', '']),
+    ],
+    ids=['both', 'false', 'unlabelled'],
+)
+def test_bars_say_what_is_wrong(truth, pred, verdicts):
+    maps = {
+        row: np.broadcast_to(np.array(values)[:, None, None], (3, 4, 5))
+        for row, values in (('truth', truth), ('prediction', pred))
+    }
+    frames = np.zeros((3, 4, 5, 3), np.uint8)
+    view = ClipView(frames, maps, META['classes'], np.array(META['palette'], np.uint8))
+    sounding = view.sounding()
+    assert [_verdict(view, sounding, 'prediction', t, 1) for t in range(3)] == verdicts
+    assert [_verdict(view, sounding, 'truth', t, 1) for t in range(3)] == [''] * 3
+    view.maps = {'prediction': maps['prediction']}  # nothing to compare with
+    assert _verdict(view, view.sounding(), 'prediction', 2, 1) == ''
 
 
 def test_frames_without_label_have_no_truth(visualizer):
@@ -187,3 +214,40 @@ def test_contact_sheet_holds_every_sheet():
     assert contact_sheet(sheets[:1], num_columns=2).shape[1] < page.shape[1]
     with pytest.raises(ValueError, match='at least one'):
         contact_sheet([])
+
+
+@pytest.mark.parametrize(
+    'backend',
+    ['TensorboardVisBackend', 'mmengine.TensorboardVisBackend', TensorboardVisBackend],
+    ids=['name', 'scope', 'class'],
+)
+def test_tensorboard_missing_is_said_at_once(monkeypatch, backend):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: None if name == 'tensorboard' else found(name)
+    )
+    with pytest.raises(ImportError, match='pip install tensorboard'):
+        AVSegVisualizer(vis_backends=[dict(type='LocalVisBackend'), dict(type=backend)])
+    AVSegVisualizer(vis_backends=[dict(type='LocalVisBackend')])
+
+
+def test_tensorboard_gets_sheets_with_their_step(tmp_path):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    v = AVSegVisualizer(
+        'test_tensorboard',
+        vis_backends=[dict(type='TensorboardVisBackend')],
+        save_dir=str(tmp_path),
+    )
+    v.dataset_meta = META
+    image, sample = clip()
+    for step in (100, 200):
+        v.add_datasample('val_c', image, sample, step=step, title=f'c, iteration {step}')
+    v.close()
+    events = EventAccumulator(str(tmp_path / 'vis_data'), size_guidance=dict(images=0)).Reload()
+    pictures = events.Images('val_c')
+    assert [picture.step for picture in pictures] == [100, 200]
+    with Image.open(io.BytesIO(pictures[1].encoded_image_string)) as written:
+        expected = v.draw_clip(image, sample, title='c, iteration 200')
+        np.testing.assert_array_equal(np.asarray(written), expected)

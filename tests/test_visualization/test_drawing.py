@@ -51,10 +51,15 @@ def test_tags_stay_inside_and_clear_of_each_other():
     assert drawing.place((0, 0), (30, 10), (8, 8), []) == (0, 0, 30, 10)
 
 
-def test_tag_of_a_small_mask_stands_below_it_and_of_a_large_one_within():
+def test_tag_of_a_small_mask_stands_beside_it_and_of_a_large_one_within():
     mask = np.zeros((60, 80), dtype=bool)
     mask[10:20, 30:40] = True
     assert drawing.tag_center(mask, (50, 16))[1] - 8 >= 20
+    mask[:], mask[45:58, 30:40] = False, True  # no room below
+    assert drawing.tag_center(mask, (50, 16))[1] + 8 < 45
+    mask[5:58, 30:40] = True  # nor above
+    x, y = drawing.tag_center(mask, (50, 16))
+    assert mask[y, x]
     mask[:] = True
     x, y = drawing.tag_center(mask, (50, 16))
     assert 20 < x < 60 and 20 < y < 40

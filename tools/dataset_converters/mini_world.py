@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generate the mini world: a small data set in the layout of AVSBench-semantic.
 
-Example: ``python tools/dataset_converters/mini_world.py --out data/mini``
+Examples: ``python tools/dataset_converters/mini_world.py --out data/mini``;
+``python tools/dataset_converters/mini_world.py --video mini.mp4 --seconds 30`` writes one video instead.
 """
 
 import argparse
@@ -10,12 +11,14 @@ import sys
 import time
 
 try:
+    from ovavss_mm.datasets.mini_world.video import video_scenes, write_video
     from ovavss_mm.datasets.mini_world.world import WorldParams, build_world, plan_world
 except ModuleNotFoundError as error:
     if (error.name or '').split('.')[0] != 'ovavss_mm':
         raise
     # Run from a checkout in which the package is not installed.
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..'))
+    from ovavss_mm.datasets.mini_world.video import video_scenes, write_video
     from ovavss_mm.datasets.mini_world.world import WorldParams, build_world, plan_world
 
 
@@ -23,7 +26,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     defaults = WorldParams()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', required=True, help='folder of the world, for example data/mini')
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument('--out', help='folder of the world, for example data/mini')
+    where.add_argument(
+        '--video', metavar='FILE', help='write one clip instead, as an mp4 with sound (H.264, AAC)'
+    )
     parser.add_argument('--seed', type=int, default=defaults.seed, help='seed of all chance')
     parser.add_argument(
         '--train',
@@ -40,7 +47,46 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=min(4, os.cpu_count() or 1),
         help='processes; the result does not depend on it',
     )
+    video = parser.add_argument_group('of --video')
+    video.add_argument(
+        '--seconds', type=int, default=10, help='its length; another scene each 20 s (default: 10)'
+    )
+    video.add_argument('--video-fps', type=int, default=25, help='frames a second (default: 25)')
+    video.add_argument(
+        '--sounding',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='what sounds in some of the seconds',
+    )
+    video.add_argument(
+        '--silent',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='what is only seen (default: one name)',
+    )
     return parser.parse_args(argv)
+
+
+def make_video(args: argparse.Namespace) -> None:
+    """Write the video that the command line asks for, and print what sounds when.
+
+    Args:
+        args: of the command line.
+
+    Raises:
+        ValueError: if a name is unknown or a number is out of range.
+    """
+    scenes = list(video_scenes(args.seconds, args.seed, args.sounding, args.silent))
+    write_video(args.video, scenes, args.video_fps)
+    print(f'{args.video}: {args.seconds} s')
+    start = 0
+    for scene in scenes:
+        for obj in sorted(scene.objects, key=lambda obj: obj.name):
+            seconds = [start + i for i, sounds in enumerate(obj.sounding) if sounds]
+            print(f'  {obj.name} sounds in the seconds {seconds}' if seconds else f'  {obj.name}')
+        start += scene.num_seconds
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     start = time.perf_counter()
     try:
+        if args.video:
+            return make_video(args)
         params = WorldParams(seed=args.seed, train=args.train, val=args.val, test=args.test)
         built = build_world(args.out, params, force=args.force, workers=args.workers)
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -42,10 +43,26 @@ def render_pictures(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray]
     Raises:
         ValueError: if ``fps`` is below 1.
     """
+    frames, labels = zip(*iter_pictures(scene, fps), strict=True)
+    return np.stack(frames), np.stack(labels)
+
+
+def iter_pictures(scene: Scene, fps: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw the frames of a scene one after the other, see :func:`render_pictures`.
+
+    Args:
+        scene: what to draw.
+        fps: frames a second.
+
+    Yields:
+        A frame uint8 (96, 128, 3) RGB and its label uint8 (96, 128).
+
+    Raises:
+        ValueError: if ``fps`` is below 1.
+    """
     if fps < 1:
         raise ValueError(f'fps must be at least 1, got {fps}')
     background = make_background(np.random.default_rng((scene.seed, 0)))
-    frames, labels = [], []
     for index in range(scene.num_seconds * fps):
         canvas = pan_background(background, index / fps)
         label = np.zeros(FRAME_SIZE, dtype=np.uint8)
@@ -54,9 +71,7 @@ def render_pictures(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray]
             sounds = obj.sounding[index // fps]
             # A silent object hides what lies behind it and is background itself.
             label[coverage >= 0.5] = NAMES.index(obj.name) + 1 if sounds else 0
-        frames.append(to_uint8(canvas))
-        labels.append(label)
-    return np.stack(frames), np.stack(labels)
+        yield to_uint8(canvas), label
 
 
 def draw_object(canvas: np.ndarray, obj: SceneObject, time: float = 0.0) -> np.ndarray:

@@ -36,8 +36,12 @@ class LabelColorError(ValueError):
     """A label map has a colour that stands for no name."""
 
 
-def read_rgb(path: str) -> np.ndarray:
+def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
     """Read a picture of any kind as RGB.
+
+    Args:
+        path: of the file.
+        backend_args: of mmengine's file backend; None to go by the path.
 
     Returns:
         np.ndarray: uint8 (H, W, 3).
@@ -46,7 +50,7 @@ def read_rgb(path: str) -> np.ndarray:
         FileNotFoundError: there is no such file.
         OSError: the file is no picture or a damaged one.
     """
-    content = get(path)
+    content = get(path, backend_args=backend_args)
     try:
         # Pillow, unlike OpenCV, refuses a truncated file. mmcv.imfrombytes would give the same with
         # two copies more, for it transposes by Exif whether there is an orientation or not.

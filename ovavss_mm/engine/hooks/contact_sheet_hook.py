@@ -13,20 +13,7 @@ from mmseg.structures import SegDataSample
 
 from ...visualization.av_seg_visualizer import AVSegVisualizer, write_picture
 from ...visualization.sheet import contact_sheet
-from .visualization_hook import read_frames
-
-
-def spread(total: int, count: int) -> list[int]:
-    """Choose evenly spaced numbers, the first and the last among them.
-
-    Args:
-        total: numbers 0 to total - 1 are there to choose from.
-        count: how many are wanted.
-
-    Returns:
-        At most ``count`` different numbers, ascending.
-    """
-    return sorted({int(i) for i in np.linspace(0, total - 1, min(total, count)).round()})
+from .visualization_hook import read_frames, spread
 
 
 @HOOKS.register_module()

@@ -15,6 +15,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 import ovavss_mm  # noqa: F401
+from ovavss_mm.datasets.transforms import LoadClipFrames
 from ovavss_mm.engine import AVSegVisualizationHook, ContactSheetHook
 from ovavss_mm.engine.hooks.contact_sheet_hook import spread
 from ovavss_mm.engine.hooks.visualization_hook import read_frames
@@ -42,11 +43,12 @@ class Recorder:
     """Stands in for a visualizer and notes what it is asked to draw."""
 
     def __init__(self) -> None:
-        self.calls = []
+        self.calls, self.titles = [], []
 
-    def add_datasample(self, name, image, data_sample, step, **_):
+    def add_datasample(self, name, image, data_sample, step, title, **_):
         """Note a call."""
         self.calls.append((name, int(image[0, 0, 0, 0]), step))
+        self.titles.append(title)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_unreadable_frames_are_named(tmp_path):
     with pytest.raises(ValueError, match=r'1\.png has size \(5, 5\)'):
         read_frames(sample)
     (tmp_path / 'clip1' / '1.png').write_bytes(b'no picture')
-    with pytest.raises(ValueError, match=r'1\.png is not a readable picture'):
+    with pytest.raises(OSError, match=r'cannot read the picture .*1\.png: of no known format'):
         read_frames(sample)
     with pytest.raises(KeyError, match='frame_paths'):
         read_frames(SegDataSample())
@@ -96,6 +98,49 @@ def test_every_third_clip_is_drawn_whatever_the_batch_size(tmp_path, recorder, b
     assert recorder.calls == [('val_clip0', 0, 40), ('val_clip3', 30, 40)]
 
 
+@pytest.mark.parametrize('batch_size', [1, 2, 7])
+def test_each_validation_draws_the_same_few_clips(tmp_path, recorder, batch_size):
+    samples = [make_sample(tmp_path, k) for k in range(7)]
+    hook = HOOKS.build(dict(type='AVSegVisualizationHook', draw=True, val_clips=3))
+    loader = SimpleNamespace(dataset=range(7))
+    for iteration in (100, 200):
+        runner = SimpleNamespace(iter=iteration, val_dataloader=loader)
+        hook.before_val_epoch(runner)
+        for start in range(0, 7, batch_size):
+            hook.after_val_iter(runner, start, {}, samples[start : start + batch_size])
+    expected = [(f'val_clip{k}', 10 * k, i) for i in (100, 200) for k in (0, 3, 6)]
+    assert recorder.calls == expected
+    assert recorder.titles[:4] == [*(f'clip{k}, iteration 100' for k in (0, 3, 6)),
+                                   'clip0, iteration 200']  # fmt: skip
+    hook.before_test_epoch(None)
+    hook.after_test_iter(None, 0, {}, samples)  # goes by the interval, 50
+    assert recorder.calls[6:] == [('test_clip0', 0, 0)] and recorder.titles[6:] == ['clip0']
+
+
+def test_several_processes_choose_from_their_share(recorder, monkeypatch):
+    monkeypatch.setattr('ovavss_mm.engine.hooks.visualization_hook.get_world_size', lambda: 2)
+    hook = AVSegVisualizationHook(draw=True, val_clips=2)
+    hook.before_val_epoch(SimpleNamespace(val_dataloader=SimpleNamespace(dataset=range(9))))
+    assert hook._val_wanted == {0, 4}  # of the clips 0, 2, 4, 6, 8
+
+
+def test_frames_are_those_of_the_pipeline(tmp_path):
+    sample = make_sample(tmp_path, 0)
+    gradient = np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)
+    paths = [str(tmp_path / f'{t}.jpg') for t in range(2)]
+    for path, quality in zip(paths, (30, 90), strict=True):
+        Image.fromarray(gradient).save(path, quality=quality)
+    sample.set_metainfo(dict(frame_paths=paths))
+    loaded = LoadClipFrames()(dict(frame_paths=paths, frame_inds=np.arange(2)))['imgs']
+    np.testing.assert_array_equal(read_frames(sample), loaded)
+    local = dict(backend='local')
+    np.testing.assert_array_equal(read_frames(sample, local), loaded)
+    whole = (tmp_path / '1.jpg').read_bytes()
+    (tmp_path / '1.jpg').write_bytes(whole[: len(whole) // 2])  # OpenCV would fill in grey
+    with pytest.raises(OSError, match=r'1\.jpg'):
+        read_frames(sample)
+
+
 def test_nothing_is_read_or_drawn_unless_asked(recorder):
     with pytest.warns(UserWarning, match='draw is False'):
         hook = AVSegVisualizationHook()
@@ -108,6 +153,8 @@ def test_nothing_is_read_or_drawn_unless_asked(recorder):
 def test_interval_must_be_positive(recorder, interval):
     with pytest.raises(ValueError, match='interval'):
         AVSegVisualizationHook(draw=True, interval=interval)
+    with pytest.raises(ValueError, match='val_clips must be a positive integer'):
+        AVSegVisualizationHook(draw=True, val_clips=interval)
 
 
 # ---------------------------------------------------------------------- contact sheet

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the names that a user gives to a config, a device and weights."""
+
+import json
+import os.path as osp
+import types
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
+from safetensors import safe_open
+from torch import nn
+
+from ..engine.hooks.strict_checkpoint_hook import StrictCheckpointHook
+from ..models.released.weights import how_to_get, known_weights
+
+# What mmengine's training checkpoints hold besides weights. None of it is needed, and none of it is made.
+_BESIDES = (
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'builtins.getattr',
+    'numpy.ndarray',
+    'numpy.dtype',
+    *(f'numpy.{c}.multiarray.{f}' for c in ('core', '_core') for f in ('scalar', '_reconstruct')),
+)
+# Models that are looked for when none is named, best first: config, weights.
+DEFAULT_MODELS = (
+    ('ovavss_swin-b_release', 'data/weights/ovavss_swin-b_release.pth'),
+    ('ovavss_r50_release', 'data/weights/ovavss_r50_release.pth'),
+    ('ovavss_mini', 'work_dirs/demo/last_checkpoint'),
+)
+# The trained mini model that comes with the package, beside its config.
+MINI_WEIGHTS = 'mini/ovavss_mini.safetensors'
+META_KEY = 'ovavss_mm'  # of a safetensors file's metadata; its value is JSON
+
+
+def find_config(model: str) -> str:
+    """Path of a config: a path, or the bare name of one of the package's configs.
+
+    Args:
+        model: such as ``'configs/mini/ovavss_mini.py'``, ``'ovavss_mini.py'`` or ``'ovavss_mini'``.
+
+    Raises:
+        FileNotFoundError: there is no such file, and no config of that name.
+    """
+    if osp.isfile(model):
+        return model
+    configs = {path.stem: path for path in sorted(config_folder().rglob('*.py'))}
+    stem = model.removesuffix('.py')
+    if stem in configs:
+        return str(configs[stem])
+    known = ', '.join(name for name in configs if name.startswith('ovavss_'))
+    raise FileNotFoundError(f'there is no config {model!r}; the package has: {known}')
+
+
+def config_folder(package: Path = Path(__file__).parents[1]) -> Path:
+    """Where the configs are: in a wheel inside the package, in a checkout beside it.
+
+    Args:
+        package: folder of the package.
+    """
+    inside = package / '.mim' / 'configs'
+    return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def find_default_model() -> tuple[str, str]:
+    """Config and weights of the best model that is there: below the current folder, else the package's mini model.
+
+    Raises:
+        FileNotFoundError: none is.
+    """
+    for config, weights in DEFAULT_MODELS:
+        if weights.endswith('last_checkpoint') and osp.isfile(weights):
+            last = Path(weights).read_text(encoding='utf-8').strip()
+            # the folder may have been moved since
+            weights = last if osp.isfile(last) else str(Path(weights).with_name(osp.basename(last)))
+        if osp.isfile(weights):
+            return config, weights
+    shipped = config_folder() / MINI_WEIGHTS
+    if shipped.is_file():
+        return 'ovavss_mini', str(shipped)
+    raise FileNotFoundError(
+        'no trained model was found: name a config and a checkpoint (--model, --weights), or\n'
+        '  make demo    trains the mini model, whose names are "red-star" and the like\n'
+        f'  for real videos: {how_to_get(DEFAULT_MODELS[1][1])}'
+    )
+
+
+def choose_device(device: str | None) -> str:
+    """The device to use: what is asked for if it is there, else a GPU if there is one.
+
+    Raises:
+        ValueError: no such device.
+    """
+    if device is None:
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    count = torch.cuda.device_count()
+    choices = ['cpu'] + (['cuda'] if count else []) + [f'cuda:{i}' for i in range(count)]
+    if str(device) not in choices:
+        raise ValueError(f'there is no device {str(device)!r} here; choose of {", ".join(choices)}')
+    return str(device)
+
+
+def read_checkpoint(path: str | None) -> dict[str, Any]:
+    """Read a checkpoint without running anything that it names.
+
+    Args:
+        path: of a local file; one that ends in ``.safetensors`` is read as such.
+
+    Returns:
+        The checkpoint on the CPU: ``state_dict`` and what else is plain.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: none was given, or the file is no checkpoint.
+    """
+    if path is None:
+        raise ValueError(
+            'no weights were given: pass weights=PATH of a checkpoint that was trained with this config'
+        )
+    if not osp.isfile(path):
+        known = osp.basename(path) in known_weights()
+        advice = f'\n{how_to_get(path)}' if known else ''
+        raise FileNotFoundError(f'there are no weights {path!r}{advice}')
+    try:
+        if str(path).endswith('.safetensors'):
+            return _read_safetensors(str(path))
+        with torch.serialization.safe_globals([(_Nothing, name) for name in _BESIDES]):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except (
+        Exception
+    ) as error:  # a file that is no checkpoint fails in as many ways as there are files
+        reason = str(error).strip().splitlines() or ['']
+        raise ValueError(
+            f'{path} cannot be read as a checkpoint of weights ({type(error).__name__}: {reason[0][:200]})'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path} holds no state dict, but a {type(checkpoint).__name__}')
+    return checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+
+
+def _read_safetensors(path: str) -> dict[str, Any]:
+    """Weights and metadata of a safetensors file, as ``tools/model_converters/publish.py`` writes it."""
+    with safe_open(path, framework='pt', device='cpu') as file:
+        meta = json.loads((file.metadata() or {}).get(META_KEY, '{}'))
+        # weights in half precision become those of the model's own precision when they are loaded
+        return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=meta)
+
+
+class _Nothing:
+    """Stands for whatever a checkpoint names that is not needed: called or filled, it does nothing."""
+
+    def __new__(cls, *args: object) -> '_Nothing':
+        """Make one, whatever it is made of."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: object) -> None:
+        """Forget it."""
+
+    def __setstate__(self, state: object) -> None:
+        """Forget it."""
+
+
+def load_strictly(
+    model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None
+) -> None:
+    """Load a checkpoint that fits the model in every name and shape.
+
+    Args:
+        model: the model.
+        checkpoint: with ``state_dict``.
+        cfg: the whole config; its ``StrictCheckpointHook`` may say which keys may be missing.
+
+    Raises:
+        ValueError: it does not fit, or is one that training starts from.
+    """
+    if (checkpoint.get('meta') or {}).get('ovavss_init'):
+        raise ValueError(
+            'these weights are for the start of a training only, most of the model is not in them'
+        )
+    options = {}
+    for hook in (cfg or {}).get('custom_hooks') or ():
+        if hook.get('type') in ('StrictCheckpointHook', StrictCheckpointHook):
+            options = {key: value for key, value in hook.items() if key == 'allow_missing'}
+    runner = types.SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
+    try:
+        StrictCheckpointHook(**options).after_load_checkpoint(runner, checkpoint)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    state = {key.removeprefix('module.'): v for key, v in checkpoint['state_dict'].items()}
+    model.load_state_dict(state, strict=not options)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sound of any format as a stream of 16 kHz mono, with log-mel patches at any time stamps."""
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import soundfile
+
+from ..datasets.transforms.audio import SAMPLE_RATE, log_mel_patches, samples_needed
+
+# Sound whose time stamps are off by less than this goes on without a gap: stamps are rounded.
+GAP_SECONDS = 0.03
+PATCH = samples_needed(1)  # samples of one patch, the tail that the front end needs included
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """Where sound comes from; opened anew by each reader.
+
+    Args:
+        file: path of a sound or video file, or the bytes of one.
+        name: what to call it in messages.
+        start: time of the picture's start on the file's own clock, in seconds; None if the sound is of its own
+            file and starts with the picture.
+    """
+
+    file: str | bytes
+    name: str
+    start: float | None = None
+
+    def open(self) -> av.container.InputContainer:
+        """Open the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it has no sound, or cannot be read.
+        """
+        if isinstance(self.file, str) and not os.path.isfile(self.file):
+            raise FileNotFoundError(f'there is no sound file {self.file}')
+        file = io.BytesIO(self.file) if isinstance(self.file, bytes) else self.file
+        try:
+            container = av.open(file)
+        except av.FFmpegError as error:
+            raise ValueError(f'{self.name} cannot be read as sound: {error.strerror}') from error
+        if not container.streams.audio:
+            container.close()
+            raise ValueError(f'{self.name} has no sound in it')
+        return container
+
+    def start_on_clock(self, container: av.container.InputContainer) -> float:
+        """What the file's own clock shows when the picture starts, in seconds."""
+        if self.start is not None:
+            return self.start
+        stream = container.streams.audio[0]
+        return float((stream.start_time or 0) * stream.time_base)
+
+
+def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
+    """A track of samples that are in memory.
+
+    Args:
+        sound: (n,) or (n, channels), float in [-1, 1] or int16.
+        sample_rate: in Hz.
+
+    Raises:
+        ValueError: another shape or dtype, samples that are not finite, or a rate below 1.
+    """
+    sound = np.asarray(sound)
+    if sound.ndim not in (1, 2) or not (sound.dtype == np.int16 or sound.dtype.kind == 'f'):
+        raise ValueError(
+            'sound must be float or int16 (n,) or (n, channels), '
+            f'got {sound.dtype} {tuple(sound.shape)}'
+        )
+    if sample_rate < 1 or not np.isfinite(sound).all():
+        raise ValueError(
+            f'sound must be finite and its sample_rate at least 1 Hz, got sample_rate {sample_rate}'
+        )
+    file = io.BytesIO()
+    kind = 'PCM_16' if sound.dtype == np.int16 else 'FLOAT'
+    soundfile.write(file, sound, int(sample_rate), format='WAV', subtype=kind)
+    return SoundTrack(file.getvalue(), 'the sound array')
+
+
+class SoundReader:
+    """Reads a track from its start to its end, once, in 16 kHz mono.
+
+    Only what was asked for last, and what the decoder gave beyond it, is held in memory.
+
+    Args:
+        track: the sound; None is silence.
+    """
+
+    def __init__(self, track: SoundTrack | None) -> None:
+        self.track = track
+        self.end = 0  # samples after which nothing is known
+        self.damage: str | None = None
+        self._position = 0
+        self._parts: deque[tuple[int, np.ndarray]] = deque()
+        self._decoded = iter(()) if track is None else self._decode()
+
+    @property
+    def seconds(self) -> float:
+        """How long the sound that was read so far is."""
+        return self.end / SAMPLE_RATE
+
+    def span(self, start: int, length: int) -> np.ndarray:
+        """Samples ``start`` to ``start + length``, silence where there are none.
+
+        Args:
+            start: of the first sample, at 16 kHz; not less than in the call before.
+            length: how many.
+
+        Returns:
+            float32 (length,) in [-1, 1].
+
+        Raises:
+            ValueError: ``start`` is before that of an earlier call.
+        """
+        if start < self._position:
+            raise ValueError(
+                f'sound is read onwards only, but {start} was asked for after {self._position}'
+            )
+        self._position = start
+        while self.end < start + length:
+            part = next(self._decoded, None)
+            if part is None:
+                break
+            if len(part[1]):
+                self._parts.append(part)
+                self.end = part[0] + len(part[1])
+        while self._parts and self._parts[0][0] + len(self._parts[0][1]) <= start:
+            self._parts.popleft()
+        out = np.zeros(length, dtype=np.float32)
+        for at, samples in self._parts:
+            first, last = max(at, start), min(at + len(samples), start + length)
+            if first < last:
+                out[first - start : last - start] = samples[first - at : last - at]
+        return out
+
+    def patch(self, time: float) -> np.ndarray:
+        """Log-mel patch of the sound from ``time`` to ``time + 0.96`` seconds: float32 (1, 96, 64)."""
+        samples = self.span(round(time * SAMPLE_RATE), PATCH)
+        return log_mel_patches(samples, SAMPLE_RATE)[0]
+
+    def _decode(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Give stretches of samples with their positions, in order."""
+        with self.track.open() as container:
+            start, expected = self.track.start_on_clock(container), None
+            for frame in self._resampled(container):
+                samples = mono(frame)
+                if frame.pts is not None:
+                    stamp = round((float(frame.pts * frame.time_base) - start) * SAMPLE_RATE)
+                    off = GAP_SECONDS * SAMPLE_RATE
+                    if expected is None or abs(stamp - expected) > off:
+                        expected = stamp
+                expected = expected or 0
+                skip = max(0, -expected)  # sound before the picture
+                yield expected + skip, samples[skip:]
+                expected += len(samples)
+
+    def _resampled(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
+        """Decoded sound at 16 kHz, its channels kept."""
+        resampler, kind = None, None
+        for frame in decoded_sound(container):
+            if isinstance(frame, str):
+                self.damage = frame
+                continue
+            now = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if now != kind:
+                yield from () if resampler is None else resampler.resample(None)
+                resampler, kind = sound_resampler('fltp', frame.layout, SAMPLE_RATE), now
+            yield from resampler.resample(frame)
+        if resampler is not None:
+            yield from resampler.resample(None)
+
+
+def sound_resampler(kind: str, layout: object, rate: int) -> av.AudioResampler:
+    """A resampler to sample format ``kind``, channel ``layout`` and ``rate`` in Hz."""
+    return av.AudioResampler(format=kind, layout=layout, rate=rate)
+
+
+def mono(frame: av.AudioFrame) -> np.ndarray:
+    """Mean over channels, as the front end takes it: float32 (n,)."""
+    # FFmpeg's own way to mono is louder by 3 dB
+    samples = np.nan_to_num(frame.to_ndarray())  # (channels, n)
+    return samples.mean(0, dtype=np.float32)
+
+
+def decoded_sound(container: av.container.InputContainer) -> Iterator[av.AudioFrame | str]:
+    """Decode the first sound stream as far as it can be.
+
+    Yields:
+        Frames, and a message (str) where the file is damaged.
+    """
+    stream = container.streams.audio[0]
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except av.FFmpegError as error:
+                yield f'a packet of sound could not be decoded ({error.strerror})'
+    except av.FFmpegError as error:
+        yield f'the sound could not be read to its end ({error.strerror})'

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is labelled: a video, a folder of pictures or arrays, read frame by frame."""
+
+import os.path as osp
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from glob import glob, has_magic
+from pathlib import Path
+
+import av
+import numpy as np
+
+from ..datasets.transforms.loading import read_rgb
+from .sound import SoundTrack, track_of_array
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+VIDEOS = ('.mp4', '.mov', '.mkv', '.webm', '.avi', '.m4v', '.mpg', '.mpeg', '.ts', '.flv', '.wmv')
+SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus')
+# A frame may be this much later than the time stamp it stands for, whatever the frame rate.
+MAX_TOLERANCE = 0.05  # s
+KEYS = ('video', 'frames', 'sound', 'sample_rate', 'frame_rate', 'name')
+
+
+@dataclass
+class Picture:
+    """A frame that has not been turned into an array yet.
+
+    Args:
+        time: when it is shown, in seconds from the first frame.
+        end: when it is shown no more.
+        rgb: makes the array, uint8 RGB (H, W, 3).
+    """
+
+    time: float
+    end: float
+    rgb: Callable[[], np.ndarray]
+
+
+class Source:
+    """A stream of frames with sound; subclasses say where the frames come from.
+
+    Args:
+        name: what to call it, and its outputs.
+        sound: its track; None is silence.
+
+    Attributes:
+        size: (H, W) of the frames as they are shown, in pixels.
+        rate: frames a second, the mean.
+        pixel_aspect: width of a pixel over its height as the file has it, None for square ones.
+        duration: in seconds, None if it is not known before the end.
+        damage: what could not be read, once that was met.
+    """
+
+    size: tuple[int, int]
+    rate: float
+    pixel_aspect: Fraction | None = None
+    duration: float | None = None
+
+    def __init__(self, name: str, sound: SoundTrack | None = None) -> None:
+        self.name, self.sound = name, sound
+        self.damage: str | None = None
+
+    def pictures(self) -> Iterator[Picture]:
+        """Frames from the first on, in order of time; each call starts anew."""
+        raise NotImplementedError
+
+    @property
+    def tolerance(self) -> float:
+        """Half the time between two frames, 0.05 s at most: time stamps are rounded."""
+        return min(0.5 / self.rate, MAX_TOLERANCE)
+
+
+def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
+    """The frames that stand at whole ``1 / fps`` seconds.
+
+    Args:
+        source: of the frames; of variable frame rate or not.
+        fps: how many a second.
+
+    Yields:
+        Time stamps ``j / fps`` and uint8 RGB (H, W, 3): the last frame that is shown by then, or half the time
+        between two frames later. There is at least one.
+    """
+    number, before = 0, None
+    for picture in source.pictures():
+        while before is not None and picture.time > number / fps + source.tolerance:
+            yield number / fps, before.rgb()
+            number += 1
+        before = picture
+    while before is not None and (number == 0 or number / fps <= before.end - source.tolerance):
+        yield number / fps, before.rgb()
+        number += 1
+
+
+class VideoSource(Source):
+    """A video file, by PyAV; rotated as its metadata say.
+
+    Args:
+        path: of the file.
+        name: what to call it; None takes the file's name.
+        sound: its track; None takes the file's own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no video, or none of its frames can be decoded.
+    """
+
+    def __init__(self, path: str, name: str | None = None, sound: SoundTrack | None = None) -> None:
+        super().__init__(name or Path(path).stem, sound)
+        self.path = str(path)
+        with self._open() as container:
+            stream = container.streams.video[0]
+            self.rate = float(stream.average_rate or stream.guessed_rate or 25)
+            # the stream's own length, as the container's counts the sound too
+            if stream.duration is not None:
+                self.duration = float(stream.duration * stream.time_base)
+            elif container.duration is not None:
+                self.duration = container.duration / av.time_base
+            self.pixel_aspect = stream.codec_context.sample_aspect_ratio or None
+            self._whole = has_all_packets(container, self.path)
+            has_sound = (
+                bool(container.streams.audio)
+                and container.streams.audio[0].codec_context is not None
+            )
+        first = next(self._decode(), None)
+        if first is None:
+            raise ValueError(
+                f'no frame of {self.path} can be decoded: {self.damage or "it is empty"}'
+            )
+        self.start = first.time or 0.0
+        height, width = first.height, first.width
+        self.turns = round((getattr(first, 'rotation', 0) or 0) / 90) % 4
+        self.size = (width, height) if self.turns % 2 else (height, width)
+        if self.pixel_aspect and self.turns % 2:
+            self.pixel_aspect = 1 / self.pixel_aspect
+        if sound is None and has_sound:
+            self.sound = SoundTrack(self.path, self.path, self.start)
+
+    def _open(self) -> av.container.InputContainer:
+        """Open the file and see that it has pictures that move."""
+        if not osp.isfile(self.path):
+            raise FileNotFoundError(f'there is no video {self.path}')
+        try:
+            container = av.open(self.path)
+        except av.FFmpegError as error:
+            raise ValueError(
+                f'{self.path} cannot be read as a video ({error.strerror}): it is of another kind, damaged or '
+                'incomplete (an mp4 file that was cut off may have lost its table of contents)'
+            ) from error
+        streams = container.streams.video
+        # the cover of a song is a video stream to FFmpeg
+        if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:
+            container.close()
+            raise ValueError(f'{self.path} has no picture stream, only sound or data')
+        return container
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Frames as far as the file can be decoded."""
+        with self._open() as container:
+            stream = container.streams.video[0]
+            stream.thread_type = 'AUTO'
+            try:
+                for packet in container.demux(stream):
+                    try:
+                        yield from packet.decode()
+                    except av.error.EOFError:
+                        return
+                    except av.FFmpegError as error:
+                        self.damage = f'a packet could not be decoded ({error.strerror})'
+            except av.FFmpegError as error:
+                self.damage = f'it could not be read to its end ({error.strerror})'
+
+    def pictures(self) -> Iterator[Picture]:
+        """Frames from the first on; those without a time stamp follow at the mean rate."""
+        end = 0.0
+        for frame in self._decode():
+            time = end if frame.time is None else frame.time - self.start
+            length = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / self.rate
+            end = time + length
+            yield Picture(time, end, lambda frame=frame: self._rgb(frame))
+        missing = 0.0 if self.duration is None else self.duration - end
+        if missing > max(0.5, 2 / self.rate) and not self._whole:
+            self.damage = (
+                f'its pictures end after {end:.2f} s, but {self.duration:.2f} s were announced'
+                + (f': {self.damage}' if self.damage else '')
+            )
+
+    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as it is shown, at the size of the first."""
+        height, width = self.size[::-1] if self.turns % 2 else self.size
+        rgb = frame.to_ndarray(format='rgb24', width=width, height=height)
+        return np.ascontiguousarray(np.rot90(rgb, self.turns))
+
+
+def has_all_packets(container: av.container.InputContainer, path: str) -> bool:
+    """Whether an mp4 file holds all the pictures that its table of contents lists.
+
+    Where a part was cut out of such a file by its edit list, the pictures end earlier than announced, and all is well.
+
+    Args:
+        container: the open file.
+        path: of the file.
+
+    Returns:
+        False if it does not, or if that cannot be told, as of other kinds of files.
+    """
+    index = getattr(container.streams.video[0], 'index_entries', None)
+    if 'mp4' not in container.format.name.split(',') or not index:
+        return False
+    last = index[len(index) - 1]
+    return last.pos + last.size <= osp.getsize(path)
+
+
+class PicturesSource(Source):
+    """Frames of a fixed rate: picture files, or an array.
+
+    Args:
+        frames: paths of pictures, or uint8 RGB (T, H, W, 3).
+        name: what to call it.
+        sound: its track; None is silence.
+        rate: frames a second.
+
+    Raises:
+        ValueError: no frames, or an array of another shape or dtype.
+    """
+
+    def __init__(
+        self,
+        frames: list[str] | np.ndarray,
+        name: str,
+        sound: SoundTrack | None = None,
+        rate: float = 1.0,
+    ) -> None:
+        super().__init__(name, sound)
+        if not isinstance(frames, list):
+            frames = np.asarray(frames)
+            if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+                raise ValueError(
+                    f'frames must be uint8 RGB (T, H, W, 3), got {frames.dtype} {frames.shape}'
+                )
+        if len(frames) == 0 or not rate > 0:
+            raise ValueError(
+                f'{name} must have frames and a frame_rate above 0, got {len(frames)} and {rate}'
+            )
+        self.frames, self.rate = frames, float(rate)
+        self.duration = len(frames) / self.rate
+        self.size = self._load(0, None).shape[:2]
+
+    def pictures(self) -> Iterator[Picture]:
+        """The frames, ``1 / rate`` seconds each."""
+        for i in range(len(self.frames)):
+            yield Picture(i / self.rate, (i + 1) / self.rate, lambda i=i: self._load(i, self.size))
+
+    def _load(self, i: int, size: tuple[int, int] | None) -> np.ndarray:
+        """Frame i, which must be of the size of the first."""
+        frame = self.frames[i]
+        if not isinstance(frame, str):
+            return np.asarray(frame)
+        rgb = read_rgb(frame)
+        if size is not None and rgb.shape[:2] != size:
+            raise ValueError(
+                f'{frame} has {rgb.shape[:2]} pixels, the first picture of {self.name} {size}'
+            )
+        return rgb
+
+
+def open_source(item: object) -> Source:
+    """Open one input.
+
+    Args:
+        item: path of a video file; path of a folder of pictures, which are a second each and whose sound is the one
+            sound file in it; an array uint8 RGB (T, H, W, 3) of silent frames, a second each; or a dict with
+            ``video`` (a path) or ``frames`` (folder, list of pictures, or array), and if wanted ``sound`` (a path,
+            or an array with ``sample_rate``), ``frame_rate`` of the frames and ``name``.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the input is none of these, or cannot be read.
+    """
+    if isinstance(item, Source):
+        return item
+    if isinstance(item, (str, Path)):
+        path = str(item)
+        return _folder(path) if osp.isdir(path) else VideoSource(path)
+    if isinstance(item, np.ndarray):
+        return PicturesSource(item, 'frames')
+    if isinstance(item, dict):
+        return _from_dict(item)
+    raise ValueError(
+        f'an input must be a path, an array or a dict of {", ".join(KEYS)}, got {type(item).__name__}'
+    )
+
+
+def _from_dict(item: dict) -> Source:
+    """Open an input whose parts are given apart."""
+    unknown = sorted(set(item) - set(KEYS))
+    if unknown or ('video' in item) == ('frames' in item):
+        raise ValueError(
+            f'an input needs either video or frames, and may have of {", ".join(KEYS)}; got {sorted(item)}'
+        )
+    sound = _track(item.get('sound'), item.get('sample_rate'))
+    if 'video' in item:
+        return VideoSource(str(item['video']), item.get('name'), sound)
+    frames, name, rate = item['frames'], item.get('name'), item.get('frame_rate', 1.0)
+    if isinstance(frames, (str, Path)):
+        return _folder(str(frames), name, sound, rate)
+    if isinstance(frames, (list, tuple)) and all(isinstance(f, (str, Path)) for f in frames):
+        frames = [str(frame) for frame in frames]
+        name = name or Path(frames[0]).resolve().parent.name if frames else 'frames'
+    elif isinstance(frames, (list, tuple)):
+        frames = np.stack(frames)
+    return PicturesSource(frames, name or 'frames', sound, rate)
+
+
+def _track(sound: object, sample_rate: int | None) -> SoundTrack | None:
+    """A track from a path or samples."""
+    if sound is None or isinstance(sound, SoundTrack):
+        return sound
+    if isinstance(sound, (str, Path)):
+        track = SoundTrack(str(sound), str(sound))
+        track.open().close()  # says at once if there is none
+        return track
+    if sample_rate is None:
+        raise ValueError('a sound array needs its sample_rate in Hz')
+    return track_of_array(sound, sample_rate)
+
+
+def natural(name: str) -> list:
+    """Sorting key in which 10.jpg comes after 9.jpg."""
+    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
+
+
+def _listing(folder: str, kinds: tuple[str, ...]) -> list[str]:
+    """Files of some kinds in a folder, in natural order, hidden ones left out."""
+    names = [path.name for path in Path(folder).iterdir() if path.is_file()]
+    names = [n for n in names if n.lower().endswith(kinds) and not n.startswith('.')]
+    return [osp.join(folder, name) for name in sorted(names, key=natural)]
+
+
+def _folder(
+    folder: str, name: str | None = None, sound: SoundTrack | None = None, rate: float = 1.0
+) -> Source:
+    """A folder of pictures with or without a sound file; pictures may lie in ``frames/``."""
+    if not osp.isdir(folder):
+        raise FileNotFoundError(f'there is no folder {folder}')
+    pictures = _listing(folder, PICTURES)
+    if not pictures and osp.isdir(osp.join(folder, 'frames')):
+        pictures = _listing(osp.join(folder, 'frames'), PICTURES)
+    if not pictures:
+        raise ValueError(f'{folder} has no pictures ({", ".join(PICTURES)}) in it')
+    sounds = _listing(folder, SOUNDS)
+    if sound is None and len(sounds) > 1:
+        raise ValueError(
+            f'{folder} has {len(sounds)} sound files; say which with '
+            f"dict(frames={folder!r}, sound='...')"
+        )
+    if sound is None and sounds:
+        sound = _track(sounds[0], None)
+    return PicturesSource(pictures, name or Path(folder).resolve().name, sound, rate)
+
+
+def list_inputs(inputs: object) -> list:
+    """What to open, one after the other.
+
+    Args:
+        inputs: one input of :func:`open_source`, a glob pattern, a folder of videos, or a list or tuple of these.
+
+    Raises:
+        ValueError: there are none; or a pattern that nothing matches.
+    """
+    if not isinstance(inputs, (list, tuple)):
+        inputs = [inputs]
+    found = [item for entry in inputs for item in _expand(entry)]
+    if not found:
+        raise ValueError('there are no inputs')
+    return found
+
+
+def _expand(entry: object) -> Iterable:
+    """The inputs that one entry stands for."""
+    if not isinstance(entry, (str, Path)):
+        return [entry]
+    path = str(entry)
+    if has_magic(path) and not osp.exists(path):
+        found = sorted(glob(path, recursive=True), key=natural)
+        if not found:
+            raise ValueError(f'nothing matches {path}')
+        return found
+    if osp.isdir(path) and not _listing(path, PICTURES):
+        return _listing(path, VIDEOS) or [path]
+    return [path]

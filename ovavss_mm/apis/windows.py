@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows over a stream of frames, and how overlapping windows become one label map a frame."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+@dataclass
+class Window:
+    """Frames that the model sees together, a second apart.
+
+    Args:
+        numbers: of its frames, counted over the stream.
+        items: what the stream gave for them.
+    """
+
+    numbers: list[int]
+    items: list[Any]
+
+
+def group_windows(
+    stream: Iterable, length: int, overlap: int, phases: int = 1
+) -> Iterator[tuple[list[Window], int]]:
+    """Cut a stream into overlapping windows, as it comes.
+
+    With ``phases`` frames a second, frame j belongs to phase ``j % phases``: the frames of a window are of one
+    phase, so that they are a second apart, as in training.
+
+    Args:
+        stream: one item a frame.
+        length: T, frames of a window; at the end of the stream a window may be shorter.
+        overlap: frames that a window shares with the one before, 0 to ``length - 1``.
+        phases: frames a second.
+
+    Yields:
+        A window of each phase, and the number of the first frame that later windows may still see. At most
+        ``length * phases`` items are held.
+    """
+    if not 0 <= overlap < length or phases < 1:
+        raise ValueError(
+            f'overlap must be from 0 to the window of {length} frames less 1, and phases at least 1, '
+            f'got {overlap} and {phases}'
+        )
+    stream, held, first = iter(stream), [], 0
+    while True:
+        held.extend(islice(stream, length * phases - len(held)))
+        ended = len(held) < length * phases
+        seen = overlap if first else 0  # by the windows before
+        group = []
+        for phase in range(phases):
+            items = held[phase::phases]
+            if len(items) > seen:
+                numbers = range(first + phase, first + len(held), phases)
+                group.append(Window(list(numbers), items))
+        step = len(held) if ended else (length - overlap) * phases
+        del held[:step]
+        first += step
+        yield group, first
+        if ended:
+            return
+
+
+@dataclass
+class Found:
+    """A name in a frame.
+
+    Args:
+        area: share of the frame's pixels that have its label.
+        sound: sound score, 0 to 1.
+        score: class score, 0 to 1.
+    """
+
+    area: float
+    sound: float
+    score: float
+
+
+@dataclass
+class _Part:
+    """What one window says of one frame: pairs in painting order that have a pixel in it."""
+
+    weight: float
+    labels: list[int]
+    scores: list[float]
+    sound_scores: list[float]
+    masks: Tensor  # bool (M, H, W)
+
+
+class Blender:
+    """Makes one label map a frame of what overlapping windows say of it.
+
+    A window gives a name, at a pixel, the evidence of its best pair there. Evidence is averaged over windows, which
+    weigh more in their middle than at their ends. A pixel is labelled if windows of at least half the weight label it,
+    with the name of the greatest evidence. For a frame of one window this is the model's own label map.
+
+    Args:
+        num_names: N.
+    """
+
+    def __init__(self, num_names: int) -> None:
+        # 16 bits where 255 names and more need them, as the model does
+        self.dtype = torch.uint8 if num_names < 255 else torch.int16
+        self._parts: dict[int, list[_Part]] = defaultdict(list)
+        self._next = 0
+
+    def __len__(self) -> int:
+        """Number of frames that wait for further windows."""
+        return len(self._parts)
+
+    def add(self, numbers: list[int], pairs: InstanceData) -> None:
+        """Take what a window says.
+
+        Args:
+            numbers: of its T frames.
+            pairs: painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,) and ``masks``, bool
+                (M, T, H, W).
+        """
+        labels, scores, sound = (
+            pairs[key].tolist() for key in ('labels', 'scores', 'sound_scores')
+        )
+        there = pairs.masks.flatten(2).any(-1).tolist()  # (M, T)
+        for at, number in enumerate(numbers):
+            rows = [row for row in range(len(labels)) if there[row][at]]
+            self._parts[number].append(
+                _Part(
+                    weight=min(at + 1, len(numbers) - at),
+                    labels=[labels[row] for row in rows],
+                    scores=[scores[row] for row in rows],
+                    sound_scores=[sound[row] for row in rows],
+                    masks=pairs.masks[rows, at],  # a copy: the window's masks are given free
+                )
+            )
+
+    def take(self, before: int) -> Iterator[tuple[int, Tensor, dict[int, Found]]]:
+        """Give the frames that are done, in order, and forget them.
+
+        Args:
+            before: number of the first frame that later windows may still see.
+
+        Yields:
+            Number, label map (H, W), uint8 or int16, 0 background, i + 1 name i, on the device of the masks, and what
+            was found by name index.
+        """
+        while self._next < before:
+            parts = self._parts.pop(self._next)
+            label_map = blend_parts(parts).to(self.dtype)
+            yield self._next, label_map, _found(parts, label_map)
+            self._next += 1
+
+
+def blend_parts(parts: list[_Part]) -> Tensor:
+    """Label map (H, W) int64 of a frame of which at least one window says something."""
+    first = parts[0].masks
+    label_map = torch.zeros(first.shape[1:], dtype=torch.long, device=first.device)
+    if len(parts) == 1:  # the best pair of a pixel is the one painted first
+        for label, mask in zip(parts[0].labels, parts[0].masks, strict=True):
+            label_map[mask & (label_map == 0)] = label + 1
+        return label_map
+    evidence: dict[int, Tensor] = {}  # by name, in the order in which names appear
+    covered = torch.zeros(first.shape[1:], device=first.device)
+    for part in parts:
+        covered += part.weight * part.masks.any(0)
+        for label in dict.fromkeys(part.labels):
+            best = torch.zeros_like(covered)
+            for i, score in enumerate(part.scores):
+                if part.labels[i] == label:
+                    best = torch.maximum(best, part.masks[i] * score)
+            evidence[label] = evidence.get(label, 0) + part.weight * best
+    if evidence:
+        best = torch.stack(list(evidence.values())).argmax(0)
+        names = torch.tensor(list(evidence), device=first.device)
+        labelled = covered >= 0.5 * sum(part.weight for part in parts)
+        label_map = torch.where(labelled, names[best] + 1, label_map)
+    return label_map
+
+
+def _found(parts: list[_Part], label_map: Tensor) -> dict[int, Found]:
+    """What a frame shows: area from the label map, scores from the windows, weighted."""
+    found = {}
+    indices, counts = label_map.unique(return_counts=True)
+    for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
+        if index == 0:
+            continue
+        best = []  # weight, sound score, class score of the windows that see the name
+        for part in parts:
+            rows = [i for i, label in enumerate(part.labels) if label == index - 1]
+            if rows:
+                best.append(
+                    (
+                        part.weight,
+                        max(part.sound_scores[i] for i in rows),
+                        max(part.scores[i] for i in rows),
+                    )
+                )
+        total = sum(weight for weight, _, _ in best)
+        found[index - 1] = Found(
+            area=count / label_map.numel(),
+            sound=sum(weight * sound for weight, sound, _ in best) / total,
+            score=sum(weight * score for weight, _, score in best) / total,
+        )
+    return found

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A clip of the mini world as a video file with sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..files import written_whole
+from .drawing import iter_pictures
+from .names import NAMES
+from .scene import FRAME_SIZE, Scene, sample_scene
+from .sound import SAMPLE_RATE, render_sound
+
+SCENE_SECONDS = 20  # a longer video goes on with another scene of the same names
+
+
+def video_scenes(
+    seconds: int, seed: int = 0, sounding: Sequence[str] = (), silent: Sequence[str] = ()
+) -> Iterator[Scene]:
+    """The scenes of a video, one after the other.
+
+    Args:
+        seconds: length of the video, at least 1.
+        seed: of all chance.
+        sounding: names that sound in some of the seconds; none: two are drawn.
+        silent: names that are only seen; where ``sounding`` is empty too: one is drawn.
+
+    Yields:
+        Scenes of 20 seconds, the last one of what is left.
+
+    Raises:
+        ValueError: if a name is unknown or given twice, or ``seconds`` is below 1.
+    """
+    if seconds < 1:
+        raise ValueError(f'a video must have at least 1 second, got {seconds}')
+    if not sounding:
+        drawn = np.random.default_rng((seed, 7)).permutation([n for n in NAMES if n not in silent])
+        sounding, silent = drawn[:2].tolist(), silent or drawn[2:3].tolist()
+    for number, start in enumerate(range(0, seconds, SCENE_SECONDS)):
+        rng = np.random.default_rng((seed, 8, number))
+        length = min(SCENE_SECONDS, seconds - start)
+        yield sample_scene(rng, tuple(sounding), tuple(silent), length)
+
+
+def write_video(path: str | Path, scenes: Sequence[Scene], fps: int = 25, scale: int = 3) -> None:
+    """Write scenes as H.264 and AAC in an mp4 file, whole or not at all.
+
+    Args:
+        path: of the file.
+        scenes: one after the other.
+        fps: frames a second.
+        scale: width and height are those of the mini world's frames, 128 x 96, times this.
+
+    Raises:
+        ValueError: if ``fps`` or ``scale`` is below 1.
+    """
+    import av
+
+    if fps < 1 or scale < 1:
+        raise ValueError(f'fps and scale must be at least 1, got {fps} and {scale}')
+    with written_whole(path) as beside, av.open(os.fspath(beside), 'w', format='mp4') as file:
+        video = file.add_stream('libx264', rate=fps, options={'crf': '18', 'preset': 'veryfast'})
+        video.height, video.width = (scale * side for side in FRAME_SIZE)
+        video.pix_fmt = 'yuv420p'
+        audio = file.add_stream('aac', rate=SAMPLE_RATE, layout='mono', bit_rate=96000)
+        done = 0  # seconds
+        for scene in scenes:
+            file.mux(audio.encode(_sound_frame(render_sound(scene), done * SAMPLE_RATE)))
+            for index, (picture, _) in enumerate(iter_pictures(scene, fps)):
+                picture = cv2.resize(picture, (video.width, video.height))
+                frame = av.VideoFrame.from_ndarray(picture, 'rgb24')
+                frame.pts, frame.time_base = done * fps + index, Fraction(1, fps)
+                file.mux(video.encode(frame))
+            done += scene.num_seconds
+        file.mux(video.encode(None))
+        file.mux(audio.encode(None))
+
+
+def _sound_frame(samples: np.ndarray, start: int):
+    """Samples float32 (n,) as a frame that begins at sample ``start``."""
+    import av
+
+    frame = av.AudioFrame.from_ndarray(samples[None], format='fltp', layout='mono')
+    frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
+    return frame

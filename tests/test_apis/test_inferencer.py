@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a video with sound to labels, files and a timeline."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import video_files
+from PIL import Image
+from video_files import numbered, write_mp4
+
+from ovavss_mm.apis import AVSegInferencer
+from ovavss_mm.apis.outputs import LabelPictures
+from ovavss_mm.apis.request import MAX_FPS
+from ovavss_mm.apis.sources import Picture, Source
+from ovavss_mm.datasets.transforms.audio import PATCH_SAMPLES
+
+NAMES = ['dog', 'violin', 'a red car']
+SIZE = (40, 56)
+
+
+def noise(count, seed=0):
+    """Frames of noise in blocks, which H.264 keeps."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (count, 5, 7, 3), dtype=np.uint8)
+    return list(blocks.repeat(8, 1).repeat(8, 2))
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    """Seven seconds through H.264 and AAC."""
+    sound = np.random.default_rng(1).uniform(-0.5, 0.5, 7 * 16000)
+    return write_mp4(tmp_path_factory.mktemp('video') / 'clip.mp4', noise(70), 10.0, sound)
+
+
+def maps_of(inferencer, inputs, **kwargs):
+    """Label maps (T, H, W)."""
+    (sample,) = inferencer(inputs, NAMES, return_datasamples=True, **kwargs)['predictions']
+    return sample.pred_sem_seg.data
+
+
+# ------------------------------------------------------------------ files
+def test_a_video_through_h264_and_aac(inferencer, video, tmp_path):
+    result = inferencer(str(video), NAMES, out_dir=tmp_path / 'out')
+    (prediction,), (path,) = result['predictions'], result['visualization']
+    assert Path(path) == tmp_path / 'out/vis/clip.mp4'
+    written = json.loads((tmp_path / 'out/pred/clip.json').read_text())
+    frames = written.pop('frames')
+    assert written == {k: v for k, v in prediction.items() if k != 'files'}
+    assert [frame['time'] for frame in frames] == list(range(7))
+    assert written['vocabulary'] == NAMES and written['notes'] == []
+    assert written['size'] == [40, 56] and written['duration'] == pytest.approx(7, abs=0.1)
+    pngs = sorted((tmp_path / 'out/pred/clip').iterdir())
+    assert [png.name for png in pngs] == [f'{t:06d}000.png' for t in range(7)]
+    labels = np.stack([np.asarray(Image.open(png)) for png in pngs])
+    assert (labels == maps_of(inferencer, str(video)).numpy()).all() and labels.any()
+    for frame, label_map in zip(frames, labels, strict=True):
+        areas = {name: (label_map == i + 1).mean() for i, name in enumerate(NAMES)}
+        found = {name: what['area'] for name, what in frame['names'].items()}
+        assert found == pytest.approx({k: v for k, v in areas.items() if v}, abs=1e-5)
+    assert not list(tmp_path.rglob('*partial*'))
+
+
+def test_what_is_not_wanted_is_not_written(inferencer, video, tmp_path):
+    for kwargs, there in (
+        (dict(no_save_vis=True), {'pred'}),
+        (dict(no_save_pred=True), {'vis'}),
+        (dict(no_save_pred=True, no_save_vis=True), set()),
+    ):
+        out = tmp_path / '_'.join(kwargs)
+        result = inferencer(str(video), NAMES, out_dir=str(out), **kwargs)
+        assert {p.name for p in out.glob('*')} == there
+        assert ('frames' in result['predictions'][0]) == ('pred' not in there)
+
+
+def test_a_full_disk_leaves_nothing(inferencer, video, tmp_path, monkeypatch):
+    def full(self, time, label_map):
+        if time == 5:
+            raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(LabelPictures, 'write', full)
+    with pytest.raises(OSError, match='No space left'):
+        inferencer(str(video), NAMES, out_dir=str(tmp_path))
+    assert not [p for p in tmp_path.rglob('*') if p.is_file() or p.name.startswith('clip')]
+
+
+# ------------------------------------------------------------------ windows
+def test_without_overlap_it_is_the_models_own_map(inferencer, video):
+    """The model, asked for the whole clip at once, cuts the same windows."""
+    request = inferencer.make_request(NAMES, overlap=0)
+    source = _open(video)
+    items = list(inferencer.preprocess(source, _reader(source)))
+    from ovavss_mm.apis.inferencer import _packed
+    from ovavss_mm.apis.windows import Window
+
+    data = inferencer.collate_fn([_packed(Window(list(range(7)), items), tuple(NAMES))])
+    inferencer.model.test_cfg['return_masks'] = False
+    with torch.no_grad(), inferencer.model.classifier.using(NAMES, request.table):
+        (sample,) = inferencer.model.test_step(data)
+    assert torch.equal(maps_of(inferencer, str(video), overlap=0), sample.pred_sem_seg.data)
+    assert sample.pred_sem_seg.data.any()
+
+
+def _open(video):
+    from ovavss_mm.apis.sources import open_source
+
+    return open_source(video)
+
+
+def _reader(source):
+    from ovavss_mm.apis.sound import SoundReader
+
+    return SoundReader(source.sound)
+
+
+def test_phases_are_videos_of_their_own(inferencer, video):
+    """With two labelled frames a second, those at whole seconds are as with one."""
+    one = maps_of(inferencer, str(video))
+    two = maps_of(inferencer, str(video), fps=2)
+    assert len(two) == 14 and torch.equal(two[::2], one)
+    batched = maps_of(inferencer, str(video), fps=2, batch_size=2)
+    assert (batched == two).float().mean() > 0.999
+
+
+def test_memory_does_not_depend_on_the_length(inferencer):
+    """Of a long source, no more frames are alive than a group of windows has."""
+    alive = most = 0
+
+    class Counted(np.ndarray):
+        def __array_finalize__(self, other):
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    class Long(Source):
+        size, rate, duration = (8, 8), 1.0, 60.0
+
+        def pictures(self):
+            for i in range(60):
+                frame = np.full((8, 8, 3), i, np.uint8)
+                yield Picture(i, i + 1, lambda frame=frame: frame.view(Counted))
+
+    request = inferencer.make_request(NAMES)
+    times = [frame.time for frame in inferencer.stream(Long('long'), request)]
+    assert times == list(range(60))
+    assert most <= 2 * inferencer.model.window
+
+
+def test_patches_belong_to_their_frames(inferencer):
+    """Each second has a tone of its own; with four frames a second too, and late in the stream."""
+    seconds = 30
+    pitch = np.repeat(500 + 100 * np.arange(seconds), 16000)
+    wave = np.sin(2 * np.pi * np.cumsum(pitch) / 16000).astype(np.float32)
+    frames = np.zeros((seconds, 8, 8, 3), np.uint8)
+    source = _open(dict(frames=frames, sound=wave, sample_rate=16000))
+    for fps in (1, 4):
+        reader = _reader(source)
+        spectra = [item['audio'][0, 0].mean(0) for item in inferencer.preprocess(source, reader)]
+        reader = _reader(source)
+        items = list(inferencer.preprocess(source, reader, fps))
+        assert len(items) == seconds * fps
+        for second in range(seconds):
+            start = second * 16000
+            own = SoundReaderSlice(wave[start : start + PATCH_SAMPLES + 240])
+            np.testing.assert_allclose(
+                items[second * fps]['audio'][0, 0, :95], own.patch()[:95], atol=1e-3
+            )
+        assert np.argmax(spectra[0]) < np.argmax(spectra[-1])
+
+
+class SoundReaderSlice:
+    """The patch of a stretch of sound, by the front end itself."""
+
+    def __init__(self, wave):
+        self.wave = np.pad(wave, (0, 15600 - len(wave)))
+
+    def patch(self):
+        from ovavss_mm.datasets.transforms.audio import log_mel_patches
+
+        return log_mel_patches(self.wave, 16000)[0, 0]
+
+
+# ------------------------------------------------------------------ inputs
+def test_lists_in_any_order(inferencer, video, tmp_path):
+    other = write_mp4(tmp_path / 'clip.mp4', noise(20, 5), 10.0, np.zeros(32000))
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for i, frame in enumerate(noise(3, 7)):
+        Image.fromarray(frame).save(folder / f'{i}.png')
+    inputs = [str(video), str(other), str(folder)]
+    content = []
+    for name, order in (('a', inputs), ('b', inputs[::-1])):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            inferencer(order, NAMES, out_dir=str(tmp_path / name), no_save_vis=True)
+        files = sorted((tmp_path / name).rglob('*.*'))
+        content.append({str(f.relative_to(tmp_path / name)): f.read_bytes() for f in files})
+    assert content[0] == content[1]
+    names = {Path(name).name for name in content[0] if name.endswith('.json')}
+    assert names == {
+        f'{video.parent.name}_clip.json',
+        f'{tmp_path.name}_clip.json',
+        'pictures.json',
+    }
+
+
+def test_no_sound_is_silence_with_a_warning(inferencer, tmp_path):
+    path = write_mp4(tmp_path / 'silent.mp4', noise(20))
+    with pytest.warns(UserWarning, match='silent has no sound: it is taken as silence'):
+        (prediction,) = inferencer(str(path), NAMES)['predictions']
+    assert prediction['notes'] == ['silent has no sound: it is taken as silence']
+    assert [frame['time'] for frame in prediction['frames']] == [0.0, 1.0]
+
+
+def test_sound_that_is_too_short_or_empty(inferencer, tmp_path):
+    frames = np.stack(noise(4))
+    short = dict(frames=frames, sound=np.ones(16000, np.float32), sample_rate=16000)
+    with pytest.warns(UserWarning, match=r'ends at 1\.00 s, its picture at 4\.00 s'):
+        inferencer(short, NAMES)
+    empty = dict(frames=frames, sound=np.zeros(0, np.float32), sample_rate=16000, name='x')
+    with pytest.warns(UserWarning, match='the sound of x has no samples'):
+        inferencer(empty, NAMES)
+    empty = write_mp4(tmp_path / 'e.mp4', noise(10), sound=np.zeros(0))
+    with pytest.warns(UserWarning, match='e (has no sound|has no samples)|the sound of e has no'):
+        inferencer(str(empty), NAMES)
+
+
+def test_truncated_video(inferencer, tmp_path):
+    """What decodes is labelled and written, and the rest is said to be missing."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * 16000)
+    whole = write_mp4(tmp_path / 'w.mp4', noise(60), 10.0, sound, options={'movflags': 'faststart'})
+    cut = tmp_path / 'cut.mp4'
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.warns(UserWarning, match='cut is damaged or incomplete: its pictures end'):
+        (prediction,) = inferencer(str(cut), NAMES, out_dir=str(tmp_path / 'out'))['predictions']
+    count = prediction['num_frames']
+    assert 1 <= count < 6 and prediction['duration'] == count
+    assert len(list((tmp_path / 'out/pred/cut').iterdir())) == count
+    assert (tmp_path / 'out/vis/cut.mp4').stat().st_size > 1000
+
+
+def test_bad_inputs_can_be_skipped(inferencer, video, tmp_path):
+    (tmp_path / 'bad.mp4').write_text('no video')
+    inputs = [str(tmp_path / 'bad.mp4'), str(video)]
+    with pytest.raises(ValueError, match='cannot be read as a video'):
+        inferencer(inputs, NAMES)
+    bad, good = inferencer(inputs, NAMES, on_error='skip')['predictions']
+    assert 'cannot be read as a video' in bad['error'] and good['num_frames'] == 7
+
+
+# ------------------------------------------------------------------ names
+def test_names_and_synonyms_count(inferencer, video):
+    """A synonym moves a name; renaming moves labels; unknown names are fine."""
+    maps = maps_of(inferencer, str(video))
+    (swapped,) = inferencer(str(video), NAMES[::-1], return_datasamples=True)['predictions']
+    turned = torch.tensor([0, 3, 2, 1], dtype=torch.uint8)[swapped.pred_sem_seg.data.long()]
+    assert (turned == maps).float().mean() > 0.99
+    before = inferencer.make_request(NAMES).table
+    after = inferencer.make_request(NAMES, synonyms={'dog': ['puppy', 'hound']}).table
+    assert torch.equal(before[1:], after[1:])
+    words = inferencer.make_request(['dog', 'puppy', 'hound']).table
+    expected = torch.nn.functional.normalize(words.mean(0), dim=0)
+    torch.testing.assert_close(after[0], expected)
+
+
+def test_many_names(inferencer, video, tmp_path):
+    """Label maps have 16 bits then, in memory and in files."""
+    names = [f'thing number {i}' for i in range(300)]
+    (sample,) = inferencer(
+        str(video), names, out_dir=str(tmp_path), no_save_vis=True, return_datasamples=True
+    )['predictions']
+    assert sample.pred_sem_seg.data.dtype == torch.int16
+    png = Image.open(tmp_path / 'pred/clip/000000000.png')
+    assert png.mode == 'I;16'
+    assert (np.asarray(png) == sample.pred_sem_seg.data[0].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(classes=[]), '1 to 32766 names, got 0'),
+        (dict(classes='dog'), 'must be a list'),
+        (dict(classes=['dog', ' ']), 'not blank'),
+        (dict(classes=['dog', 'Dog ']), 'given twice'),
+        (dict(fps=0), f'from 1 to {MAX_FPS}, got 0'),
+        (dict(fps=1.5), 'whole number'),
+        (dict(overlap=5), 'less 1, got 5'),
+        (dict(score_thr=2), 'score_thr must be from 0 to 1'),
+        (dict(opacity=-1), 'opacity'),
+        (dict(batch_size=0), 'batch_size'),
+        (dict(on_error='stop'), 'on_error'),
+        (dict(speed=3), 'unknown argument'),
+    ],
+    ids=lambda value: '-'.join(value) if isinstance(value, dict) else '',
+)
+def test_bad_arguments(inferencer, video, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        inferencer(str(video), **{'classes': NAMES, **kwargs})
+
+
+def test_threshold(inferencer, video):
+    """A call's threshold is for that call."""
+    before = dict(inferencer.model.test_cfg)
+    assert not maps_of(inferencer, str(video), score_thr=1.0).any()
+    assert dict(inferencer.model.test_cfg) == before
+    assert maps_of(inferencer, str(video)).any()
+
+
+# ------------------------------------------------------------------ construction
+def test_construction_errors(tiny, tmp_path):
+    config, weights = tiny
+    with pytest.raises(FileNotFoundError, match=r"no config 'ovavss_nano'; .*ovavss_mini"):
+        AVSegInferencer('ovavss_nano', weights)
+    with pytest.raises(ValueError, match='no weights were given'):
+        AVSegInferencer(config)
+    with pytest.raises(ValueError, match=r"no device 'tpu' here; choose of cpu"):
+        AVSegInferencer(config, weights, device='tpu')
+    with pytest.raises(ValueError, match='does not fit the model'):
+        AVSegInferencer('ovavss_mini', weights, device='cpu')
+    without = config.copy()
+    without.model = dict(config.model, classifier=None)
+    with pytest.raises(ValueError, match=r'no model\.classifier'):
+        AVSegInferencer(without, weights)
+
+
+def test_show(inferencer, video, monkeypatch):
+    """Labelled frames come to the window, drawn."""
+    shown = []
+
+    class Window:
+        def show(self, picture, name, wait_time):
+            shown.append((picture, name, wait_time))
+
+    monkeypatch.setattr(inferencer, 'visualizer', Window())
+    inferencer(str(video), NAMES, show=True, wait_time=0.5)
+    assert len(shown) == 7 and shown[0][1:] == ('clip', 0.5)
+    frames = numbered(1, SIZE)
+    assert shown[0][0].shape == frames[0].shape and shown[0][0].dtype == np.uint8
+    assert video_files.RATE == 16000

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files appear whole or not at all; overlays show the right map on the right frame."""
+
+import json
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import video_files
+from PIL import Image
+from video_files import numbered, write_mp4
+
+from ovavss_mm.apis.outputs import LabelPictures, Outputs, OverlayVideo, TimelineFile
+from ovavss_mm.apis.overlay_video import Overlay, shorten
+from ovavss_mm.apis.sound import SoundReader, track_of_array
+from ovavss_mm.apis.sources import PicturesSource, VideoSource
+from ovavss_mm.apis.timeline import Timeline
+from ovavss_mm.apis.windows import Found
+from ovavss_mm.visualization.drawing import overlay
+from ovavss_mm.visualization.name_colors import name_palette
+
+NAMES = ('dog', 'cat')
+PALETTE = name_palette(NAMES)
+
+
+# ------------------------------------------------------------------ whole or not at all
+def test_outputs_get_their_names_at_the_end(tmp_path):
+    (tmp_path / 'maps').mkdir()
+    (tmp_path / 'maps' / 'old.png').write_text('of a run before')
+    with Outputs() as outputs:
+        file = outputs.add(tmp_path / 'deep' / 'a.txt')
+        assert file.name == 'a.partial.txt'
+        file.write_text('whole')
+        folder = outputs.add(tmp_path / 'maps')
+        folder.mkdir()
+        (folder / 'new.png').write_text('new')
+        assert not (tmp_path / 'deep' / 'a.txt').exists()
+    assert (tmp_path / 'deep' / 'a.txt').read_text() == 'whole'
+    assert [p.name for p in (tmp_path / 'maps').iterdir()] == ['new.png']
+    assert not list(tmp_path.rglob('*partial*'))
+
+
+def test_a_failing_writer_leaves_nothing(tmp_path):
+    (tmp_path / 'a.txt').write_text('of a run before')
+
+    class Full:
+        def close(self):
+            raise OSError(28, 'No space left on device')
+
+    with pytest.raises(OSError, match='No space left'), Outputs() as outputs:
+        outputs.add(tmp_path / 'a.txt').write_text('half')
+        outputs.add(tmp_path / 'maps').mkdir()
+        outputs.closing(Full())
+    assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
+    assert (tmp_path / 'a.txt').read_text() == 'of a run before'
+    with pytest.raises(ZeroDivisionError), Outputs() as outputs:
+        outputs.add(tmp_path / 'b.txt').write_text('half')
+        outputs.closing(Full())  # told of the first error, not of this one
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
+
+
+# ------------------------------------------------------------------ label maps and timeline
+@pytest.mark.parametrize('num_names', [2, 254, 255, 300])
+def test_label_pictures(tmp_path, num_names):
+    """Indices survive; up to 254 names with a palette of 8 bits, then in 16 bits."""
+    palette = name_palette([f'name {i}' for i in range(num_names)])
+    labels = np.array([[0, 1], [2, num_names]], np.int16)
+    writer = LabelPictures(tmp_path / 'maps', palette)
+    writer.write(1 / 3, labels)
+    (path,) = (tmp_path / 'maps').iterdir()
+    assert path.name == '000000333.png'
+    image = Image.open(path)
+    assert (np.asarray(image) == labels).all()
+    assert image.mode == ('P' if num_names < 255 else 'I;16')
+    if num_names < 255:
+        assert (np.asarray(image.convert('RGB'))[1, 0] == palette[2]).all()
+
+
+def test_timeline_file(tmp_path):
+    file = TimelineFile(tmp_path / 'a.json', dict(video='ü.mp4', vocabulary=['dog']))
+    for time in (0.0, 1.0):
+        file.write(dict(time=time, names={}))
+    file.finish(dict(names={}, notes=['x']))
+    file.close()
+    content = json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))
+    assert list(content) == ['video', 'vocabulary', 'frames', 'names', 'notes']
+    assert content['video'] == 'ü.mp4' and len(content['frames']) == 2
+
+
+def test_timeline_joins_seconds():
+    timeline = Timeline(NAMES, fps=2)
+    heard = {0: [0, 1, 2, 5], 1: [5, 6]}
+    for j in range(7):
+        found = {i: Found(0.1 * j, 0.8, 0.6) for i, at in heard.items() if j in at}
+        record = timeline.add(j / 2, found)
+        assert record['time'] == j / 2
+        assert set(record['names']) == {NAMES[i] for i in found}
+    names = timeline.names(duration=3.2)
+    assert list(names) == ['dog', 'cat']  # longest first
+    assert names['dog']['intervals'] == [[0.0, 1.5], [2.5, 3.0]] and names['dog']['seconds'] == 2.0
+    assert names['cat']['intervals'] == [[2.5, 3.2]]  # no longer than the video
+    assert names['dog']['area'] == pytest.approx(0.2) and names['dog']['sound'] == 0.8
+
+
+# ------------------------------------------------------------------ overlays
+def test_overlay_is_the_drawing():
+    """Drawn once and laid over a frame, as if drawn on that frame."""
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    labels = np.zeros((60, 80), np.int16)
+    labels[5:30, 5:40], labels[35:55, 20:70] = 1, 2
+    got = Overlay(labels, NAMES, PALETTE, 0.6).over(frame)
+    expected = overlay(frame, labels.astype(np.uint8), ('background', *NAMES), PALETTE, 0.6)
+    assert np.abs(got.astype(int) - expected).max() <= 2
+    assert Overlay(labels * 0, NAMES, PALETTE, 0.6).over(frame) is frame
+
+
+def test_overlay_of_name_254():
+    """Label 255 is a name where there are so many, not 'no label'."""
+    names = [f'n{i}' for i in range(300)]
+    labels = np.full((20, 30), 255, np.int16)
+    got = Overlay(labels, names, name_palette(names), 1.0).over(np.zeros((20, 30, 3), np.uint8))
+    assert (got[2, 2] == name_palette(names)[255]).all()
+
+
+def test_long_names_are_shortened():
+    assert shorten('dog') == 'dog' and len(shorten('x' * 500)) == 40
+
+
+def write_overlay(path, source, maps, fps=1):
+    """Write maps, and give the frames and the sound of the result."""
+    writer = OverlayVideo(path, source, NAMES, PALETTE, 1.0)
+    for j, labels in enumerate(maps):
+        writer.write(labels, (j + 1) / fps)
+    writer.write(maps[-1], None)
+    writer.close()
+    return VideoSource(str(path))
+
+
+@pytest.mark.parametrize('size', [(32, 48), (33, 47)], ids=['even', 'odd'])
+def test_frames_get_the_map_of_the_latest_labelled_frame(tmp_path, size):
+    frames = np.zeros((30, *size, 3), np.uint8)
+    maps = [np.full(size, value, np.uint8) for value in (0, 1, 2)]
+    out = write_overlay(tmp_path / 'o.mp4', PicturesSource(frames, 'f', rate=10.0), maps)
+    assert out.size == tuple(s + s % 2 for s in size)
+    pictures = list(out.pictures())
+    assert [round(p.time, 3) for p in pictures] == [i / 10 for i in range(30)]
+    assert pictures[-1].end == pytest.approx(3.0, abs=0.02)
+    for i, picture in enumerate(pictures):
+        corner = picture.rgb()[2:5, 2:5].mean((0, 1))
+        assert np.abs(corner - PALETTE[i // 10]).max() < 30, i
+
+
+def test_pixels_keep_their_proportions(tmp_path):
+    source = PicturesSource(np.zeros((2, 32, 48, 3), np.uint8), 'f')
+    source.pixel_aspect = Fraction(4, 3)
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
+    assert out.pixel_aspect == Fraction(4, 3)
+
+
+def test_at_most_thirty_frames_a_second(tmp_path):
+    frames = np.zeros((60, 16, 16, 3), np.uint8)
+    maps = [np.zeros((16, 16), np.uint8)]
+    out = write_overlay(tmp_path / 'o.mp4', PicturesSource(frames, 'f', rate=60.0), maps)
+    assert len(list(out.pictures())) == 30
+
+
+@pytest.mark.parametrize('start', [0.0, 0.4], ids=['zero', 'shifted'])
+def test_sound_is_copied_without_loss(tmp_path, start):
+    """AAC packets are those of the source, and are heard when they were."""
+    sound = video_files.clicks(3, [0.5, 2.25], 44100)
+    sound = np.stack([sound, sound])
+    path = write_mp4(tmp_path / 'a.mp4', numbered(30), 10.0, sound, rate=44100, start=start)
+    source = VideoSource(str(path))
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
+    packets, layouts = zip(*(stored_sound(s.path) for s in (source, out)), strict=True)
+    assert len(packets[1]) > 100 and set(packets[1]) <= set(packets[0])
+    assert layouts == ('stereo', 'stereo')
+    samples = np.abs(SoundReader(out.sound).span(0, 45000))
+    assert samples[:16000].argmax() / 16000 == pytest.approx(0.5, abs=0.006)
+    assert 1 + samples[16000:].argmax() / 16000 == pytest.approx(2.25, abs=0.006)
+
+
+def stored_sound(path):
+    """Packets of sound as bytes, and the layout of its channels."""
+    with av.open(path) as file:
+        stream = file.streams.audio[0]
+        return [bytes(packet) for packet in file.demux(stream) if packet.size], stream.layout.name
+
+
+def test_sound_that_cannot_be_copied_becomes_aac(tmp_path):
+    """A click of a PCM sound stays where it was; sound longer than the picture is cut."""
+    track = track_of_array(video_files.clicks(9, [0.5, 2.25]), 16000)
+    source = PicturesSource(np.zeros((3, 32, 48, 3), np.uint8), 'f', track)
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
+    with av.open(str(tmp_path / 'o.mp4')) as file:
+        stream = file.streams.audio[0]
+        assert stream.codec_context.name == 'aac'
+        assert float(stream.duration * stream.time_base) == pytest.approx(3.0, abs=0.1)
+    samples = np.abs(SoundReader(out.sound).span(0, 3 * 16000))
+    assert samples[:16000].argmax() / 16000 == pytest.approx(0.5, abs=0.006)
+    assert 1 + samples[16000:].argmax() / 16000 == pytest.approx(2.25, abs=0.006)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tools/infer.py``, and the mini world's ``--video``, as commands."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(path: str):
+    """Import a script."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / 'tools' / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def script():
+    return load('infer.py')
+
+
+@pytest.fixture
+def run(script):
+    """Run the script in this process; warnings are shown as before afterwards."""
+    show = warnings.showwarning
+
+    def run(*args):
+        script.main([str(arg) for arg in args])
+
+    yield run
+    warnings.showwarning = show
+
+
+@pytest.fixture(scope='module')
+def mini(tmp_path_factory):
+    """A video of the mini world, and the mini model with drawn weights."""
+    folder = tmp_path_factory.mktemp('mini')
+    video = folder / 'mini.mp4'
+    args = ['--video', video, '--seconds', '3', '--video-fps', '5', '--sounding', 'red-star']
+    load('dataset_converters/mini_world.py').main([str(arg) for arg in args])
+    torch.manual_seed(0)
+    init_default_scope('mmseg')
+    model = MODELS.build(Config.fromfile(ROOT / 'configs/mini/ovavss_mini.py').model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), folder / 'drawn.pth')
+    return video, folder / 'drawn.pth'
+
+
+def test_video_of_the_mini_world(tmp_path, capsys):
+    tool = load('dataset_converters/mini_world.py')
+    path = tmp_path / 'a.mp4'
+    tool.main(['--video', str(path), '--seconds', '2', '--video-fps', '4', '--seed', '5'])
+    assert path.stat().st_size > 1000
+    out = capsys.readouterr().out
+    assert f'{path}: 2 s' in out and out.count(' sounds in the seconds ') == 2
+    with pytest.raises(SystemExit, match='error: .*pink-star'):
+        tool.main(['--video', str(path), '--sounding', 'pink-star'])
+    with pytest.raises(SystemExit):
+        tool.main([])
+
+
+def test_label_a_video(run, mini, tmp_path, capsys):
+    video, weights = mini
+    names = tmp_path / 'names.txt'
+    names.write_text('red-star\n\nblue-disc\n')
+    run(
+        *(video, '--classes-file', names, '--model', 'ovavss_mini', '--weights', weights),
+        *('--synonyms', 'blue-disc=blue ball,marble', '--fps', '2', '--device', 'cpu'),
+        *('--score-thr', '0.1', '--out-dir', tmp_path / 'out'),
+    )
+    content = json.loads((tmp_path / 'out/pred/mini.json').read_text())
+    assert content['vocabulary'] == ['red-star', 'blue-disc']
+    assert content['synonyms'] == {'blue-disc': ['blue ball', 'marble']}
+    assert content['score_thr'] == 0.1 and len(content['frames']) == 6
+    assert (tmp_path / 'out/vis/mini.mp4').is_file()
+    out = capsys.readouterr().out
+    assert f'{video}: 3 s' in out and str(tmp_path / 'out/pred/mini.json') in out
+
+
+def test_errors_are_a_line(run, mini, tmp_path, capsys):
+    video, weights = mini
+    model = ('--model', 'ovavss_mini', '--weights', weights)
+    for args, message in (
+        ((video, '--classes', 'a', '--model', 'x', '--weights', weights), "no config 'x'"),
+        ((video, '--classes', 'a', *model, '--device', 'tpu'), "no device 'tpu'"),
+        ((tmp_path / 'gone.mp4', '--classes', 'a', *model), 'there is no video'),
+        ((video, '--classes', 'a', 'A', *model), 'given twice'),
+        ((video, '--classes', 'a', '--synonyms', 'b', *model), 'NAME=WORD'),
+        ((video, '--classes-file', tmp_path / 'gone.txt', *model), 'gone.txt'),
+    ):
+        with pytest.raises(SystemExit, match=f'error: .*{message}'):
+            run(*args)
+    for args in (
+        (video,),
+        (video, '--classes', 'a', '--model', 'x'),
+        (video, video, '--classes', 'a', '--sound', 'x.wav'),
+    ):
+        with pytest.raises(SystemExit) as error:
+            run(*args)
+        assert error.value.code == 2
+    capsys.readouterr()
+
+
+def test_one_bad_video_does_not_stop_the_others(run, mini, tmp_path, capsys):
+    video, weights = mini
+    (tmp_path / 'bad.mp4').write_text('no video')
+    with pytest.raises(SystemExit, match='1 of 2 inputs could not be labelled'):
+        run(
+            *(tmp_path / 'bad.mp4', video, '--classes', 'red-star', '--model', 'ovavss_mini'),
+            *('--weights', weights, '--no-save-vis', '--out-dir', tmp_path / 'out'),
+        )
+    assert (tmp_path / 'out/pred/mini.json').is_file()
+    assert 'bad.mp4: error: ' in capsys.readouterr().out
+
+
+def test_help_teaches_and_needs_no_torch():
+    """``mim run`` asks for it before each run."""
+    code = (
+        'import sys, runpy; sys.argv = ["infer.py", "--help"]\n'
+        f'try: runpy.run_path({str(ROOT / "tools/infer.py")!r}, run_name="__main__")\n'
+        'finally: assert "torch" not in sys.modules'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, COLUMNS='120'),
+    )
+    assert result.returncode == 0, result.stderr
+    for word in ('examples:', '--classes dog "baby crying"', 'vis/NAME.mp4', '--synonyms'):
+        assert word in result.stdout

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label videos with the names, of those you give, whose objects are heard.
+
+For each VIDEO there appear in the output folder
+  vis/NAME.mp4        the video with its sound, and the names on what sounds
+  pred/NAME.json      which name sounds when, how large it is, and how sure the model is
+  pred/NAME/*.png     a label map for each labelled second, named by milliseconds:
+                      0 background, 1 the first of the names, 2 the second ...
+Any length, frame rate and size will do; a long video is labelled as it is read.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+
+EXAMPLES = """examples:
+  which of two things is heard, and where it is in the picture
+    python tools/infer.py clip.mp4 --classes violin dog --out-dir out
+
+  other words for a name, prompts of your own, four labelled frames a second
+    python tools/infer.py clip.mp4 --classes dog "baby crying" --synonyms dog=puppy,hound \\
+        --prompt-templates "a photo of a {}." "the sound of a {}." --fps 4 --out-dir out
+
+  many videos, names from a file (one a line); a folder of pictures, one a second, with a wav in it
+    python tools/infer.py videos/*.mp4 frames_folder --classes-file names.txt --out-dir out
+
+  a video whose sound is in another file
+    python tools/infer.py clip.mp4 --sound clip.wav --classes violin --out-dir out
+
+  a model of your own; a try without any download: a clip of the mini world, and the model of `make demo`
+    python tools/infer.py clip.mp4 --classes dog --model CONFIG --weights CHECKPOINT --out-dir out
+    python tools/dataset_converters/mini_world.py --video mini.mp4
+    python tools/infer.py mini.mp4 --classes red-star blue-disc --model ovavss_mini \\
+        --weights work_dirs/demo/iter_1200.pth --out-dir out
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The arguments, by name.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'videos',
+        nargs='+',
+        metavar='VIDEO',
+        help='video file, folder of pictures, folder of videos, or a pattern such as "videos/*.mp4"',
+    )
+    names = parser.add_argument_group('names').add_mutually_exclusive_group(required=True)
+    names.add_argument('--classes', nargs='+', metavar='NAME', help='names to look for')
+    names.add_argument('--classes-file', metavar='FILE', help='names to look for, one a line')
+    parser.add_argument(
+        '--synonyms',
+        nargs='+',
+        default=[],
+        metavar='NAME=WORD,WORD',
+        help='other words for a name: they count as the name',
+    )
+    parser.add_argument(
+        '--prompt-templates',
+        nargs='+',
+        metavar='PROMPT',
+        help="prompts with {} for the name, or a set of mmseg (vild, imagenet); default: the model's",
+    )
+    parser.add_argument('--out-dir', metavar='DIR', help='where the results go')
+    parser.add_argument(
+        '--sound', metavar='FILE', help='the sound of the video, if it has a file of its own'
+    )
+    model = parser.add_argument_group(
+        'model',
+        'without these: the released one in data/weights, else that of `make demo`, else the mini model of the package',
+    )
+    model.add_argument(
+        '--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)'
+    )
+    model.add_argument('--weights', metavar='CHECKPOINT', help='checkpoint of this model')
+    model.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
+    parser.add_argument('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
+    parser.add_argument(
+        '--overlap', type=int, help='seconds that windows share and blend (default: 1)'
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='windows at a time, with --fps above 1 (default: 1)',
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        help="least score of what is labelled, 0 to 1 (default: the model's)",
+    )
+    parser.add_argument(
+        '--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)'
+    )
+    parser.add_argument('--show', action='store_true', help='show labelled frames in a window')
+    parser.add_argument('--no-save-vis', action='store_true', help='write no mp4')
+    parser.add_argument('--no-save-pred', action='store_true', help='write no PNG and JSON')
+    args = parser.parse_args(argv)
+    if (args.model is None) != (args.weights is None):
+        parser.error('--model and --weights go together')
+    if args.sound and len(args.videos) != 1:
+        parser.error('--sound goes with one VIDEO')
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Label and print what was found.
+
+    Args:
+        argv: the arguments; None: those of the process.
+    """
+    args = parse_args(argv)
+    os.environ.setdefault('GOMP_SPINCOUNT', '10000')
+    # Imported here, as torch takes seconds.
+    from ovavss_mm.compat import import_quietly
+
+    apis = import_quietly('ovavss_mm.apis')
+    loading = import_quietly('ovavss_mm.apis.loading')
+    warnings.showwarning = lambda message, *_, **__: print(f'note: {message}', file=sys.stderr)
+    try:
+        options = call_options(args)
+        if args.model is None:
+            args.model, args.weights = loading.find_default_model()
+            print(f'model: {args.model}, weights: {args.weights}')
+        inferencer = apis.AVSegInferencer(args.model, args.weights, args.device)
+        results = inferencer(**options)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('interrupted: of the video that was being labelled nothing is kept')
+    failed = [report(prediction) for prediction in results['predictions']].count(False)
+    if failed:
+        sys.exit(f'error: {failed} of {len(results["predictions"])} inputs could not be labelled')
+
+
+def call_options(args: argparse.Namespace) -> dict:
+    """What the inferencer is called with.
+
+    Args:
+        args: of the command line.
+
+    Returns:
+        Keyword arguments.
+
+    Raises:
+        OSError: the file of names cannot be read.
+        ValueError: a synonym without a name.
+    """
+    classes = args.classes
+    if args.classes_file:
+        with open(args.classes_file, encoding='utf-8') as file:
+            classes = [line.strip() for line in file if line.strip()]
+    synonyms: dict[str, list[str]] = {}
+    for entry in args.synonyms:
+        name, equals, words = entry.partition('=')
+        if not equals:
+            raise ValueError(f'--synonyms takes NAME=WORD,WORD, got {entry!r}')
+        synonyms.setdefault(name, []).extend(words.split(','))
+    templates = args.prompt_templates
+    if templates and len(templates) == 1 and '{}' not in templates[0]:
+        templates = templates[0]
+    options = dict(
+        inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
+        classes=classes,
+        synonyms=synonyms,
+        prompt_templates=templates,
+        on_error='raise' if len(args.videos) == 1 else 'skip',
+    )
+    if args.overlap is not None:
+        options['overlap'] = args.overlap
+    keys = ('out_dir', 'fps', 'batch_size', 'score_thr', 'opacity', 'show')
+    keys += ('no_save_vis', 'no_save_pred')
+    return options | {key: getattr(args, key) for key in keys}
+
+
+def report(prediction: dict) -> bool:
+    """Print what was found in a video.
+
+    Args:
+        prediction: of the inferencer.
+
+    Returns:
+        Whether the video could be labelled.
+    """
+    if 'error' in prediction:
+        print(f'{prediction["video"]}: error: {prediction["error"]}')
+        return False
+    print(f'{prediction["video"]}: {prediction["duration"]:g} s')
+    for name, heard in prediction['names'].items():
+        spans = ', '.join(f'{start:g}-{end:g}' for start, end in heard['intervals'][:8])
+        more = ', ...' if len(heard['intervals']) > 8 else ''
+        print(
+            f'  {name}: {heard["seconds"]:g} s ({spans}{more}), {heard["area"]:.1%} of the picture, '
+            f'sound score {heard["sound"]:.2f}, class score {heard["score"]:.2f}'
+        )
+    if not prediction['names']:
+        print('  none of the names is heard')
+    for path in prediction.get('files', {}).values():
+        print(f'  {path}')
+    return True
+
+
+if __name__ == '__main__':
+    main()
