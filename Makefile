@@ -23,7 +23,7 @@ DEMO_CONFIG := configs/mini/ovavss_mini.py
 DEMO_SWAPPED := configs/mini/ovavss_mini_swapped-sound.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo ops clean distclean
+.PHONY: help setup test lint format demo ops doctor clean distclean
 
 help:  ## Show this list
 	@echo 'OV-AVSS for MMSegmentation. What make can do here:'
@@ -61,6 +61,10 @@ ops: $(READY)  ## Compile mmcv's ops for the installed torch (about 15 minutes; 
 	CFLAGS=-g0 $(PIP) install --force-reinstall --no-deps --no-cache-dir --no-build-isolation \
 		--no-binary onedl-mmcv $$(sed -n 's/^\(onedl-mmcv==.*\)/\1/p' requirements/runtime.txt)
 
+# Without $(READY), as it must run when the set-up failed.
+doctor:  ## Say what works here, and what to do about the rest
+	@if test -x $(BIN)/python; then $(BIN)/python tools/doctor.py; else $(PYTHON) tools/doctor.py; fi
+
 # ---------------------------------------------------------------------------- checks
 test: $(READY)  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -77,7 +81,8 @@ format: $(READY)  ## Bring the code into the project's style
 # ---------------------------------------------------------------------------- demo
 demo: $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-swapped  ## Make the mini world, train on it and test (minutes, CPU)
 	@$(BIN)/python tools/analysis_tools/compare_tests.py $(DEMO_DIR)/test $(DEMO_DIR)/test_swapped-sound
-	@echo '==> Done: the classes are in the logs, pictures in $(DEMO_DIR)/contact_sheet.png. `rm -r $(DEMO_DIR)` starts over.'
+	@$(BIN)/python tools/analysis_tools/confusion.py $(DEMO_DIR)/test --out-dir $(DEMO_DIR)
+	@echo '==> Done: the classes are in the logs, pictures in $(DEMO_DIR)/*.png. `rm -r $(DEMO_DIR)` starts over.'
 
 $(DEMO_DATA)/metadata.csv: | $(READY)
 	@echo '==> 1/4 Making the mini world in $(DEMO_DATA)'
