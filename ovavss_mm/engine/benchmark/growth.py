@@ -222,7 +222,9 @@ def plot(axes: dict[str, list[tuple[Point, dict]]], path: str, title: str) -> No
                 line = [curves[name][0] * x / xs[0] for x in xs]
                 panel.plot(xs, line, 'k--', linewidth=0.8, label='slope 1')
                 panel.set(xscale='log', yscale='log')
-                panel.legend(fontsize=7)
+                panel.set_xticks(xs, [f'{x:,}' for x in xs])  # what was measured
+                panel.set_xticks([], minor=True)
+                panel.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
             panel.set(xlabel=LABELS[axis], ylabel=unit)
             panel.grid(True, which='both', linewidth=0.3)
     figure.suptitle(title)
