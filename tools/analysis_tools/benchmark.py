@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')
     from ovavss_mm.compat import import_quietly
 
-    import_quietly('ovavss_mm.engine.launch').keep_freed_memory()  # as the tools for training and testing
+    import_quietly('ovavss_mm.engine.launch').keep_freed_memory()  # as train.py and test.py do
     from mmengine.utils import ProgressBar
 
     from ovavss_mm.engine.benchmark.compare import parse_comparison
