@@ -101,3 +101,21 @@ def test_points_are_as_exact_under_autocast(monkeypatch):
 def test_tokens_must_come_with_frames_first():
     with pytest.raises(ValueError, match='batch_first must be True, got False'):
         PlanarDeformableAttention(embed_dims=C, num_heads=HEADS, batch_first=False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('autocast', [False, True])
+def test_a_gpu_gives_what_a_cpu_gives(autocast):
+    """By mmcv's kernel where it is compiled, in float32 also under autocast."""
+    inputs = {
+        key: x.float() if x.is_floating_point() else x
+        for key, x in make_inputs(2, [(6, 9), (3, 5)]).items()
+    }
+    module = make(2).float()
+    expected = results(module, inputs)
+    moved = {key: x.detach().cuda() for key, x in inputs.items()}
+    with torch.autocast('cuda', dtype=torch.bfloat16, enabled=autocast):
+        found = results(module.cuda(), moved)
+    tolerance = 5e-2 if autocast else 1e-4
+    for ours, cpu in zip(found, expected, strict=True):
+        assert torch.allclose(ours.cpu(), cpu, rtol=tolerance, atol=tolerance * cpu.abs().max())
