@@ -26,7 +26,7 @@ def run(*args: object) -> str:
 
 def figures(work_dir: Path) -> dict[str, float]:
     """The figures of the last test in ``work_dir``, in percent."""
-    (path,) = work_dir.glob('*/*.json')
+    (path,) = work_dir.glob('*/[0-9]*.json')  # not confusion.json
     return json.loads(path.read_text())
 
 
