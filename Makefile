@@ -12,6 +12,9 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 PYTEST_ARGS ?=
 
+# Arguments of the web page, e.g. WEB_ARGS='--port 8000 --max-seconds 600'.
+WEB_ARGS ?=
+
 # It must never wait for an answer: in CI nobody gives one.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 REQUIREMENTS := $(wildcard requirements/*.txt)
@@ -23,7 +26,7 @@ DEMO_CONFIG := configs/mini/ovavss_mini.py
 DEMO_SWAPPED := configs/mini/ovavss_mini_swapped-sound.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo ops doctor clean distclean
+.PHONY: help setup test lint format demo web ops doctor clean distclean
 
 help:  ## Show this list
 	@echo 'OV-AVSS for MMSegmentation. What make can do here:'
@@ -103,6 +106,9 @@ $(DEMO_DIR)/.tested-swapped: $(DEMO_DIR)/.trained
 	@echo '==> 4/4 Testing with the sound of other clips: the figures should fall'
 	$(BIN)/mim test ovavss_mm $(DEMO_SWAPPED) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test_swapped-sound
 	@touch $@
+
+web: $(READY)  ## Open the web page on this computer
+	$(BIN)/python tools/web_demo.py $(WEB_ARGS)
 
 # ---------------------------------------------------------------------------- tidying
 clean:  ## Remove caches and builds

@@ -11,8 +11,10 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from safetensors.torch import save_file
 
 from ovavss_mm.apis.loading import (
+    META_KEY,
     choose_device,
     config_folder,
     find_config,
@@ -50,8 +52,13 @@ def test_devices(monkeypatch):
 
 
 def test_default_model(tmp_path, monkeypatch):
-    """The best that is there; the demo's folder may have been moved."""
+    """The best that is there, at least the package's own; the demo's folder may have been moved."""
     monkeypatch.chdir(tmp_path)
+    config, weights = find_default_model()
+    assert config == 'ovavss_mini' and Path(weights).samefile(
+        Path(find_config(config)).with_name('ovavss_mini.safetensors')
+    )
+    monkeypatch.setattr('ovavss_mm.apis.loading.config_folder', lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match=r'make demo(.|\n)*ovavss_r50_release\.pth'):
         find_default_model()
     demo = tmp_path / 'work_dirs/demo'
@@ -88,6 +95,19 @@ def test_training_checkpoints_are_read(tmp_path):
     assert torch.equal(checkpoint['state_dict']['w'], torch.ones(2))
     torch.save(dict(w=torch.ones(2)), tmp_path / 'b.pth')
     assert list(read_checkpoint(str(tmp_path / 'b.pth'))) == ['state_dict']
+
+
+def test_small_files_of_weights(tmp_path):
+    path = str(tmp_path / 'a.safetensors')
+    save_file(dict(w=torch.ones(2).half()), path, metadata={META_KEY: '{"iter": 7}'})
+    checkpoint = read_checkpoint(path)
+    assert checkpoint['meta'] == dict(iter=7)
+    assert torch.equal(checkpoint['state_dict']['w'], torch.ones(2).half())
+    save_file(dict(w=torch.ones(2)), path)
+    assert read_checkpoint(path)['meta'] == {}
+    Path(path).write_bytes(b'broken')
+    with pytest.raises(ValueError, match=r'a\.safetensors cannot be read'):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timeline and messages as HTML; whatever comes from outside is escaped."""
+
+import html
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...visualization.name_colors import name_palette
+
+_TICKS = 6  # labels on the axis, about
+_STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600)  # s
+_FAINTEST = 0.25  # opacity of a sound score of 0
+_SHOWN_SILENT = 30  # names that are not heard, in the line below
+
+
+def escape(text: object) -> str:
+    """Text as HTML that shows it, in attributes too; a page's templates find nothing in it, either."""
+    text = html.escape(str(text), quote=True)
+    return (
+        text.replace('$', '&#36;')
+        .replace('{', '&#123;')
+        .replace('}', '&#125;')
+        .replace('`', '&#96;')
+    )
+
+
+def timeline_html(prediction: dict[str, Any]) -> str:
+    """A strip for each name that is heard, over the seconds of the video.
+
+    Args:
+        prediction: of :class:`~ovavss_mm.apis.AVSegInferencer`, with ``frames``.
+
+    Returns:
+        HTML; the clearer a bar, the higher the sound score. Names that are not heard follow in a line.
+    """
+    duration = max(prediction['duration'], 1 / prediction['fps'])
+    vocabulary, heard = prediction['vocabulary'], prediction['names']
+    colors = dict(zip(vocabulary, name_palette(vocabulary)[1:].tolist(), strict=True))
+    rows = [_row(name, colors[name], prediction, duration) for name in heard]
+    silent = [name for name in vocabulary if name not in heard]
+    body = ''.join(rows) + _axis(duration) if rows else ''
+    return (
+        f'<div class="ov-chart" data-seconds="{duration:g}" role="group" aria-label="Which name sounds when">'
+        f'{body}</div>{_silent(silent, bool(rows))}'
+    )
+
+
+def _row(name: str, color: Sequence[int], prediction: dict[str, Any], duration: float) -> str:
+    """The strip of one name."""
+    what = prediction['names'][name]
+    rgb = 'rgb({},{},{})'.format(*color)
+    bars = ''.join(
+        f'<b style="left:{100 * start / duration:.2f}%;width:{100 * (end - start) / duration:.2f}%;'
+        f'background:{rgb};opacity:{_FAINTEST + (1 - _FAINTEST) * sound:.2f}" title="{escape(title)}"></b>'
+        for start, end, sound, title in _bars(name, prediction, duration)
+    )
+    spans = ', '.join(f'{start:g} to {end:g}' for start, end in what['intervals'])
+    return (
+        f'<div class="ov-name" title="{escape(name)}"><i style="background:{rgb}"></i>'
+        f'<span>{escape(name)}</span></div>'
+        f'<div class="ov-strip" role="img" aria-label="{escape(name)} sounds at seconds {spans}">{bars}<u></u></div>'
+        f'<div class="ov-sum">{what["seconds"]:g} s</div>'
+    )
+
+
+def _bars(
+    name: str, prediction: dict[str, Any], duration: float
+) -> Iterator[tuple[float, float, float, str]]:
+    """Start, end, sound score and description of each labelled frame of a name."""
+    step = 1 / prediction['fps']
+    for frame in prediction['frames']:
+        if name in frame['names']:
+            what = frame['names'][name]
+            start, end = frame['time'], min(frame['time'] + step, duration)
+            title = f'{start:g} to {end:g} s: sound score {what["sound"]:.2f}, class score {what["score"]:.2f}, '
+            yield start, end, what['sound'], f'{title}{what["area"]:.1%} of the picture'
+
+
+def _axis(duration: float) -> str:
+    """Seconds below the strips."""
+    step = next((s for s in _STEPS if duration / s <= _TICKS), _STEPS[-1])
+    ticks = [i * step for i in range(int(duration / step + 1e-6) + 1)]
+    marks = ''.join(f'<span style="left:{100 * t / duration:.2f}%">{t}</span>' for t in ticks)
+    return f'<div></div><div class="ov-axis" aria-hidden="true">{marks}</div><div class="ov-sum">s</div>'
+
+
+def _silent(names: list[str], some: bool) -> str:
+    """The names that are not heard."""
+    if not names:
+        return ''
+    more = f' and {len(names) - _SHOWN_SILENT} more' if len(names) > _SHOWN_SILENT else ''
+    listed = ', '.join(map(escape, names[:_SHOWN_SILENT]))
+    lead = 'Not heard' if some else 'None of the names is heard'
+    return f'<p class="ov-silent">{lead}: {listed}{more}</p>'
+
+
+def message_html(text: str, kind: str = 'info', notes: Sequence[str] = ()) -> str:
+    """A message on the page.
+
+    Args:
+        text: of it.
+        kind: ``'info'``, ``'wait'``, ``'done'`` or ``'error'``.
+        notes: further lines.
+    """
+    role = 'alert' if kind == 'error' else 'status'
+    lines = ''.join(f'<li>{escape(note)}</li>' for note in notes)
+    notes_html = f'<ul>{lines}</ul>' if lines else ''
+    return (
+        f'<div class="ov-message ov-{kind}" role="{role}"><p>{escape(text)}</p>{notes_html}</div>'
+    )

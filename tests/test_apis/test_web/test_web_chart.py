@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timeline as HTML."""
+
+import re
+
+from ovavss_mm.apis.timeline import Timeline
+from ovavss_mm.apis.web.chart import escape, message_html, timeline_html
+from ovavss_mm.apis.windows import Found
+from ovavss_mm.visualization.name_colors import name_palette
+
+EVIL = ('<script>x()</script>', '"><img src=x onerror=x()>', '${x()} {{x}}', '../../etc/passwd')
+
+
+def prediction(names, seconds, fps=1, duration=None):
+    """Of a video in which name i sounds in the frames that ``seconds`` lists for it."""
+    timeline = Timeline(names, fps)
+    count = max(max(s, default=0) for s in seconds) + 1
+    frames = [
+        timeline.add(
+            t / fps, {i: Found(0.1, 0.5, 0.9) for i in range(len(names)) if t in seconds[i]}
+        )
+        for t in range(count)
+    ]
+    duration = duration or count / fps
+    return dict(
+        vocabulary=list(names),
+        fps=fps,
+        frames=frames,
+        duration=duration,
+        names=timeline.names(duration),
+    )
+
+
+def bars(html):
+    """Left and width of each bar in percent, and its opacity."""
+    found = re.findall(r'<b style="left:([\d.]+)%;width:([\d.]+)%;.*?opacity:([\d.]+)"', html)
+    return [tuple(map(float, bar)) for bar in found]
+
+
+def test_a_bar_a_labelled_frame():
+    html = timeline_html(prediction(['dog', 'cat'], [[0, 3], [1]]))
+    # a score of 0.5 is half way from the faintest; the name that sounds longest comes first
+    assert bars(html) == [(0, 25, 0.62), (75, 25, 0.62), (25, 25, 0.62)]
+    assert html.index('<span>dog</span>') < html.index('<span>cat</span>')
+    assert '<div class="ov-sum">2 s</div>' in html and 'sounds at seconds 0 to 1, 3 to 4' in html
+    for name, color in zip(('dog', 'cat'), name_palette(['dog', 'cat'])[1:].tolist(), strict=True):
+        assert 'rgb({},{},{})'.format(*color) in html, name
+
+
+def test_the_last_bar_ends_with_the_video():
+    html = timeline_html(prediction(['dog'], [[0, 2]], fps=2, duration=1.25))
+    assert [bar[:2] for bar in bars(html)] == [(0, 40), (80, 20)]
+
+
+def test_names_that_are_not_heard():
+    html = timeline_html(prediction(['dog', 'cat', 'hen'], [[0], [], []]))
+    assert 'Not heard: cat, hen</p>' in html
+    html = timeline_html(prediction([f'n{i}' for i in range(50)], [[]] * 50))
+    assert 'None of the names is heard: n0, ' in html and 'n29 and 20 more</p>' in html
+    assert 'ov-strip' not in html
+
+
+def test_names_are_shown_and_not_obeyed():
+    for seconds in ([0], []):
+        html = timeline_html(prediction(EVIL, [seconds] * len(EVIL)))
+        assert '<script' not in html and '<img' not in html
+        assert '${' not in html and '{{' not in html
+        assert all(escape(name) in html for name in EVIL)
+    assert '<script' not in message_html(EVIL[0], 'error', notes=EVIL)
+
+
+def test_messages_are_read_aloud():
+    assert 'role="alert"' in message_html('no', 'error')
+    assert 'role="status"' in message_html('yes') and '<ul>' not in message_html('yes')

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tools/model_converters/publish.py``, and the mini weights that were made with it."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from ovavss_mm.apis.loading import load_strictly, read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / 'configs/mini/ovavss_mini.py'
+SHIPPED = ROOT / 'configs/mini/ovavss_mini.safetensors'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location(
+        'publish', ROOT / 'tools/model_converters/publish.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def model():
+    init_default_scope('mmseg')
+    return MODELS.build(Config.fromfile(CONFIG).model)
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    """As a training writes it."""
+    meta = dict(iter=12, seed=3, cfg='text')
+    optimizer = dict(state={0: torch.ones(10**6)})
+    content = dict(state_dict=model.state_dict(), optimizer=optimizer, meta=meta)
+    torch.save(content, tmp_path / 'a.pth')
+    return tmp_path / 'a.pth'
+
+
+def test_a_small_file_with_the_same_weights(tool, model, checkpoint, tmp_path, capsys):
+    target = tmp_path / 'small.safetensors'
+    tool.main(['ovavss_mini', str(checkpoint), str(target)])
+    assert '2.7 MB' in capsys.readouterr().out and target.stat().st_size < 3e6
+    small = read_checkpoint(str(target))
+    assert small['meta']['config'] == 'ovavss_mini.py'
+    assert (small['meta']['iter'], small['meta']['seed']) == (12, 3)
+    wanted = {key: value.clone() for key, value in model.state_dict().items()}
+    assert small['state_dict'].keys() == wanted.keys()
+    assert not any(key.startswith('classifier.clip') for key in wanted)
+    load_strictly(model, small, Config.fromfile(CONFIG))
+    for key, value in model.state_dict().items():
+        assert value.dtype == wanted[key].dtype
+        torch.testing.assert_close(value, wanted[key], rtol=1e-3, atol=1e-7)
+    again = tmp_path / 'again.safetensors'
+    tool.main([str(CONFIG), str(checkpoint), str(again)])
+    assert again.read_bytes() == target.read_bytes()
+
+
+def test_nothing_is_written_of_what_does_not_fit(tool, model, tmp_path):
+    state = dict(model.state_dict())
+    key = next(key for key, value in state.items() if value.ndim == 4)
+    for change, message in (
+        ({key: state[key] * 1e9}, f'{key} .* float16 cannot hold'),
+        ({'new': torch.ones(1)}, 'does not fit the model'),
+    ):
+        torch.save(dict(state_dict=state | change), tmp_path / 'a.pth')
+        with pytest.raises(SystemExit, match=f'error: .*{message}'):
+            tool.main(['ovavss_mini', str(tmp_path / 'a.pth'), str(tmp_path / 'b.safetensors')])
+    with pytest.raises(SystemExit, match='no weights'):
+        tool.main(['ovavss_mini', str(tmp_path / 'no.pth'), str(tmp_path / 'b.safetensors')])
+    with pytest.raises(SystemExit) as error:
+        tool.main(['ovavss_mini', str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')])
+    assert error.value.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
+
+
+def test_the_shipped_weights_fit_the_shipped_config(model):
+    load_strictly(model, read_checkpoint(str(SHIPPED)), Config.fromfile(CONFIG))
+    assert SHIPPED.stat().st_size < 3e6
