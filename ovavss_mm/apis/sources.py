@@ -181,7 +181,8 @@ class VideoSource(Source):
             end = time + length
             yield Picture(time, end, lambda frame=frame: self._rgb(frame))
         missing = 0.0 if self.duration is None else self.duration - end
-        if missing > max(0.5, 2 / self.rate) and not self._whole:
+        said = self.damage is not None and 'were announced' in self.damage  # frames are read twice
+        if missing > max(0.5, 2 / self.rate) and not self._whole and not said:
             self.damage = (
                 f'its pictures end after {end:.2f} s, but {self.duration:.2f} s were announced'
                 + (f': {self.damage}' if self.damage else '')
