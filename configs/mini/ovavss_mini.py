@@ -3,6 +3,7 @@ _base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
 load_from = None
 max_iters = 1200
 data_root = 'data/mini'
+num_names = 20
 attn_cfg = dict(embed_dims=64, num_heads=4)
 ffn_cfg = dict(embed_dims=64, feedforward_channels=128)
 model = dict(

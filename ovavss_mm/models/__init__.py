@@ -2,10 +2,10 @@
 """The model, one folder a stage of the paper's figure 3."""
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
-from .classifiers import CLIPSquareCropClassifier
+from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead
-from .layers import FusedPixelDecoder
+from .layers import AddFusion, BiAttention, FusedPixelDecoder
 from .losses import MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck
 from .segmentors import AVEncoderDecoder
@@ -14,8 +14,11 @@ __all__ = [
     'AVEncoderDecoder',
     'AVFusionNeck',
     'AVSegDataPreProcessor',
+    'AddFusion',
     'AudioMaskDecHead',
+    'BiAttention',
     'CLIPSquareCropClassifier',
+    'ClosedSetClassifier',
     'FusedPixelDecoder',
     'LogMelEncoder',
     'MaskFocalLoss',

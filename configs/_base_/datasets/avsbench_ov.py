@@ -2,6 +2,7 @@
 # AVSBench-OV: train on clips of the 40 base names only, test on all 70.
 dataset_type = 'AVSBenchOVDataset'
 data_root = 'data/AVSBench-semantic'
+num_names = 70  # for closed-set baselines
 
 train_pipeline = [
     dict(type='SampleClipFrames', num_frames=5),

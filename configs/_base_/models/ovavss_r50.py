@@ -33,7 +33,9 @@ model = dict(
         out_channels=256,
         audio_channels=128,
         norm_cfg=dict(type='GN', num_groups=32),
-        fusion=dict(embed_dims=1024, num_heads=8, dropout=0.1, layer_scale=1 / 6),
+        fusion=dict(
+            type='BiAttention', embed_dims=1024, num_heads=8, dropout=0.1, layer_scale=1 / 6
+        ),
     ),
     decode_head=dict(
         type='AudioMaskDecHead',

@@ -2,5 +2,6 @@
 """Classifiers: from masks to names."""
 
 from .clip_square_crop import CLIPSquareCropClassifier
+from .closed_set import ClosedSetClassifier
 
-__all__ = ['CLIPSquareCropClassifier']
+__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier']

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..layers.frozen import FrozenModule
 from ..layers.resize import resize_masks
 from ..released.weights import is_tag
-from .square_crop import ANCHORS, crop_squares, square_boxes
+from .square_crop import ANCHORS, CROPS, crop_boxes, crop_squares
 from .text_embeddings import embed_names
 
 MASK_SIZES = ('image', 'padded')
@@ -38,13 +38,15 @@ class CLIPSquareCropClassifier(FrozenModule):
         templates: a set of mmseg's predefined templates, such as ``'vild'``, or a list of prompts with ``{}``.
         sound_thr: queries whose sound score is above this are classified; None classifies every query that has
             a mask, as the released model does.
+        crop: what CLIP sees of a mask (paper table 5): ``'square'`` around its box, ``'resize'``, the box stretched to
+            CLIP's input, or ``'whole_frame'``; all but the mask is black.
         anchor: of the square, ``'center'`` or ``'corner'`` of the mask's box.
         mask_size: size of masks that are cropped, ``'image'`` without padding or ``'padded'``.
         logit_scale: factor of cosine similarities.
         chunk_size: crops that are encoded at a time; bounds memory, never the result.
 
     Raises:
-        ValueError: an unknown model, template set, anchor or mask size, or a value out of range.
+        ValueError: an unknown model, template set, crop, anchor or mask size, or a value out of range.
     """
 
     def __init__(
@@ -54,15 +56,17 @@ class CLIPSquareCropClassifier(FrozenModule):
         tokenizer: dict | None = None,
         templates: str | Sequence[str] = 'vild',
         sound_thr: float | None = 0.5,
+        crop: str = 'square',
         anchor: str = 'center',
         mask_size: str = 'image',
         logit_scale: float = 100.0,
         chunk_size: int = 64,
     ) -> None:
         super().__init__(init_cfg)
-        if anchor not in ANCHORS or mask_size not in MASK_SIZES:
+        if crop not in CROPS or anchor not in ANCHORS or mask_size not in MASK_SIZES:
             raise ValueError(
-                f'anchor must be of {ANCHORS}, mask_size of {MASK_SIZES}, got {anchor!r}, {mask_size!r}'
+                f'crop must be of {CROPS}, anchor of {ANCHORS}, mask_size of {MASK_SIZES}, '
+                f'got {crop!r}, {anchor!r}, {mask_size!r}'
             )
         if chunk_size < 1 or logit_scale <= 0 or not (sound_thr is None or 0 <= sound_thr <= 1):
             raise ValueError(
@@ -79,7 +83,8 @@ class CLIPSquareCropClassifier(FrozenModule):
             raise ValueError(
                 f'templates must be prompts with {{}} for the name, got {self.templates}'
             )
-        self.sound_thr, self.anchor, self.mask_size = sound_thr, anchor, mask_size
+        self.sound_thr, self.mask_size = sound_thr, mask_size
+        self.crop_kind, self.anchor = crop, anchor
         self.logit_scale, self.chunk_size = logit_scale, chunk_size
         mean, std = (
             torch.tensor(v).view(3, 1, 1) * 255
@@ -222,10 +227,9 @@ class CLIPSquareCropClassifier(FrozenModule):
         return total / valid.sum(1, keepdim=True)
 
     def crop(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
-        """Square crops (M, 3, crop_size, crop_size) in 0..255 of masks (M, H, W), probabilities."""
-        return crop_squares(
-            frames, frame_inds, masks, square_boxes(masks > 0.5, self.anchor), self.crop_size
-        )
+        """Crops (M, 3, crop_size, crop_size) in 0..255 of masks (M, H, W), probabilities."""
+        boxes = crop_boxes(masks > 0.5, self.crop_kind, self.anchor, tuple(frames.shape[-2:]))
+        return crop_squares(frames, frame_inds, masks, boxes, self.crop_size)
 
     def encode(self, crops: Tensor) -> Tensor:
         """Embeddings (M, D) of length 1 of crops (M, 3, crop_size, crop_size) in 0..255; equal ones once."""

@@ -1,11 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Square crops of masked objects (paper figure 4)."""
+"""Crops of masked objects (paper figure 4, table 5)."""
 
 import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes, roi_align
 
 ANCHORS = ('center', 'corner')
+CROPS = ('square', 'resize', 'whole_frame')
+
+
+def crop_boxes(masks: Tensor, crop: str, anchor: str, frame_size: tuple[int, int]) -> Tensor:
+    """What is cut out for each mask.
+
+    Args:
+        masks: (M, H, W) bool, none empty.
+        crop: 'square', the smallest square that holds the mask's box, so that shapes stay what they are; 'resize', the
+            box itself, which then fills the crop; 'whole_frame'.
+        anchor: of squares, see :func:`square_boxes`.
+        frame_size: height and width of the frames in pixels.
+
+    Returns:
+        (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
+    """
+    if crop == 'square':
+        return square_boxes(masks, anchor)
+    if crop == 'resize':
+        return mask_boxes(masks)
+    height, width = frame_size
+    return torch.tensor([0.0, 0.0, width, height], device=masks.device).expand(len(masks), -1)
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Boxes (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded, of masks (M, H, W) bool, none empty."""
+    boxes = masks_to_boxes(masks).float()
+    boxes[:, 2:] += 1  # torchvision's boxes end at the last pixel
+    return boxes
 
 
 def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
@@ -19,8 +48,7 @@ def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
     Returns:
         (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
     """
-    boxes = masks_to_boxes(masks).float()
-    boxes[:, 2:] += 1  # torchvision's boxes end at the last pixel
+    boxes = mask_boxes(masks)
     size = boxes[:, 2:] - boxes[:, :2]  # width, height
     side = size.max(1, keepdim=True).values
     start = boxes[:, :2] - (side - size) / 2 if anchor == 'center' else boxes[:, :2]
@@ -30,7 +58,7 @@ def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
 def crop_squares(
     frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tensor, size: int
 ) -> Tensor:
-    """Sample squares of frames and of masks, and black out all but the mask.
+    """Sample boxes of frames and of masks as squares, and black out all but the mask.
 
     Args:
         frames: (T, 3, h, w) uint8 or float, 0..255.
@@ -40,7 +68,7 @@ def crop_squares(
         size: side of the crops in pixels.
 
     Returns:
-        (M, 3, size, size) float32, 0..255; 0 where a square reaches past the frame.
+        (M, 3, size, size) float32, 0..255; 0 where a box reaches past the frame.
     """
     boxes = boxes.to(masks)
     frame_rois = torch.cat([frame_inds.unsqueeze(1).to(boxes), boxes], dim=1)

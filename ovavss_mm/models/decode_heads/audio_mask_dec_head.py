@@ -20,7 +20,8 @@ class QueryPredictions(NamedTuple):
     """What the queries say after prediction 0 and each decoder layer.
 
     Attributes:
-        sound_logits: (layers + 1, B, Q, 2), 'sounding' and 'no object'.
+        sound_logits: (layers + 1, B, Q, 2), 'sounding' and 'no object'; of a closed-set head (..., N + 1), the names
+            and 'no object'.
         mask_embed: (layers + 1, B, Q, C).
         pixel_embed: (B, T, C, h4, w4). Mask logits are ``mask_embed`` times these.
     """
@@ -39,7 +40,8 @@ class AudioMaskDecHead(BaseModule):
     """Mask2Former's head over the tokens of all T frames, with queries that listen.
 
     First the queries attend to the audio, which gives prediction 0; the audio tokens attend to each other
-    once; then every layer attends to one level of masked pixels, to the other queries and to the audio.
+    once; then every layer attends to one level of masked pixels, to the other queries and to the audio. Other ways of
+    hearing are ``transformer_decoder.audio_prompt``.
 
     Args:
         in_channels: channels of f4 and of the neck's f8, f16, f32.
@@ -52,13 +54,14 @@ class AudioMaskDecHead(BaseModule):
         audio_channels: Da.
         positional_encoding: arguments of the 3-D sine positions.
         criterion: config of :class:`ClipCriterion`; None for a model that only predicts.
+        num_classes: 1, class-agnostic, a query sounds or it does not; or N, a closed-set head that tells the N names of
+            the training vocabulary apart (paper table 2), for :class:`ClosedSetClassifier`.
 
     Raises:
-        ValueError: ``num_frames`` or ``num_queries`` under 1, or a decoder of other channels.
+        ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, or a decoder of other channels.
     """
 
     align_corners = False
-    num_classes = 1  # class-agnostic: a query sounds or it does not
 
     def __init__(
         self,
@@ -72,13 +75,15 @@ class AudioMaskDecHead(BaseModule):
         audio_channels: int = 128,
         positional_encoding: dict | None = None,
         criterion: dict | None = None,
+        num_classes: int = 1,
     ) -> None:
-        if num_frames < 1 or num_queries < 1:
+        if min(num_frames, num_queries, num_classes) < 1:
             raise ValueError(
-                f'num_frames and num_queries must be at least 1, got {num_frames}, {num_queries}'
+                'num_frames, num_queries and num_classes must be at least 1, '
+                f'got {num_frames}, {num_queries}, {num_classes}'
             )
         super().__init__()
-        self.out_channels = out_channels
+        self.out_channels, self.num_classes = out_channels, num_classes
         self.pixel_decoder = MODELS.build(
             dict(
                 pixel_decoder,
@@ -99,7 +104,7 @@ class AudioMaskDecHead(BaseModule):
         self.query_feat = nn.Embedding(num_queries, feat_channels)
         self.query_embed = nn.Embedding(num_queries, feat_channels)
         self.level_embed = nn.Embedding(self.pixel_decoder.num_encoder_levels, feat_channels)
-        self.cls_embed = nn.Linear(feat_channels, 2)
+        self.cls_embed = nn.Linear(feat_channels, num_classes + 1)
         self.mask_embed = nn.Sequential(
             nn.Linear(feat_channels, feat_channels),
             nn.ReLU(inplace=True),
@@ -107,12 +112,16 @@ class AudioMaskDecHead(BaseModule):
             nn.ReLU(inplace=True),
             nn.Linear(feat_channels, out_channels),
         )
-        self.audio_proj = nn.Sequential(
-            nn.Linear(audio_channels, feat_channels),
-            nn.ReLU(inplace=True),
-            nn.Linear(feat_channels, feat_channels),
-        )
-        self.audio_embed = nn.Embedding(num_frames, feat_channels)
+        self.num_frames = num_frames
+        if self.transformer_decoder.has_audio_tokens:
+            self.audio_proj = nn.Sequential(
+                nn.Linear(audio_channels, feat_channels),
+                nn.ReLU(inplace=True),
+                nn.Linear(feat_channels, feat_channels),
+            )
+            self.audio_embed = nn.Embedding(num_frames, feat_channels)
+        elif self.transformer_decoder.audio_prompt == 'concat_add':
+            self.audio_join = nn.Linear(num_frames * audio_channels, feat_channels)
         self.criterion = None if criterion is None else ClipCriterion(**criterion)
 
     def init_weights(self) -> None:
@@ -145,15 +154,15 @@ class AudioMaskDecHead(BaseModule):
             ).unflatten(0, (batch, -1))
             for level in levels
         ]
-        audio, audio_pos = self.audio_proj(audio), self._audio_positions(frames, batch)
-        query_pos = self.query_embed.weight.expand(batch, -1, -1)
+        query_pos = self._query_positions(audio)
         query = self.query_feat.weight.expand(batch, -1, -1)
+        audio, audio_pos = self._audio_tokens(audio)
         decoder = self.transformer_decoder
-        query = decoder.query_to_audio(query, audio, query_pos, audio_pos)
-        audio = decoder.audio_to_audio(audio, audio, audio_pos, audio_pos)
+        query = decoder.listen_first(query, audio, query_pos, audio_pos)
         outputs = [self._predict_queries(query)]
         for i, layer in enumerate(decoder.layers):
             level = i % len(levels)
+            audio = decoder.audio_for(i, audio, audio_pos)
             mask = self._attn_mask(outputs[-1][1], level_embeds[level])
             query = layer(
                 query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask
@@ -176,17 +185,24 @@ class AudioMaskDecHead(BaseModule):
         )
         return tokens, position
 
-    def _audio_positions(self, frames: int, batch: int) -> Tensor:
-        """Learned positions (B, T, C), interpolated over time where T is not ``num_frames``."""
-        position = self.audio_embed.weight
-        if frames != len(position):
-            position = F.interpolate(
-                position.T[None], size=frames, mode='linear', align_corners=False
-            )[0].T
-        return position.expand(batch, -1, -1)
+    def _query_positions(self, audio: Tensor) -> Tensor:
+        """Positions (B, Q, C) of the queries; with 'concat_add' the audio (B, T, Da), joined over time, is in them."""
+        position = self.query_embed.weight.expand(len(audio), -1, -1)
+        if self.transformer_decoder.audio_prompt != 'concat_add':
+            return position
+        joined = _interpolate_time(audio, self.num_frames).flatten(1)  # (B, num_frames * Da)
+        return position + self.audio_join(joined).unsqueeze(1)
+
+    def _audio_tokens(self, audio: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Tokens and positions, each (B, T, C), of audio (B, T, Da), if queries attend to such."""
+        if not self.transformer_decoder.has_audio_tokens:
+            return None, None
+        batch, frames = audio.shape[:2]
+        position = _interpolate_time(self.audio_embed.weight[None], frames)
+        return self.audio_proj(audio), position.expand(batch, -1, -1)
 
     def _predict_queries(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Sound logits (B, Q, 2) and mask embeddings (B, Q, C) of queries (B, Q, C)."""
+        """Sound logits (B, Q, num_classes + 1) and mask embeddings (B, Q, C) of queries (B, Q, C)."""
         query = self.transformer_decoder.post_norm(query)
         return self.cls_embed(query), self.mask_embed(query)
 
@@ -249,11 +265,21 @@ class AudioMaskDecHead(BaseModule):
             test_cfg: not used; the host's signature.
 
         Returns:
-            Per clip ``sound_scores`` (Q,) in [0, 1] and ``masks`` (Q, T, h4, w4) logits.
+            Per clip ``sound_scores`` (Q,) in [0, 1] and ``masks`` (Q, T, h4, w4) logits; of a closed-set head also
+            ``name_scores`` (Q, N) in [0, 1], whose sum is the sound score.
         """
         predictions = self(x)
-        scores = predictions.sound_logits[-1].float().softmax(-1)[..., 0]
-        return [
-            InstanceData(sound_scores=score, masks=mask)
-            for score, mask in zip(scores, predictions.masks().float(), strict=True)
-        ]
+        scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]
+        clips = []
+        for score, mask in zip(scores, predictions.masks().float(), strict=True):
+            clips.append(InstanceData(sound_scores=score.sum(-1), masks=mask))
+            if self.num_classes > 1:
+                clips[-1].name_scores = score
+        return clips
+
+
+def _interpolate_time(rows: Tensor, frames: int) -> Tensor:
+    """Rows (B, T, c) for another T; as they are where it is the same."""
+    if rows.shape[1] == frames:
+        return rows
+    return F.interpolate(rows.mT, size=frames, mode='linear', align_corners=False).mT

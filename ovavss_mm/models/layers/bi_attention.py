@@ -3,10 +3,12 @@
 
 import torch
 from mmengine.model import BaseModule
+from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+@MODELS.register_module()
 class BiAttention(BaseModule):
     """One logit matrix between both sides, read in both directions; residual on the normalised input.
 

@@ -23,10 +23,12 @@ class ClipTargets(NamedTuple):
     Attributes:
         masks: (K, F, H, W) bool, the K sounding names in the F annotated frames, at the padded input size.
         frames: (F,) int64 indices of the annotated frames.
+        labels: (K,) int64, the names' places in the vocabulary; only closed-set heads need them.
     """
 
     masks: Tensor
     frames: Tensor
+    labels: Tensor | None = None
 
     @classmethod
     def from_label_map(cls, label_map: Tensor, ignore_index: int = 255) -> 'ClipTargets':
@@ -40,7 +42,23 @@ class ClipTargets(NamedTuple):
         label_map = label_map[annotated]
         labels = label_map.unique()
         labels = labels[(labels != 0) & (labels != ignore_index)]
-        return cls(label_map[None] == labels[:, None, None, None], annotated.nonzero().flatten())
+        masks = label_map[None] == labels[:, None, None, None]
+        return cls(masks, annotated.nonzero().flatten(), labels.long() - 1)
+
+    def classes(self, num_classes: int) -> Tensor:
+        """What the head should say of each target, (K,) int64: always 0 for a head of one class.
+
+        Raises:
+            ValueError: a name that the head does not have.
+        """
+        if num_classes == 1:
+            return torch.zeros(len(self.masks), dtype=torch.long, device=self.masks.device)
+        if len(self.masks) and self.labels.max() >= num_classes:
+            raise ValueError(
+                f'a target is name {int(self.labels.max())} of the vocabulary (from 0), the head tells {num_classes} '
+                'names apart: decode_head.num_classes must be the size of the vocabulary'
+            )
+        return self.labels
 
 
 class ClipCriterion(BaseModule):
@@ -92,7 +110,7 @@ class ClipCriterion(BaseModule):
         """Losses of one clip.
 
         Args:
-            sound_logits: (layers, Q, 2).
+            sound_logits: (layers, Q, 2), or (layers, Q, N + 1) of a closed-set head; 'no object' comes last.
             mask_embed: (layers, Q, C); times ``pixel_embed`` they are the mask logits.
             pixel_embed: (T, C, h4, w4) per-pixel embeddings at stride 4.
             targets: what to find.
@@ -106,11 +124,10 @@ class ClipCriterion(BaseModule):
         with torch.autocast(pixel_embed.device.type, enabled=False):
             pixel_embed = pixel_embed[targets.frames]  # (F, C, h4, w4)
             matches = self.match(sound_logits, mask_embed, pixel_embed, targets)
-            labels = torch.ones(
-                sound_logits.shape[:2], dtype=torch.long, device=sound_logits.device
+            num_classes = sound_logits.shape[-1] - 1
+            labels = matches_to_labels(
+                matches, targets.classes(num_classes), num_classes, sound_logits.shape[1]
             )
-            for layer, (queries, _) in enumerate(matches):
-                labels[layer, queries] = 0
             losses = dict(
                 loss_sound=torch.stack(
                     [self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)]
@@ -131,7 +148,7 @@ class ClipCriterion(BaseModule):
         queries: sampling is linear.
 
         Args:
-            sound_logits: (layers, Q, 2).
+            sound_logits: (layers, Q, num_classes + 1).
             mask_embed: (layers, Q, C).
             pixel_embed: (F, C, h4, w4) of the annotated frames.
             targets: K targets.
@@ -145,7 +162,7 @@ class ClipCriterion(BaseModule):
             return [(none, none)] * len(mask_embed)
         points = torch.rand(1, self.num_points, 2, device=pixel_embed.device)
         gt = InstanceData(
-            labels=torch.zeros(num_targets, dtype=torch.long, device=pixel_embed.device),
+            labels=targets.classes(sound_logits.shape[-1] - 1),
             # (K, F, P) -> (K, F * P)
             masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(
                 1
@@ -169,7 +186,7 @@ class ClipCriterion(BaseModule):
         ]
 
     def _cost(self, scores: Tensor, masks: Tensor, gt: InstanceData) -> Tensor:
-        """What queries cost for targets, (q, K), of sound logits (q, 2) and mask logits (q, F * P)."""
+        """What queries cost for targets, (q, K), of sound logits (q, num_classes + 1) and mask logits (q, F * P)."""
         # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
         pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
         return sum(cost(pred, gt) for cost in self.assigner.match_costs)
@@ -210,3 +227,24 @@ class ClipCriterion(BaseModule):
         mask = [self.loss_mask(p.flatten(), g.flatten(), avg_factor=num_values) for p, g in pairs]
         dice = [self.loss_dice(p, g, avg_factor=num_targets) for p, g in pairs]
         return torch.stack(mask), torch.stack(dice)
+
+
+def matches_to_labels(
+    matches: list[tuple[Tensor, Tensor]], classes: Tensor, no_object: int, num_queries: int
+) -> Tensor:
+    """Label of each query in each layer.
+
+    Args:
+        matches: per layer, query indices and target indices.
+        classes: (K,) int64 of the targets.
+        no_object: label of queries without a target.
+        num_queries: Q.
+
+    Returns:
+        (layers, Q) int64.
+    """
+    size = (len(matches), num_queries)
+    labels = torch.full(size, no_object, dtype=torch.long, device=classes.device)
+    for layer, (queries, index) in enumerate(matches):
+        labels[layer, queries] = classes[index]
+    return labels

@@ -13,24 +13,29 @@ class SoundScoreLoss(CrossEntropyLoss):
     Args:
         no_object_weight: weight of queries without a target beside 1 for those with one.
         loss_weight: weight in the sum of losses.
+        num_classes: 1; of a closed-set head, its N names, which take the place of 'sounding'.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: a negative weight, or ``num_classes`` under 1.
     """
 
-    def __init__(self, no_object_weight: float = 0.1, loss_weight: float = 2.0) -> None:
-        if no_object_weight < 0 or loss_weight < 0:
+    def __init__(
+        self, no_object_weight: float = 0.1, loss_weight: float = 2.0, num_classes: int = 1
+    ) -> None:
+        if no_object_weight < 0 or loss_weight < 0 or num_classes < 1:
             raise ValueError(
-                f'weights must not be negative, got {no_object_weight} and {loss_weight}'
+                'weights must not be negative, num_classes at least 1, '
+                f'got {no_object_weight}, {loss_weight} and {num_classes}'
             )
-        super().__init__(class_weight=[1.0, no_object_weight], loss_weight=loss_weight)
+        weights = [1.0] * num_classes + [no_object_weight]
+        super().__init__(class_weight=weights, loss_weight=loss_weight)
 
     def forward(self, sound_logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of one clip and one layer.
 
         Args:
-            sound_logits: (Q, 2) logits of 'sounding' and 'no object'.
-            labels: (Q,) int64, 0 where the query has a target, else 1.
+            sound_logits: (Q, num_classes + 1) logits of 'sounding', or the names, and 'no object'.
+            labels: (Q,) int64, the target's class (0 if there is one class), or ``num_classes`` without a target.
 
         Returns:
             Scalar, the weighted mean over queries.

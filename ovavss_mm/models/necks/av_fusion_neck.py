@@ -9,7 +9,7 @@ from mmengine.model import BaseModule, ModuleList, xavier_init
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..layers.bi_attention import BiAttention
+LEVELS = ('f8', 'f16', 'f32')
 
 
 @MODELS.register_module()
@@ -24,10 +24,12 @@ class AVFusionNeck(BaseModule):
         out_channels: C.
         audio_channels: Da.
         norm_cfg: norm of the projections.
-        fusion: arguments of :class:`BiAttention` beside the two channel numbers.
+        fusion: config of the fusion, :class:`BiAttention` (the paper's) or :class:`AddFusion`, without the two
+            channel numbers. None for no early fusion: maps are projected, audio passes unchanged.
+        fused_levels: maps that are fused, of ``LEVELS``; the others are only projected (paper table 3).
 
     Raises:
-        ValueError: not four numbers of input channels.
+        ValueError: not four numbers of input channels; a level that is unknown or given twice, or none.
     """
 
     def __init__(
@@ -37,10 +39,14 @@ class AVFusionNeck(BaseModule):
         audio_channels: int = 128,
         norm_cfg: dict | None = None,
         fusion: dict | None = None,
+        fused_levels: Sequence[str] = LEVELS,
     ) -> None:
         super().__init__()
         if len(in_channels) != 4:
             raise ValueError(f'in_channels must be those of f4, f8, f16, f32, got {in_channels}')
+        known = set(fused_levels) <= set(LEVELS) and not isinstance(fused_levels, str)
+        if not known or not fused_levels or len(set(fused_levels)) != len(fused_levels):
+            raise ValueError(f'fused_levels must be some of {LEVELS}, got {fused_levels!r}')
         norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
         self.input_convs = ModuleList(
             [
@@ -48,7 +54,10 @@ class AVFusionNeck(BaseModule):
                 for c in in_channels[1:]
             ]
         )
-        self.fusion = BiAttention(out_channels, audio_channels, **(fusion or {}))
+        channels = dict(visual_channels=out_channels, audio_channels=audio_channels)
+        self.fusion = None if fusion is None else MODELS.build(dict(fusion, **channels))
+        # low to high resolution: the order in which the maps are joined
+        self.fused = [i for i in (2, 1, 0) if LEVELS[i] in fused_levels]
 
     def init_weights(self) -> None:
         """Xavier weights in the projections, as in Mask2Former's pixel decoder."""
@@ -67,13 +76,14 @@ class AVFusionNeck(BaseModule):
             The maps: f4 as it came, f8, f16, f32 (M, C, h, w) fused; and the fused audio in its shape.
         """
         maps = [conv(x) for conv, x in zip(self.input_convs, feats[1:], strict=True)]
-        # low to high resolution, (M, C, h, w) -> (M, L, C)
-        visual = torch.cat([x.flatten(2).transpose(1, 2) for x in reversed(maps)], dim=1)
-        visual, fused = self.fusion(visual, audio.unsqueeze(1) if audio.ndim == 2 else audio)
-        parts = visual.split([x.shape[-2] * x.shape[-1] for x in reversed(maps)], dim=1)
-        # (M, h * w, C) -> (M, C, h, w), high to low resolution again
-        maps = [
-            part.transpose(1, 2).reshape(x.shape)
-            for part, x in zip(reversed(parts), maps, strict=True)
-        ]
-        return (feats[0], *maps), fused.reshape(audio.shape)
+        if self.fusion is None:
+            return (feats[0], *maps), audio
+        fused = [maps[i] for i in self.fused]
+        # (M, C, h, w) -> (M, L, C)
+        visual = torch.cat([x.flatten(2).transpose(1, 2) for x in fused], dim=1)
+        visual, tokens = self.fusion(visual, audio.unsqueeze(1) if audio.ndim == 2 else audio)
+        parts = visual.split([x.shape[-2] * x.shape[-1] for x in fused], dim=1)
+        for i, part in zip(self.fused, parts, strict=True):
+            # (M, h * w, C) -> (M, C, h, w)
+            maps[i] = part.transpose(1, 2).reshape(maps[i].shape)
+        return (feats[0], *maps), tokens.reshape(audio.shape)

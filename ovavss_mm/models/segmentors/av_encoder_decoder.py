@@ -35,7 +35,8 @@ class AVEncoderDecoder(EncoderDecoder):
 
     Args:
         backbone: config of the image backbone.
-        audio_encoder: config of the audio encoder.
+        audio_encoder: config of the audio encoder; None for a model that hears nothing, whose neck has no fusion and
+            whose decoder no audio prompt.
         neck: config of the fusion neck.
         decode_head: config of the decoder.
         classifier: config of the classifier; None for a model that is only trained.
@@ -49,13 +50,14 @@ class AVEncoderDecoder(EncoderDecoder):
         compile: stages that torch.compile translates, of ``STAGES``; needs a C++ compiler.
 
     Raises:
-        ValueError: an unknown stage, precision or key of ``test_cfg``, or a value of it out of range.
+        ValueError: an unknown stage, precision or key of ``test_cfg``, or a value of it out of range; a neck or decoder
+            that needs audio without an encoder of it.
     """
 
     def __init__(
         self,
         backbone: dict,
-        audio_encoder: dict,
+        audio_encoder: dict | None,
         neck: dict,
         decode_head: dict,
         classifier: dict | None = None,
@@ -81,7 +83,8 @@ class AVEncoderDecoder(EncoderDecoder):
             init_cfg=init_cfg,
         )
         self.precision = precision
-        self.audio_encoder = MODELS.build(audio_encoder)
+        self.audio_encoder = None if audio_encoder is None else MODELS.build(audio_encoder)
+        self._check_audio()
         self.classifier = None if classifier is None else MODELS.build(classifier)
         unknown = set(test_cfg) - set(TEST_CFG)
         if unknown or test_cfg['window'] < 1 or test_cfg['max_pairs'] < 1:
@@ -92,10 +95,20 @@ class AVEncoderDecoder(EncoderDecoder):
             for module in self._modules_of(stage):
                 module.compile()
 
+    def _check_audio(self) -> None:
+        """Raise ValueError if a stage needs audio that is not there."""
+        prompt, fusion = self.decode_head.transformer_decoder.audio_prompt, self.neck.fusion
+        if self.audio_encoder is None and (fusion is not None or prompt != 'none'):
+            raise ValueError(
+                "a model without audio_encoder needs neck.fusion=None and transformer_decoder.audio_prompt='none', "
+                f'got {type(fusion).__name__} and {prompt!r}'
+            )
+
     def _modules_of(self, stage: str) -> list[nn.Module]:
         """Modules whose forward passes are a stage."""
         if stage == 'clip':
-            return [] if self.classifier is None else [self.classifier.clip.visual]
+            clip = getattr(self.classifier, 'clip', None)
+            return [] if clip is None else [clip.visual]
         if stage == 'decoder':
             return list(self.decode_head.transformer_decoder.layers)
         return [
@@ -131,12 +144,12 @@ class AVEncoderDecoder(EncoderDecoder):
             audio: (B, T, 1, 96, 64) log-mel patches or (B, T, Da) embeddings.
 
         Returns:
-            Maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da), both fused.
+            Maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da), both fused; (B, T, 0) of a model
+            without audio encoder.
         """
-        batch = len(imgs)
-        feats, audio = self.neck(
-            self.backbone(imgs.flatten(0, 1)), self.audio_encoder(audio.flatten(0, 1))
-        )
+        batch, audio = len(imgs), audio.flatten(0, 1)
+        audio = audio.flatten(1)[:, :0] if self.audio_encoder is None else self.audio_encoder(audio)
+        feats, audio = self.neck(self.backbone(imgs.flatten(0, 1)), audio)
         return feats, audio.unflatten(0, (batch, -1))
 
     def loss(

@@ -185,10 +185,14 @@ def test_a_query_with_an_empty_mask_sees_everything(head):
 # ------------------------------------------------------------------ audio positions
 def test_audio_positions_are_the_table_or_between_its_rows(head):
     table = head.audio_embed.weight
-    assert torch.equal(head._audio_positions(5, 2), table.expand(2, -1, -1))
-    assert torch.allclose(head._audio_positions(1, 1)[0, 0], table[2]), 'the middle'
+
+    def positions_of(batch, frames):
+        return head._audio_tokens(torch.zeros(batch, frames, AUDIO, dtype=torch.double))[1]
+
+    assert torch.equal(positions_of(2, 5), table.expand(2, -1, -1))
+    assert torch.allclose(positions_of(1, 1)[0, 0], table[2]), 'the middle'
     for frames in (2, 3, 7, 10):
-        positions = head._audio_positions(frames, 1)[0]
+        positions = positions_of(1, frames)[0]
         assert positions.shape == (frames, 32)
         for i, position in enumerate(positions):
             at = min(max((i + 0.5) * 5 / frames - 0.5, 0.0), 4.0)

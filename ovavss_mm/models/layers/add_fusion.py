@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plainest fusion: sound is added to every position (paper table 3, 'add')."""
+
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class AddFusion(BaseModule):
+    """Projects a frame's audio to the visual channels and adds it to each of the frame's tokens.
+
+    Args:
+        visual_channels: C.
+        audio_channels: Da.
+    """
+
+    def __init__(self, visual_channels: int = 256, audio_channels: int = 128) -> None:
+        super().__init__()
+        self.proj = nn.Linear(audio_channels, visual_channels)
+
+    def init_weights(self) -> None:
+        """Xavier weights and zero biases, as in :class:`BiAttention`."""
+        nn.init.xavier_uniform_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the sound.
+
+        Args:
+            visual: (M, L, C) visual tokens of M frames.
+            audio: (M, S, Da) audio tokens of the same frames; the mean of several is added.
+
+        Returns:
+            The visual tokens with the sound, and the audio tokens as they came.
+        """
+        return visual + self.proj(audio.mean(1, keepdim=True)), audio
