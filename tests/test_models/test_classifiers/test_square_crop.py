@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovavss_mm.models.classifiers.square_crop import crop_squares, square_boxes
+from ovavss_mm.models.classifiers.square_crop import crop_boxes, crop_squares, square_boxes
 
 
 def rectangle(top: int, left: int, height: int, width: int, size=(32, 48)) -> torch.Tensor:
@@ -102,3 +102,31 @@ def test_each_mask_takes_its_own_frame():
 def test_frames_may_be_uint8():
     frame, mask = torch.randint(0, 256, (3, 32, 48), dtype=torch.uint8), rectangle(4, 4, 20, 20)
     assert torch.equal(crop(frame, mask, 8), crop(frame.float(), mask, 8))
+
+
+# ------------------------------------------------------------------ other crops
+def crop_as(kind: str, frame: torch.Tensor, mask: torch.Tensor, size: int = 20) -> torch.Tensor:
+    """Crop (3, size, size) of a frame (3, h, w) at a mask (1, H, W)."""
+    boxes = crop_boxes(mask, kind, 'center', tuple(frame.shape[-2:]))
+    return crop_squares(frame[None], torch.zeros(1, dtype=torch.long), mask.float(), boxes, size)[0]
+
+
+def test_crop_resize_fills_the_input_and_the_square_keeps_the_shape():
+    frame, mask = torch.full((3, 32, 48), 255.0), rectangle(8, 10, 8, 20)
+    lit = {kind: crop_as(kind, frame, mask)[0] > 128 for kind in ('square', 'whole_frame')}
+    assert (crop_as('resize', frame, mask) > 20).all(), 'up to half a pixel at its border'
+    height, width = (int(lit['square'].any(axis).sum()) for axis in (1, 0))
+    assert abs(height - 8) <= 1 and abs(width - 20) <= 1
+    # the frame of 32 x 48 becomes 20 x 20
+    height, width = (int(lit['whole_frame'].any(axis).sum()) for axis in (1, 0))
+    assert abs(height - 5) <= 1 and abs(width - 8) <= 1
+    assert not crop_as('whole_frame', frame, mask)[0][-1].any(), 'all but the mask is black'
+
+
+def test_crops_in_numbers():
+    mask = rectangle(top=4, left=10, height=6, width=20)
+    boxes = {k: crop_boxes(mask, k, 'corner', (32, 48)).tolist() for k in ('square', 'resize')}
+    assert boxes == dict(square=[[10, 4, 30, 24]], resize=[[10, 4, 30, 10]])
+    two = mask.expand(2, -1, -1)
+    # masks at the padded size, of a frame without padding
+    assert crop_boxes(two, 'whole_frame', 'center', (30, 40)).tolist() == [[0, 0, 40, 30]] * 2

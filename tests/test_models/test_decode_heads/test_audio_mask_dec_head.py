@@ -214,6 +214,98 @@ def test_positions_are_learned_whatever_the_number_of_frames(frames):
     assert (gradient.abs().sum(1) > 0).all() == (frames > 1)
 
 
+# ------------------------------------------------------------------ ways of hearing
+def make_prompted(**deltas) -> AudioMaskDecHead:
+    return make_head(transformer_decoder=deltas)
+
+
+def heard_after(head: AudioMaskDecHead, audio, other) -> list[bool]:
+    """Whether prediction 0 and each layer's differ between two sounds of the same pictures."""
+    maps = make_input(frames=audio.shape[1])[0]
+    before, after = head((maps, audio)), head((maps, other))
+    return [changed(before, after, layer) for layer in range(LAYERS + 1)]
+
+
+def test_without_a_prompt_queries_do_not_hear():
+    head = make_prompted(audio_prompt='none')
+    audio = make_input()[1]
+    assert not any(heard_after(head, audio, audio + torch.randn_like(audio)))
+    maps = make_input()[0]
+    silent = head((maps, audio[..., :0])), head((maps, audio))
+    assert not any(changed(*silent, layer) for layer in range(LAYERS + 1)), (
+        'no audio at all will do'
+    )
+    assert not [n for n, _ in head.named_parameters() if 'audio' in n]
+
+
+@pytest.mark.parametrize('frame', [0, 2, 4])
+def test_concat_add_tells_the_frames_apart_and_is_a_position(frame):
+    head, audio = make_prompted(audio_prompt='concat_add'), make_input()[1]
+    other = audio.clone()
+    other[:, frame] += 1.0
+    # a position has no part in what a query says before it has attended to anything
+    assert heard_after(head, audio, other) == [False] + [True] * LAYERS
+    assert heard_after(head, audio, audio.flip(1))[-1], 'the order of sounds matters'
+    expected = head.query_embed.weight + head.audio_join(audio.flatten(1)).unsqueeze(1)
+    assert torch.equal(head._query_positions(audio), expected)
+    for frames in (1, 3, 8):
+        one = audio[:, :1].expand(-1, frames, -1)
+        same = audio[:, :1].expand(-1, 5, -1)
+        assert torch.allclose(head._query_positions(one), head._query_positions(same))
+
+
+def test_cross_attention_hears_before_the_layers_only():
+    head, audio = make_prompted(audio_prompt='cross_attention'), make_input()[1]
+    assert all(heard_after(head, audio, audio.roll(1, 1)))
+    with torch.no_grad():
+        head.transformer_decoder.query_to_audio.norm.weight.zero_()  # what was heard is lost
+    assert not any(heard_after(head, audio, audio + 1))
+    ours = make_head()
+    with torch.no_grad():
+        ours.transformer_decoder.query_to_audio.norm.weight.zero_()
+    assert heard_after(ours, audio, audio + 1) == [False] + [True] * LAYERS
+
+
+def test_audio_attends_to_itself_once_or_before_each_layer(monkeypatch):
+    maps, audio = make_input()
+    for kind, number in (('shared', 1), ('per_layer', LAYERS)):
+        head, calls, tokens = make_prompted(audio_self_attn=kind), [], []
+        modules = head.transformer_decoder.audio_to_audio
+        for module in [modules] if number == 1 else modules:
+            module.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        for layer in head.transformer_decoder.layers:
+            layer.register_forward_pre_hook(lambda _, a, tokens=tokens: tokens.append(a[2]))
+        head((maps, audio))
+        assert len(calls) == number
+        assert sum(not torch.equal(a, b) for a, b in zip(tokens, tokens[1:], strict=False)) == (
+            number - 1
+        )
+
+
+@pytest.mark.parametrize('prompt', ['none', 'concat_add', 'cross_attention', 'audio_mask_dec'])
+@pytest.mark.parametrize('self_attn', ['shared', 'per_layer'])
+def test_no_variant_has_a_weight_that_does_not_learn(prompt, self_attn):
+    head = make_prompted(audio_prompt=prompt, audio_self_attn=self_attn)
+    losses = head.loss(make_input(frames=3), make_samples(frames=3))
+    sum(losses.values()).backward()
+    assert not [
+        n for n, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()
+    ]
+
+
+# ------------------------------------------------------------------ closed set
+def test_a_closed_set_head_gives_names():
+    head = make_head(num_classes=3, criterion=dict(loss_sound=dict(num_classes=3)))
+    x = make_input(batch=2, frames=3)
+    predictions = head(x)
+    assert predictions.sound_logits.shape[-1] == 4
+    for b, queries in enumerate(head.predict(x)):
+        expected = predictions.sound_logits[-1, b].softmax(-1).float()
+        assert torch.allclose(queries.name_scores, expected[:, :3])
+        assert torch.allclose(queries.sound_scores, 1 - expected[:, 3])
+    assert all(v.isfinite() for v in head.loss(make_input(), make_samples()).values())
+
+
 # ------------------------------------------------------------------ losses and predictions
 def test_losses_have_a_name_a_layer_and_are_means_over_clips(head, fixed_points):
     maps, audio = make_input(batch=2)
@@ -283,6 +375,9 @@ def test_init_weights_draws_the_decoder_and_the_pixel_decoder():
     [
         (dict(num_frames=0), 'at least 1, got 0, 6'),
         (dict(num_queries=0), 'at least 1, got 5, 0'),
+        (dict(num_classes=0), 'at least 1, got 5, 6, 0'),
+        (dict(transformer_decoder=dict(audio_prompt='loud')), "audio_mask_dec.*got 'loud'"),
+        (dict(transformer_decoder=dict(audio_self_attn='twice')), "got .*'twice'"),
         (dict(feat_channels=64), '32 channels, feat_channels is 64'),
     ],
 )

@@ -18,17 +18,22 @@ BCE = dict(
 )
 
 
-def make_criterion(focal: bool = True, **kwargs) -> ClipCriterion:
+def make_criterion(focal: bool = True, num_classes: int = 1, **kwargs) -> ClipCriterion:
     config = tiny_config().decode_head.criterion
+    config.loss_sound.num_classes = num_classes
     if not focal:
         config.loss_mask = BCE['loss_mask']
         config.assigner.match_costs[1] = BCE['cost']
     return ClipCriterion(**(config | dict(num_points=40) | kwargs))
 
 
-def make_predictions(queries: int = QUERIES) -> tuple[Tensor, Tensor, Tensor]:
+def make_predictions(queries: int = QUERIES, classes: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Sound logits, mask embeddings and per-pixel embeddings, which want gradients."""
-    shapes = ((LAYERS, queries, 2), (LAYERS, queries, CHANNELS), (FRAMES, CHANNELS, HEIGHT, WIDTH))
+    shapes = (
+        (LAYERS, queries, classes + 1),
+        (LAYERS, queries, CHANNELS),
+        (FRAMES, CHANNELS, HEIGHT, WIDTH),
+    )
     return tuple(torch.randn(shape, requires_grad=True) for shape in shapes)
 
 
@@ -64,7 +69,9 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)
 
 
-def pair_cost(sound: Tensor, logits: Tensor, target: Tensor, focal: bool) -> Tensor:
+def pair_cost(
+    sound: Tensor, logits: Tensor, target: Tensor, focal: bool, column: int = 0
+) -> Tensor:
     """Cost of a query for a target, whose points of all frames are one row.
 
     A host's focal cost weighs its two terms apart, which differs at points between 0 and 1.
@@ -75,7 +82,7 @@ def pair_cost(sound: Tensor, logits: Tensor, target: Tensor, focal: bool) -> Ten
         points = positive - 0.75 * p**2 * (1 - p).log() * (1 - target)
     else:
         points = mask_loss(logits, target, focal)
-    return -2 * sound.softmax(-1)[0] + 5 * points.mean() + 5 * dice(logits, target)
+    return -2 * sound.softmax(-1)[column] + 5 * points.mean() + 5 * dice(logits, target)
 
 
 def match(cost: Tensor) -> list[tuple[int, int]]:
@@ -107,6 +114,8 @@ def reference(criterion: ClipCriterion, predictions: tuple, labels: Tensor, foca
     sound_logits, mask_embed, pixel_embed = predictions
     frames = [t for t in range(len(labels)) if (labels[t] != 255).any()]
     names = sorted({int(v) for t in frames for v in labels[t].unique()} - {0, 255})
+    closed = sound_logits.shape[-1] > 2
+    columns = [name - 1 if closed else 0 for name in names]
     losses = dict(loss_sound=[], loss_mask=[], loss_dice=[])
     points = same_points(1, criterion.num_points, 2)[0]
     for layer in range(len(sound_logits)):
@@ -119,12 +128,13 @@ def reference(criterion: ClipCriterion, predictions: tuple, labels: Tensor, foca
             for k in range(len(names)):
                 row = torch.cat([sample(logits[q, t], points) for t in frames])
                 target = torch.cat([sample(truth[k, t], points) for t in frames])
-                cost[q, k] = pair_cost(sound_logits[layer, q], row, target, focal).detach()
+                sound = sound_logits[layer, q]
+                cost[q, k] = pair_cost(sound, row, target, focal, columns[k]).detach()
         pairs = match(cost)
         has_target = torch.tensor([q in dict(pairs) for q in range(len(logits))])
         weight = torch.where(has_target, 1.0, 0.1)
-        entropy = -sound_logits[layer].log_softmax(-1)
-        entropy = torch.where(has_target, entropy[:, 0], entropy[:, 1])
+        column = [columns[dict(pairs)[q]] if q in dict(pairs) else -1 for q in range(len(logits))]
+        entropy = -sound_logits[layer].log_softmax(-1)[range(len(logits)), column]
         losses['loss_sound'].append(2 * (weight * entropy).sum() / weight.sum())
         mask, overlap = torch.zeros(()), torch.zeros(())
         for q, k in pairs:
@@ -154,6 +164,28 @@ def test_equals_plain_loops_in_value_and_gradient(fixed_points, focal, importanc
         results.append((*losses.values(), *torch.autograd.grad(total, predictions)))
     for ours, plain in zip(*results, strict=True):
         assert torch.allclose(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_a_closed_set_head_learns_names(fixed_points):
+    """As with one class, but a target has its name's column, in matching and loss; the last one is 'no object'."""
+    criterion, labels = make_criterion(num_classes=10), make_labels(3)  # names 7, 8, 9
+    predictions = make_predictions(classes=10)
+    results = []
+    for losses in (
+        criterion(*predictions, ClipTargets.from_label_map(labels)),
+        reference(criterion, predictions, labels, focal=True),
+    ):
+        total = sum(x.sum() for x in losses.values())
+        results.append((*losses.values(), *torch.autograd.grad(total, predictions)))
+    for ours, plain in zip(*results, strict=True):
+        assert torch.allclose(ours, plain, atol=1e-5, rtol=1e-4)
+    assert ClipTargets.from_label_map(labels).labels.tolist() == [6, 7, 8]
+
+
+def test_a_name_that_the_closed_set_lacks_is_named():
+    criterion, targets = make_criterion(num_classes=8), ClipTargets.from_label_map(make_labels(3))
+    with pytest.raises(ValueError, match='name 8 of the vocabulary .* 8 names apart'):
+        criterion(*make_predictions(classes=8), targets)
 
 
 @pytest.mark.parametrize(('queries', 'names'), [(4, 2), (2, 2), (2, 4), (1, 3), (3, 1)])

@@ -29,7 +29,16 @@ def test_defaults_are_those_of_the_paper():
     assert loss.class_weight == [1.0, 0.1]
 
 
-@pytest.mark.parametrize('bad', [dict(no_object_weight=-0.1), dict(loss_weight=-1)])
+def test_names_of_a_closed_set_weigh_as_much_as_sounding():
+    logits, labels = torch.randn(5, 4), torch.tensor([0, 3, 2, 3, 1])
+    loss = SoundScoreLoss(no_object_weight=0.1, loss_weight=2.0, num_classes=3)(logits, labels)
+    expected = 2 * F.cross_entropy(logits, labels, torch.tensor([1.0, 1.0, 1.0, 0.1]))
+    assert torch.allclose(loss, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'bad', [dict(no_object_weight=-0.1), dict(loss_weight=-1), dict(num_classes=-1)]
+)
 def test_weights_are_checked(bad):
-    with pytest.raises(ValueError, match='must not be negative, got .*-'):
+    with pytest.raises(ValueError, match='must not be negative, .*got .*-'):
         SoundScoreLoss(**bad)

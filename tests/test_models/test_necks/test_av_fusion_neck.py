@@ -109,6 +109,51 @@ def test_projections_start_with_xavier_and_no_bias():
     assert not neck.fusion.out_v.bias.any(), 'the fusion is initialised as well'
 
 
+# ------------------------------------------------------------------ variants
+def make_variant(**kwargs) -> AVFusionNeck:
+    kwargs = dict(fusion=dict(type='BiAttention', embed_dims=8, num_heads=2)) | kwargs
+    neck = AVFusionNeck(CHANNELS, 16, 12, dict(type='GN', num_groups=4), **kwargs)
+    return draw_weights(neck).double().eval()
+
+
+def test_without_fusion_nothing_sees_the_sound_nor_hears_the_picture():
+    neck, feats = make_variant(fusion=None), make_maps()
+    for audio in (make_audio(), make_audio() + 1):
+        maps, fused = neck(feats, audio)
+        assert fused is audio and maps[0] is feats[0]
+        for new, conv, old in zip(maps[1:], neck.input_convs, feats[1:], strict=True):
+            assert torch.equal(new, conv(old))
+
+
+def test_add_fusion_adds_the_projected_sound_to_every_position():
+    neck, feats, audio = make_variant(fusion=dict(type='AddFusion')), make_maps(), make_audio()
+    maps, fused = neck(feats, audio)
+    assert torch.equal(fused, audio)
+    added = audio @ neck.fusion.proj.weight.T + neck.fusion.proj.bias
+    for new, conv, old in zip(maps[1:], neck.input_convs, feats[1:], strict=True):
+        assert torch.allclose(new, conv(old) + added[:, :, None, None])
+    tokens = torch.stack([audio, audio + 2], 1)
+    assert torch.allclose(neck(feats, tokens)[0][2], neck(feats, audio + 1)[0][2])
+
+
+@pytest.mark.parametrize('levels', [('f32',), ('f8', 'f32'), ['f16']])
+def test_levels_that_are_not_fused_are_untouched(levels):
+    neck, feats, audio = make_variant(fused_levels=levels), make_maps(), make_audio()
+    maps, fused = neck(feats, audio)
+    assert (fused - audio).abs().max() > 1e-3
+    projected = [conv(x) for conv, x in zip(neck.input_convs, feats[1:], strict=True)]
+    for name, new, plain in zip(('f8', 'f16', 'f32'), maps[1:], projected, strict=True):
+        assert torch.equal(new, plain) == (name not in levels)
+        feats[('f4', 'f8', 'f16', 'f32').index(name)] += 1.0 if name not in levels else 0.0
+    assert torch.equal(neck(feats, audio)[1], fused), 'the sound hears the fused levels only'
+
+
+@pytest.mark.parametrize('levels', [(), 'f32', ('f4',), ('f8', 'f8')])
+def test_fused_levels_are_checked(levels):
+    with pytest.raises(ValueError, match=r"must be some of \('f8', 'f16', 'f32'\), got"):
+        make_variant(fused_levels=levels)
+
+
 def test_four_levels_are_needed():
     with pytest.raises(ValueError, match=r'f4, f8, f16, f32, got \[4, 6\]'):
         AVFusionNeck([4, 6], 16)

@@ -366,3 +366,33 @@ def test_masks_of_painted_pairs_on_request(model, monkeypatch):
     monkeypatch.setitem(model.test_cfg, 'score_thr', 2.0)  # no pair at all
     (sample,) = predict(model, [make_clip(3, (30, 50))])
     assert sample.pred_queries.masks.shape == (0, 3, 30, 50)
+
+
+# ------------------------------------------------------------------ without sound
+DEAF = dict(
+    audio_encoder=None,
+    neck=dict(fusion=None),
+    decode_head=dict(transformer_decoder=dict(audio_prompt='none')),
+)
+
+
+def test_a_model_without_sound_gives_the_same_for_any():
+    torch.manual_seed(0)
+    model = tiny_model(classifier=dict(sound_thr=None), **DEAF)
+    imgs, audio, sample = make_clip()
+    queries = [
+        model.decode_head.predict(model.extract_feat(imgs[None].float(), heard[None]))[0]
+        for heard in (audio, audio * 0, audio[:, 0, :3, 0])
+    ]
+    for other in queries[1:]:
+        assert torch.equal(other.masks, queries[0].masks)
+        assert torch.equal(other.sound_scores, queries[0].sound_scores)
+    losses = losses_of(model, [(imgs, audio, sample)])
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize('part', ['neck', 'decode_head'])
+def test_a_part_that_needs_sound_needs_its_encoder(part):
+    with pytest.raises(ValueError, match='without audio_encoder needs neck.fusion=None'):
+        tiny_model(**{key: value for key, value in DEAF.items() if key != part})
