@@ -117,7 +117,10 @@ def test_dataset_feeds_the_model(load, path, kind, data_root):
     data = preprocessor(tiny_model.collate(clips), training=kind == 'train')
     for img, sample in zip(data['inputs']['imgs'], data['data_samples'], strict=True):
         labels = sample.gt_sem_seg.data
-        assert len(img) == len(labels) == (5 if kind == 'train' else len(sample.frame_paths))
+        # training clips of the archive have 5 or 10 frames
+        wanted = loader.dataset.pipeline[0].num_frames if kind == 'train' else None
+        allowed = {min(wanted, n) for n in (5, 10)} if wanted else {len(sample.frame_paths)}
+        assert len(img) == len(labels) and len(img) in allowed
         assert img.shape[-2] % 32 == img.shape[-1] % 32 == 0
         assert labels.shape[-2:] == (img.shape[-2:] if kind == 'train' else archive.SIZE)
         assert tuple(sample.vocabulary) == archive.NAMES
@@ -170,7 +173,9 @@ def test_schedule_fits_the_iterations(load, path):
 def test_optimizer_rules_each_match_something(load, path):
     """A rule holds for the parameters whose name contains it: one that is misspelt is silent."""
     config = load(path)
-    rules = config.optim_wrapper.paramwise_cfg.custom_keys
+    rules = set(config.optim_wrapper.paramwise_cfg.custom_keys)
+    if path.parent.name in ('ablations', 'baselines'):
+        rules -= {'audio_embed'}  # a part of the model that rows take away
     names = [name for name, _ in build(config).named_parameters()]
     for rule in rules:
         assert any(rule in name for name in names), rule

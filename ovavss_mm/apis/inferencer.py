@@ -92,9 +92,10 @@ class AVSegInferencer(BaseInferencer):
     def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
         """Build the model and load its weights, which must fit."""
         checkpoint = read_checkpoint(weights)
-        if cfg.get('model', {}).get('classifier') is None:
+        kind = (cfg.get('model', {}).get('classifier') or {}).get('type', 'none')
+        if kind == 'none' or kind == 'ClosedSetClassifier':
             raise ValueError(
-                'the config has no model.classifier: such a model cannot name anything'
+                f'model.classifier of the config is {kind}: it takes CLIP to name what it is asked for'
             )
         with warnings.catch_warnings():
             # mmseg's advice on norm layers for distributed training does not concern a prediction

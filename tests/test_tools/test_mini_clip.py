@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mini world's CLIP: the one that ships, and the script that trained it."""
+"""The mini world's two CLIPs: those that ship, and the script that trained them."""
 
 import importlib.util
 import json
@@ -8,6 +8,9 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 
@@ -15,7 +18,15 @@ import ovavss_mm  # noqa: F401
 from ovavss_mm.datasets.mini_world.names import NAMES
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / 'configs/mini/clip_mini.safetensors'
+# kind of image tower: the weights and the config that reads them
+WEIGHTS = dict(
+    vit=ROOT / 'configs/mini/clip_mini.safetensors',
+    resnet=ROOT / 'configs/mini/clip_mini_rn.safetensors',
+)
+CONFIGS = dict(
+    vit=ROOT / 'configs/mini/ovavss_mini.py', resnet=ROOT / 'configs/mini/ovavss_mini_clip-rn.py'
+)
+KINDS = tuple(WEIGHTS)
 MERGES = ROOT / 'configs/mini/clip_mini_bpe.txt.gz'
 
 
@@ -43,26 +54,107 @@ def tokenizer():
     return SimpleTokenizer(bpe_path=str(MERGES), context_length=40)
 
 
+def read_clip(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a file of weights."""
+    with safe_open(str(path), 'pt') as file:
+        return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+
+
 @pytest.fixture(scope='module')
-def model():
-    with safe_open(str(WEIGHTS), 'pt') as file:
-        config = json.loads(file.metadata()['model_cfg'])
-        state = {key: file.get_tensor(key) for key in file.keys()}
-    model = open_clip.CLIP(**config)
-    model.load_state_dict(state, strict=True)
-    return model.eval()
+def models():
+    """The models that ship, by kind, built from what their files say."""
+    models = {}
+    for kind, path in WEIGHTS.items():
+        metadata, state = read_clip(path)
+        models[kind] = open_clip.CLIP(**json.loads(metadata['model_cfg']))
+        models[kind].load_state_dict(state, strict=True)
+        models[kind].eval()
+    return models
 
 
-def test_files_are_small_and_say_where_they_come_from():
-    assert WEIGHTS.stat().st_size < 2.5e6 and MERGES.stat().st_size < 10_000
-    with safe_open(str(WEIGHTS), 'pt') as file:
-        metadata = file.metadata()
+@pytest.fixture
+def crops_for(script):
+    """A function that makes pictures of each name at the input size of a kind."""
+
+    def make(kind: str, count: int, seed: int) -> torch.Tensor:
+        size = script.VISION[kind]['image_size']
+        return torch.cat([script.make_crops(name, count, seed, size) for name in NAMES])
+
+    return make
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_files_are_small_and_say_where_they_come_from(kind):
+    assert WEIGHTS[kind].stat().st_size < 2.5e6 and MERGES.stat().st_size < 10_000
+    metadata, _ = read_clip(WEIGHTS[kind])
     assert sorted(metadata) == ['command', 'model_cfg', 'seed']
-    assert 'train_mini_clip.py' in metadata['command']
+    command = metadata['command'].split()
+    assert command[:2] == ['python', 'tools/model_converters/train_mini_clip.py']
+    # The ViT is the script's default, so that its command stayed as it was.
+    assert ('--vision' in command) == (kind == 'resnet')
 
 
-def test_tokenizer_file_is_what_the_script_makes(script, tokenizer, model):
+@pytest.mark.parametrize('kind', KINDS)
+def test_config_of_the_script_is_that_of_the_weights_and_of_the_config(script, tokenizer, kind):
+    config = script.model_config(tokenizer.vocab_size, kind)
+    assert config == json.loads(read_clip(WEIGHTS[kind])[0]['model_cfg'])
+    assert config == Config.fromfile(CONFIGS[kind]).model.classifier.clip.to_dict()
+    assert config == json.loads(json.dumps(config)), 'a config that survives being written'
+    assert script.model_config(10, kind) is not script.model_config(10, kind)
+    config['vision_cfg']['width'] = 0
+    assert script.VISION[kind]['width'] > 0, 'the table is not handed out'
+
+
+def test_resnet_differs_from_the_vit_in_its_images_alone(script):
+    vit, resnet = (script.model_config(600, kind) for kind in KINDS)
+    assert vit.pop('vision_cfg') != resnet.pop('vision_cfg') and vit == resnet
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_classifier_of_the_config_reads_the_weights_and_names_crops(models, crops_for, kind):
+    """The classifier that the config describes embeds crops as the trained model does."""
+    classifier = MODELS.build(Config.fromfile(CONFIGS[kind]).model.classifier)
+    classifier.init_weights()
+    assert classifier.state_dict() == {}, 'checkpoints leave CLIP out, so one fits both configs'
+    for key, value in models[kind].state_dict().items():
+        assert torch.equal(classifier.clip.state_dict()[key], value), key
+    crops = crops_for(kind, 1, seed=5)
+    assert classifier.crop_size == crops.shape[-1]
+    with torch.no_grad():
+        embeddings = classifier.encode(crops.float())
+        names = (embeddings @ classifier.text_embeddings(NAMES).T).argmax(1)
+    assert (names == torch.arange(len(NAMES))).float().mean() >= 0.85
+    classifier.train()
+    with torch.no_grad():  # the statistics of batch norm stay those of the file
+        torch.testing.assert_close(classifier.encode(crops[:3].float()), embeddings[:3])
+
+
+def test_config_of_the_resnet_differs_in_the_classifier_alone():
+    mini, resnet = (Config.fromfile(CONFIGS[kind]).to_dict() for kind in KINDS)
+    changed = {
+        key
+        for key in mini['model']['classifier']
+        if mini['model']['classifier'][key] != resnet['model']['classifier'][key]
+    }
+    assert changed == {'clip', 'init_cfg'}
+    del mini['model']['classifier'], resnet['model']['classifier']
+    assert mini == resnet
+
+
+def test_resnet_has_statistics_of_its_pictures(models):
+    assert isinstance(models['resnet'].visual, ModifiedResNet)
+    layers = [m for m in models['resnet'].modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(layers) > 10
+    seen = {int(layer.num_batches_tracked) for layer in layers}
+    command = read_clip(WEIGHTS['resnet'])[0]['command'].split()
+    assert seen == {int(command[command.index('--iters') + 1])}
+    assert all((layer.running_mean != 0).any() for layer in layers)
+
+
+def test_tokenizer_file_is_what_the_script_makes(script, tokenizer, models):
     assert MERGES.read_bytes() == script.tokenizer_file()
+    assert not WEIGHTS['resnet'].with_name('clip_mini_rn_bpe.txt.gz').exists(), 'one for both'
+    model = models['vit']
     merges = len(script.learn_merges([f'a {name}' for name in NAMES] + list(script.TEMPLATES)))
     assert 512 < tokenizer.vocab_size == model.vocab_size < 512 + 2 * merges
     assert '' not in tokenizer.encoder, 'a newline at the end of the file makes an empty token'
@@ -93,10 +185,11 @@ def test_merges_build_each_word_of_their_texts(script):
     assert script._merge(['a', 'a', 'a'], ('a', 'a')) == ['aa', 'a']
 
 
-def test_zero_shot_accuracy(script, tokenizer, model):
+@pytest.mark.parametrize('kind', KINDS)
+def test_zero_shot_accuracy(script, tokenizer, models, crops_for, kind):
     """On new pictures, masks as bad as a segmentor's."""
-    count = 8
-    crops = torch.cat([script.make_crops(name, count, seed=77) for name in NAMES])
+    count, model = 8, models[kind]
+    crops = crops_for(kind, count, seed=77)
     probabilities = script.classify(model, tokenizer, crops)
     truth = torch.arange(len(NAMES)).repeat_interleave(count)
     assert (probabilities.argmax(1) == truth).float().mean() >= 0.9
@@ -115,6 +208,15 @@ def test_crops_are_black_around_the_object(script):
     assert corners.median() < 30 and crops[..., 12:20, 12:20].float().mean() > 60
 
 
+def test_size_of_crops_changes_nothing_but_their_resolution(script):
+    small = script.make_crops('green-star', 4, seed=3).float()
+    large = script.make_crops('green-star', 4, seed=3, size=64)
+    assert large.shape == (4, 3, 64, 64)
+    shrunk = torch.nn.functional.avg_pool2d(large.float(), 2)
+    assert (shrunk - small).abs().mean() < 8
+    assert (shrunk - small.roll(1, 0)).abs().mean() > 20, 'other pictures are further away'
+
+
 def test_turns_are_the_eight_of_a_square(script):
     crop = torch.arange(9).view(1, 1, 3, 3)
     turned = script.turn(crop.repeat(200, 1, 1, 1), script.np.random.default_rng(0))
@@ -124,8 +226,9 @@ def test_turns_are_the_eight_of_a_square(script):
     assert views == {tuple(view.flatten().tolist()) for view in turns}
 
 
-def test_training_is_the_same_each_time(script, tmp_path, torch_settings):
-    sizes = ['--iters', '2', '--crops', '2', '--test-crops', '1']
+@pytest.mark.parametrize('kind', KINDS)
+def test_training_is_the_same_each_time(script, tmp_path, torch_settings, kind):
+    sizes = ['--iters', '2', '--crops', '2', '--test-crops', '1', '--vision', kind]
     for folder in ('one', 'two'):
         script.main(['--out', str(tmp_path / folder / 'clip.safetensors'), *sizes])
     script.main(['--out', str(tmp_path / 'three' / 'clip.safetensors'), *sizes, '--seed', '1'])
@@ -135,8 +238,12 @@ def test_training_is_the_same_each_time(script, tmp_path, torch_settings):
     )
     assert sorted(one) == ['clip.safetensors', 'clip_bpe.txt.gz']
     assert one == two
-    assert one['clip_bpe.txt.gz'] == three['clip_bpe.txt.gz']
+    assert one['clip_bpe.txt.gz'] == three['clip_bpe.txt.gz'] == MERGES.read_bytes()
     assert one['clip.safetensors'] != three['clip.safetensors']
+    metadata, state = read_clip(tmp_path / 'one' / 'clip.safetensors')
+    _, shipped = read_clip(WEIGHTS[kind])
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in shipped.items()}
+    assert ('--vision resnet ' in metadata['command']) == (kind == 'resnet')
 
 
 def test_serialised_weights_load(script, tmp_path):
@@ -155,6 +262,7 @@ def test_serialised_weights_load(script, tmp_path):
         (['--out', 'x.safetensors', '--iters', '0'], '--iters'),
         (['--out', 'x.safetensors', '--crops', '-1'], '--crops'),
         (['--out', 'x.safetensors', '--test-crops', '0'], '--test-crops'),
+        (['--out', 'x.safetensors', '--vision', 'rn50'], 'rn50'),
     ],
 )
 def test_wrong_arguments_are_named(script, args, message, capsys):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the small CLIP of the mini world on captioned pictures of all its names.
+"""Train a small CLIP of the mini world on captioned pictures of all its names.
 
 Like web-scale CLIP it has seen the novel names; the segmentor that uses it has not. It takes a few
 minutes on one CPU core:
 ``python tools/model_converters/train_mini_clip.py --out configs/mini/clip_mini.safetensors``
+and, with a ResNet that sees the pictures, where both share one tokenizer:
+``python tools/model_converters/train_mini_clip.py --vision resnet --out OUT.safetensors``
 """
 
 import argparse
@@ -43,7 +45,11 @@ from ovavss_mm.models.classifiers.square_crop import crop_squares, square_boxes
 from ovavss_mm.models.classifiers.text_embeddings import embed_names
 
 TEMPLATES = tuple(get_predefined_templates('vild'))
-IMAGE_SIZE = 32
+# By kind of image tower. A ResNet has stride 32: 64 pixels leave 2 x 2 positions to attend to.
+VISION = dict(
+    vit=dict(image_size=32, patch_size=8, width=96, layers=3, head_width=32),
+    resnet=dict(image_size=64, layers=[1, 1, 1, 1], width=8, head_width=32),
+)
 CONTEXT_LENGTH = 40
 MAX_LOGIT_SCALE = 100.0
 TEST_SEED = 1_000_003  # of held-out crops; training crops use small numbers
@@ -108,27 +114,36 @@ def tokenizer_file() -> bytes:
     return buffer.getvalue()
 
 
-def model_config(vocab_size: int) -> dict:
-    """Return the arguments of ``open_clip.CLIP`` for a vocabulary of this many tokens."""
+def model_config(vocab_size: int, vision: str = 'vit') -> dict:
+    """Return the arguments of ``open_clip.CLIP``.
+
+    Args:
+        vocab_size: number of tokens.
+        vision: kind of image tower, ``'vit'`` or ``'resnet'``; the text tower is the same for both.
+
+    Returns:
+        Keyword arguments.
+    """
     return dict(
         embed_dim=64,
-        vision_cfg=dict(image_size=IMAGE_SIZE, patch_size=8, width=96, layers=3, head_width=32),
+        vision_cfg=dict(VISION[vision]),
         text_cfg=dict(
             context_length=CONTEXT_LENGTH, vocab_size=vocab_size, width=64, heads=2, layers=2
         ),
     )
 
 
-def make_crops(name: str, count: int, seed: int) -> Tensor:
+def make_crops(name: str, count: int, seed: int, size: int = VISION['vit']['image_size']) -> Tensor:
     """Make pictures of a name as the classifier of masks sees them.
 
     Args:
         name: one of the mini world's names.
         count: number of pictures.
         seed: of all chance, together with the name.
+        size: side of the pictures in pixels; their content does not depend on it.
 
     Returns:
-        uint8 (count, 3, 32, 32) RGB: squares around masks, black outside them.
+        uint8 (count, 3, size, size) RGB: squares around masks, black outside them.
     """
     rng = np.random.default_rng((seed, NAMES.index(name)))
     samples = [sample_masked_object(rng, name) for _ in range(count)]
@@ -136,7 +151,7 @@ def make_crops(name: str, count: int, seed: int) -> Tensor:
     frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # (M, 3, 96, 128)
     masks = torch.from_numpy(np.stack(masks))
     boxes = square_boxes(masks > 0.5)
-    crops = crop_squares(frames, torch.arange(count), masks, boxes, IMAGE_SIZE)
+    crops = crop_squares(frames, torch.arange(count), masks, boxes, size)
     return crops.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -176,7 +191,7 @@ def train(
     Args:
         model: open_clip's CLIP, trained in place.
         tokenizer: of the model.
-        crops: uint8 (N, M, 3, 32, 32), M crops of each of the N names.
+        crops: uint8 (N, M, 3, s, s), M crops of each of the N names, s the side of the model's input.
         iters: iterations.
         lr: highest learning rate; it rises over the first 5 % and falls along a cosine.
         seed: of the choice of crops and captions.
@@ -202,8 +217,8 @@ def train(
     model.train()
     for step in range(iters):
         chosen = rng.integers(crops.shape[1], size=(groups, len(NAMES)))
-        images = crops[names, chosen]  # (groups, N, 3, 32, 32)
-        images = turn(images.flatten(0, 1), rng)  # (groups * N, 3, 32, 32)
+        images = crops[names, chosen]  # (groups, N, 3, s, s)
+        images = turn(images.flatten(0, 1), rng)  # (groups * N, 3, s, s)
         captions = tokens[names, rng.integers(len(TEMPLATES), size=len(NAMES))]
         text = model.encode_text(captions, normalize=True)
         image = model.encode_image(normalise(images), normalize=True)
@@ -221,12 +236,12 @@ def train(
 
 @torch.no_grad()
 def classify(model: torch.nn.Module, tokenizer: SimpleTokenizer, crops: Tensor) -> Tensor:
-    """Classify crops among all names, zero-shot.
+    """Classify crops among all names, zero-shot, with the model in evaluation mode.
 
     Args:
         model: open_clip's CLIP.
         tokenizer: of the model.
-        crops: uint8 (M, 3, 32, 32).
+        crops: uint8 (M, 3, s, s), s the side of the model's input.
 
     Returns:
         float32 (M, N) probabilities: softmax of 100 times the cosine between a crop and the mean
@@ -290,6 +305,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         help='the weights, *.safetensors; the tokenizer goes beside them as *_bpe.txt.gz',
     )
+    parser.add_argument(
+        '--vision', choices=tuple(VISION), default='vit', help='kind of image tower'
+    )
     parser.add_argument('--iters', type=int, default=5000, help='training iterations')
     parser.add_argument('--crops', type=int, default=800, help='training pictures of each name')
     parser.add_argument(
@@ -319,15 +337,17 @@ def main(argv: list[str] | None = None) -> None:
     bpe_path = args.out.with_name(f'{args.out.stem}_bpe.txt.gz')
     write_file(bpe_path, tokenizer_file())
     tokenizer = SimpleTokenizer(bpe_path=str(bpe_path), context_length=CONTEXT_LENGTH)
-    config = model_config(tokenizer.vocab_size)
+    config = model_config(tokenizer.vocab_size, args.vision)
     model = open_clip.CLIP(**config)
-    tasks = [(name, args.crops, args.seed) for name in NAMES]
+    size = config['vision_cfg']['image_size']
+    tasks = [(name, args.crops, args.seed, size) for name in NAMES]
     crops = torch.stack(track_progress_rich(make_crops, tasks, description='Pictures'))
     train(model, tokenizer, crops, args.iters, args.lr, args.seed)
-    test_crops = torch.cat([make_crops(name, args.test_crops, TEST_SEED) for name in NAMES])
+    test_crops = torch.cat([make_crops(name, args.test_crops, TEST_SEED, size) for name in NAMES])
     print(report(classify(model, tokenizer, test_crops)))
+    vision = '' if args.vision == 'vit' else f'--vision {args.vision} '
     command = (
-        'python tools/model_converters/train_mini_clip.py '
+        f'python tools/model_converters/train_mini_clip.py {vision}'
         f'--iters {args.iters} --crops {args.crops} --lr {args.lr} --seed {args.seed}'
     )
     metadata = dict(model_cfg=json.dumps(config), command=command, seed=str(args.seed))

@@ -327,7 +327,15 @@ def force(bench: Bench, names: tuple[str, ...]) -> None:
     Args:
         bench: of a model that tests.
         names: its vocabulary; the first two are embedded.
+
+    Raises:
+        ValueError: the model has no CLIP.
     """
+    if not hasattr(bench.model.classifier, 'text_embeddings'):
+        raise ValueError(
+            'testing is measured of models that name by CLIP, not with a '
+            f'{type(bench.model.classifier).__name__}; --mode train measures any'
+        )
     some = names[:2]
     bench.model.classifier.text_embeddings(('warm-up',))  # reads the tokenizer
     start = perf_counter()

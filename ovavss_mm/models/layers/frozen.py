@@ -104,7 +104,7 @@ class FrozenModule(BaseModule):
         check_keys(own, state, path)
         with torch.no_grad():
             for key, value in own.items():
-                value.copy_(state[key])
+                value.copy_(state.get(key, value))
         self._has_weights = True
         self._is_init = True
 
@@ -128,7 +128,8 @@ def _own_state(module: FrozenModule) -> dict[str, Tensor]:
 
 def check_keys(own: dict[str, Tensor], state: dict[str, Tensor], path: str) -> None:
     """Raise ValueError if ``state`` of file ``path`` does not fit ``own`` in names and shapes."""
-    bad = [f'missing {key}' for key in own if key not in state]
+    # a counter of training steps, which archives may leave out
+    bad = [f'missing {k}' for k in own if k not in state and not k.endswith('num_batches_tracked')]
     bad += [f'unexpected {key}' for key in state if key not in own]
     bad += [
         f'{key}: {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the model'

@@ -92,6 +92,19 @@ def test_init_weights_reads_the_file_once(path, weights, reads):
     assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
 
 
+def test_a_file_may_lack_the_counters_of_training_steps_and_nothing_else(tmp_path, weights):
+    path = str(tmp_path / 'archive.pth')
+    counter = weights.pop('1.num_batches_tracked')
+    torch.save(weights, path)
+    model = Model(path)
+    model.init_weights()
+    assert has(model, weights | {'1.num_batches_tracked': counter})
+    weights.pop('1.running_mean')
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match='missing net.1.running_mean .1 in all'):
+        Model(path).init_weights()
+
+
 def test_init_weights_without_a_file_changes_nothing(reads):
     model = Model()
     before = {k: v.clone() for k, v in model.encoder.net.state_dict().items()}
