@@ -194,20 +194,25 @@ def frame_j_f(
     return j, f
 
 
-def silent_counts(confusion: np.ndarray) -> np.ndarray:
+def silent_counts(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarray:
     """Count what was labelled in frames in which no visible object sounds.
 
-    Such a frame has labelled pixels and all of them are background.
+    Such a frame has labelled pixels and all of them are background. With ``sound_visible=False``
+    every frame that has labelled pixels is one, and each of its pixels given a name is wrong,
+    whatever its label.
 
     Args:
         confusion: int64 (T, C, C), one matrix a frame.
+        sound_visible: whether the objects that the labels show were heard.
 
     Returns:
         int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of silent frames.
         Add the arrays of several clips to get theirs together.
     """
     labelled = confusion.sum(-1)
-    silent = (labelled[:, 0] > 0) & (labelled[:, 1:].sum(1) == 0)
-    wrong = confusion[silent, 0, 1:].sum(1)
-    pixels = labelled[silent, 0].sum()
+    silent = labelled.sum(1) > 0
+    if sound_visible:
+        silent &= labelled[:, 1:].sum(1) == 0
+    wrong = confusion[silent, :, 1:].sum((1, 2))
+    pixels = labelled[silent].sum()
     return np.array([wrong.sum(), pixels, (wrong > 0).sum(), silent.sum()], dtype=np.int64)

@@ -65,6 +65,15 @@ class OVIoUMetric(BaseMetric):
     ``IoU/<class>``           IoU of a class that occurs
     ========================= =================================================================
 
+    A clip may come with ``sound_visible=False`` in its metainfo: :class:`SwapClipAudio` has put
+    silence, noise or another clip's sound in place of its own. Then no visible object sounds in any
+    of its frames (as far as annotations tell), so both rates count all of its frames that have
+    labelled pixels: of these pixels, whatever their label, every one that is given a name is wrong.
+    Pixels with ``ignore_index``, and frames with no others, count there neither way, as everywhere.
+    All other figures stay against the clip's own labels: what is left of them is segmentation of
+    what does not sound, and a model that listens has less of it. Clips without the key, or with
+    True, count as labelled; one split may have both kinds.
+
     Args:
         eval_size: (H, W) in pixels to which prediction and label are both resized, by nearest
             neighbour, before counting; None counts them as they are.
@@ -110,7 +119,8 @@ class OVIoUMetric(BaseMetric):
             data_batch: not used.
             data_samples: one dict a clip, with ``pred_sem_seg.data`` and ``gt_sem_seg.data``
                 integer (T, H, W) of the same shape, and ``clip_id``; ``subset`` and
-                ``frame_paths`` name the saved maps.
+                ``frame_paths`` name the saved maps; ``sound_visible`` (default True) as in the
+                class docstring.
 
         Raises:
             KeyError: if prediction or label is missing.
@@ -142,7 +152,12 @@ class OVIoUMetric(BaseMetric):
             # Few pairs occur in a clip: keep only these, it is what travels between processes.
             index = np.flatnonzero(counts)
             self.results.append(
-                dict(num_frames=len(label), index=index, count=counts.reshape(-1)[index])
+                dict(
+                    num_frames=len(label),
+                    index=index,
+                    count=counts.reshape(-1)[index],
+                    sound_visible=bool(sample.get('sound_visible', True)),
+                )
             )
 
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
@@ -236,7 +251,7 @@ class OVIoUMetric(BaseMetric):
             clip = np.zeros(shape, dtype=np.int64)
             clip.reshape(-1)[result['index']] = result['count']
             confusion += clip.sum(0)
-            silent += F.silent_counts(clip)
+            silent += F.silent_counts(clip, result['sound_visible'])
             for suffix, background in (('', True), ('_no_bg', False)):
                 j, f = F.frame_j_f(clip, self.beta2, background)
                 values[f'J_frame{suffix}'].append(j)

@@ -70,6 +70,15 @@ def test_transform(features, weights):
     assert np.array_equal(silent, ROWS['silence'].repeat(3, 0))
 
 
+@pytest.mark.parametrize('other', ['/x/v1s/a/audio.wav', None], ids=['other', 'no-other'])
+@pytest.mark.parametrize('source', ['noise', 'off_screen'])
+def test_sounds_of_no_file_are_refused(features, weights, source, other):
+    load = LoadClipAudioFeatures(features, weights)
+    results = {'audio_path': '/x/v2/b/audio.wav', 'other_audio_path': other, 'num_frames': 5}
+    with pytest.raises(ValueError, match=rf"source='{source}'.*f\.safetensors.*LoadClipAudio"):
+        load(SwapClipAudio(source)(results))
+
+
 def test_goes_to_other_processes(features, weights):
     load = LoadClipAudioFeatures(features, weights)
     results = {'audio_path': 'x/v1s/a/audio.wav', 'num_frames': 5}

@@ -117,6 +117,22 @@ def test_silent_counts_look_at_labelled_all_background_frames_only():
     assert counts.tolist() == [2, 6 + 3 + 6, 1, 3]
 
 
+def test_silent_counts_of_a_clip_whose_visible_objects_are_not_heard():
+    label = np.zeros((4, 2, 3), dtype=int)
+    label[1, 0, 0] = 2
+    label[2] = 255  # no label: no frame
+    label[3, 0] = 255  # three pixels, one of which has a name
+    label[3, 1, 0] = 1
+    pred = np.zeros_like(label)
+    pred[0, 0, 0] = 1
+    pred[1, 0] = 2  # its label or not, wrong all the same
+    pred[2] = 1
+    pred[3, 0] = 1  # ignored
+    confusion = F.frame_confusion(pred, label, 3)
+    assert F.silent_counts(confusion, sound_visible=False).tolist() == [4, 6 + 6 + 3, 2, 3]
+    assert F.silent_counts(confusion).tolist() == [1, 6, 1, 1]
+
+
 def test_resize_nearest_halves_doubles_and_keeps_values():
     maps = np.arange(2 * 4 * 6).reshape(2, 4, 6)
     np.testing.assert_array_equal(F.resize_nearest(maps, (2, 3)), maps[:, ::2, ::2])

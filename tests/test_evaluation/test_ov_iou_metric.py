@@ -172,6 +172,67 @@ def test_silent_frames_have_their_own_rates():
     assert result['silent_frame_fpr'] == pytest.approx(100 / 3)
 
 
+RATES = ('silent_pixel_fpr', 'silent_frame_fpr')
+
+
+def test_frames_of_clips_that_are_not_heard_are_silent():
+    label = np.zeros((4, 2, 5), dtype=np.uint8)
+    label[0] = 1
+    label[2] = 255
+    label[3, 0] = 255
+    pred = np.zeros_like(label)
+    pred[0, 0] = 1  # as labelled, and yet not heard
+    pred[2:, 0] = 2  # ignored
+    result = run([[sample(pred, label, sound_visible=False)]])
+    assert result['silent_pixel_fpr'] == pytest.approx(100 * 5 / 25)
+    assert result['silent_frame_fpr'] == pytest.approx(100 * 1 / 3)
+    heard = run([[sample(pred, label, sound_visible=True)]])
+    assert heard['silent_pixel_fpr'] == heard['silent_frame_fpr'] == 0
+    # clips of both kinds in one split: 15 pixels and 2 frames more, all right
+    both = run([[sample(pred, label, sound_visible=False), sample(pred, label)]])
+    assert both['silent_pixel_fpr'] == pytest.approx(100 * 5 / 40)
+    assert both['silent_frame_fpr'] == pytest.approx(100 * 1 / 5)
+
+
+def test_nothing_labelled_where_nothing_is_heard_is_no_false_positive():
+    samples = random_samples(0)
+    for s in samples:
+        s['pred_sem_seg'] = dict(data=torch.zeros_like(s['gt_sem_seg']['data']))
+        s['sound_visible'] = False
+    result = run([samples])
+    assert [result[key] for key in RATES] == [0, 0]
+    assert result['base_mIoU'] == result['novel_mIoU'] == 0
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_what_is_heard_changes_the_rates_alone(seed):
+    samples = random_samples(seed)
+    silent = [{**s, 'sound_visible': False} for s in samples]
+    before, after = run([samples]), run([silent])
+    assert same(before, run([[{**s, 'sound_visible': True} for s in samples]]))
+    assert before['silent_pixel_fpr'] != after['silent_pixel_fpr']
+    for key in RATES:
+        del before[key], after[key]
+    assert same(before, after)
+
+
+def test_rates_are_independent_of_order_batches_and_processes():
+    samples = random_samples(1)
+    for s in samples[::2]:
+        s['sound_visible'] = False
+    whole = run([samples])
+    assert same(whole, run([[s] for s in samples[::-1]]))
+    assert same(whole, run([samples[4:], samples[:4]]))
+    parts = []
+    for rank in range(2):
+        metric = OVIoUMetric()
+        metric.dataset_meta = META
+        metric.process({}, samples[rank::2])
+        parts += metric.results
+    assert same(whole, metric.compute_metrics(parts))
+    assert 0 < whole['silent_pixel_fpr'] < 100
+
+
 def test_eval_size_resizes_both_maps():
     samples = random_samples(4)
     expected = []

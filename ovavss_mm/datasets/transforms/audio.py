@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sound: from the wav file of a clip to a log-mel patch a frame."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -16,6 +17,8 @@ SAMPLE_RATE = 16000  # Hz; sound of any other rate is resampled to it
 PATCH_SAMPLES = 15360  # 0.96 s
 # The last of the 96 spectra of a patch starts 10 ms before its end and is of 25 ms.
 EXTRA_SAMPLES = 240
+NOISE_RMS = 0.1  # of full scale, which is 1; about as loud as music
+SOURCES = ('own', 'silence', 'other', 'noise', 'off_screen')
 
 
 def samples_needed(num_patches: int, sample_rate: int = SAMPLE_RATE) -> int:
@@ -68,6 +71,48 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
     return waveform, sample_rate
 
 
+def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.ndarray:
+    """White noise that belongs to a clip: the same in any order, batch and process.
+
+    Args:
+        clip_id (str): all that the noise depends on, but for its length and loudness.
+        num_samples (int): its length, at any sample rate.
+        rms (float): root mean square, which it has exactly; full scale is 1.
+
+    Returns:
+        np.ndarray: float64 (num_samples,), normally distributed.
+    """
+    # The legacy generator, as its stream is the same in every version of NumPy.
+    seed = np.frombuffer(hashlib.sha256(clip_id.encode()).digest(), '<u4')
+    wave = np.random.RandomState(seed).standard_normal(num_samples)
+    return wave * (rms / np.sqrt(np.mean(wave**2)))
+
+
+def to_mono(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """One channel at 16 kHz, as VGGish's front end makes it.
+
+    Args:
+        waveform (np.ndarray): float (n,) or (n, channels), of which the mean is taken.
+        sample_rate (int): in Hz, any; with n it must be enough for a sample at 16 kHz.
+
+    Returns:
+        np.ndarray: float (floor(n * 16000 / sample_rate),).
+    """
+    if waveform.ndim > 1:
+        waveform = waveform.mean(axis=1)
+    if sample_rate == SAMPLE_RATE:
+        return waveform
+    import resampy  # here, as it brings in a just-in-time compiler
+
+    return resampy.resample(waveform, sample_rate, SAMPLE_RATE)
+
+
+def _pad(waveform: np.ndarray, length: int) -> np.ndarray:
+    """The waveform, filled up with silence to at least ``length`` samples."""
+    missing = max(length - len(waveform), 0)
+    return np.pad(waveform, [(0, missing)] + [(0, 0)] * (waveform.ndim - 1))
+
+
 @TRANSFORMS.register_module()
 class LoadClipAudio(BaseTransform):
     """Read the sound of a clip as log-mel patches.
@@ -77,7 +122,11 @@ class LoadClipAudio(BaseTransform):
     start how many clips have shorter or much longer sound than frames.
 
     Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio, float32
-    (T, 1, 96, 64), row t for frame_inds[t].
+    (T, 1, 96, 64), row t for frame_inds[t]. Two keys are there only where :class:`SwapClipAudio`
+    has set them: with audio_noise (float, a root mean square), :func:`white_noise` of clip_id is
+    heard in place of audio_path; with extra_audio_path (str | None), the sound in that file as
+    well. The two are added as mono at 16 kHz, the extra one cut or padded with silence to the
+    length of the clip's own (on_short is about the latter alone); the sum is not clipped.
 
     Args:
         on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with
@@ -93,36 +142,43 @@ class LoadClipAudio(BaseTransform):
         """Set audio.
 
         Raises:
-            OSError: the file is missing or cannot be read.
+            OSError: a file is missing or cannot be read.
             ValueError: it is empty, has samples that are not finite, or is too short for its frames
                 and on_short is 'raise'.
         """
-        num_patches = results['num_frames']
-        path = results['audio_path']
-        if path is None:
-            waveform = np.zeros(samples_needed(num_patches))
+        waveform, sample_rate = self._own_sound(results)
+        if results.get('extra_audio_path') is not None:
+            waveform = to_mono(waveform, sample_rate)
+            waveform = waveform + self._extra_sound(results, len(waveform))
             sample_rate = SAMPLE_RATE
-        else:
-            waveform, sample_rate = read_wav(path)
-            waveform = self._lengthen(waveform, sample_rate, num_patches, path)
         patches = log_mel_patches(waveform, sample_rate)
         results['audio'] = patches[frame_inds(results)]
         return results
 
-    def _lengthen(
-        self, waveform: np.ndarray, sample_rate: int, num_patches: int, path: str
-    ) -> np.ndarray:
-        """The waveform, padded with silence if it is too short and that is allowed."""
-        missing = samples_needed(num_patches, sample_rate) - len(waveform)
-        if missing <= 0:
-            return waveform
-        if self.on_short == 'raise':
-            found, needed = len(waveform), len(waveform) + missing
+    def _own_sound(self, results: dict) -> tuple[np.ndarray, int]:
+        """The clip's sound or what stands for it, long enough for its frames, and its rate."""
+        num_patches, path = results['num_frames'], results['audio_path']
+        if 'audio_noise' in results:
+            samples = samples_needed(num_patches)
+            return white_noise(results['clip_id'], samples, results['audio_noise']), SAMPLE_RATE
+        if path is None:
+            return np.zeros(samples_needed(num_patches)), SAMPLE_RATE
+        waveform, sample_rate = read_wav(path)
+        needed = samples_needed(num_patches, sample_rate)
+        if len(waveform) < needed and self.on_short == 'raise':
             raise ValueError(
-                f'{path} has {found / sample_rate:.3f} s of sound, {num_patches} frames need '
+                f'{path} has {len(waveform) / sample_rate:.3f} s of sound, {num_patches} frames need '
                 f"{needed / sample_rate:.3f} s; LoadClipAudio(on_short='pad') fills up with silence"
             )
-        return np.pad(waveform, [(0, missing)] + [(0, 0)] * (waveform.ndim - 1))
+        return _pad(waveform, needed), sample_rate
+
+    @staticmethod
+    def _extra_sound(results: dict, length: int) -> np.ndarray:
+        """The sound to be added, ``length`` samples of mono at 16 kHz."""
+        waveform, sample_rate = read_wav(results['extra_audio_path'])
+        # Before resampling too, which would not take a handful of samples.
+        waveform = _pad(waveform, samples_needed(1, sample_rate))
+        return _pad(to_mono(waveform, sample_rate), length)[:length]
 
     def __repr__(self) -> str:
         """Name and arguments."""
@@ -138,6 +194,8 @@ class LoadClipAudioFeatures(BaseTransform):
 
     Reads audio_path (None: silence; else its last two folders, ``subset/uid``, are the key),
     num_frames, frame_inds (default: all); sets audio, float32 (T, Da), row t for frame_inds[t].
+    After :class:`SwapClipAudio`, its sources 'own', 'silence' and 'other' will do; 'noise' and
+    'off_screen' are sounds of no file, so there are no embeddings of them.
 
     Args:
         features (str): the file of embeddings.
@@ -157,8 +215,17 @@ class LoadClipAudioFeatures(BaseTransform):
 
         Raises:
             LookupError: the clip is not in the file.
-            ValueError: it had fewer frames when its embeddings were extracted.
+            ValueError: it had fewer frames when its embeddings were extracted, or its sound is one
+                that SwapClipAudio has made.
         """
+        made = {'audio_noise': 'noise', 'extra_audio_path': 'off_screen'}
+        found = [source for key, source in made.items() if key in results]
+        if found:
+            raise ValueError(
+                f'SwapClipAudio(source={found[0]!r}) makes a sound that no file has, and '
+                f'{self.features.path} holds embeddings of files: test with LoadClipAudio (a config '
+                "whose audio encoder hears log-mel patches), or use source 'silence' or 'other'"
+            )
         path = results['audio_path']
         rows = self.features.rows(path and audio_key(path), results['num_frames'])
         results['audio'] = rows[frame_inds(results)]
@@ -174,29 +241,58 @@ class LoadClipAudioFeatures(BaseTransform):
 
 @TRANSFORMS.register_module()
 class SwapClipAudio(BaseTransform):
-    """Take away a clip's own sound, to see how much a model listens. Goes before LoadClipAudio.
+    """Change what is heard with a clip, to see how much a model listens. Goes before LoadClipAudio.
 
-    Reads other_audio_path; sets audio_path.
+    ============== =============================================================== ================
+    source         what is heard                                                   visible objects
+    ============== =============================================================== ================
+    ``own``        the clip's own sound: nothing is changed                        sound as labelled
+    ``silence``    nothing                                                         do not sound
+    ``other``      the sound of another clip of the split, other_audio_path: one   do not sound
+                   with no name in common where there is one; silence if there is
+                   no other clip with sound
+    ``noise``      white noise as long as the clip, root mean square 0.1 of full   do not sound
+                   scale, drawn from a seed that depends on clip_id only
+    ``off_screen`` the clip's own sound, with that of other_audio_path added: what sound as labelled
+                   is seen and labelled still sounds, something unseen sounds too;
+                   only its own if there is no other clip with sound
+    ============== =============================================================== ================
+
+    Where visible objects do not sound any more, sound_visible (bool) is set to False; else it is
+    not set. :class:`PackAVSegInputs` passes it on to :class:`OVIoUMetric`, whose rates of false
+    positives then count all labelled frames of the clip. For ``other`` that is so as far as the
+    annotation tells: the objects heard are those of another clip, though one of the same name may
+    be seen if every other clip has a name in common, or if it is seen and not labelled.
+
+    Reads other_audio_path (``other``, ``off_screen``); sets audio_path (``silence``, ``other``,
+    ``noise``), audio_noise (``noise``), extra_audio_path (``off_screen``) and sound_visible.
 
     Args:
-        source (str): 'other' for the sound of another clip of the split (silence if there is none),
-            'silence' for none.
+        source (str): 'own', 'silence', 'other', 'noise' or 'off_screen'.
     """
 
     def __init__(self, source: str):
-        if source not in ('other', 'silence'):
-            raise ValueError(f"source must be 'other' or 'silence', got {source!r}")
+        if source not in SOURCES:
+            raise ValueError(f'source must be one of {", ".join(SOURCES)}, got {source!r}')
         self.source = source
 
     def transform(self, results: dict) -> dict:
-        """Set audio_path.
+        """Set what the source says; see the class.
 
         Raises:
-            ValueError: the sound has been loaded already.
+            ValueError: the sound has been loaded or swapped already.
         """
         if 'audio' in results:
             raise ValueError('SwapClipAudio must come before LoadClipAudio: the sound is loaded')
-        results['audio_path'] = results['other_audio_path'] if self.source == 'other' else None
+        if 'sound_visible' in results or 'extra_audio_path' in results:
+            raise ValueError('the sound is swapped already: a pipeline has SwapClipAudio once')
+        if self.source == 'off_screen':
+            results['extra_audio_path'] = results['other_audio_path']
+        elif self.source != 'own':
+            results['sound_visible'] = False
+            results['audio_path'] = results['other_audio_path'] if self.source == 'other' else None
+            if self.source == 'noise':
+                results['audio_noise'] = NOISE_RMS
         return results
 
     def __repr__(self) -> str:

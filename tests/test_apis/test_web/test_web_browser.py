@@ -32,11 +32,11 @@ MISSING = [
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f'not installed: {", ".join(MISSING)}')
 PATIENCE = 60  # s
 # The button is off while a job runs. A job that is refused at once is over before one can look, so the page counts.
-COUNT_STARTS = '''
+COUNT_STARTS = """
 const run = document.querySelector("#ov-run");
 window.ovStarts = 0;
 new MutationObserver(() => window.ovStarts++).observe(run, {attributes: true, attributeFilter: ["disabled"]});
-'''
+"""
 
 
 def wait_for(what, message):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+import resampy
 import soundfile
-from torchvggish.vggish_input import wavfile_to_examples
+from torchvggish.vggish_input import waveform_to_examples, wavfile_to_examples
 
 from ovavss_mm.datasets import LoadClipAudio, SwapClipAudio
-from ovavss_mm.datasets.transforms.audio import log_mel_patches, samples_needed
+from ovavss_mm.datasets.transforms.audio import log_mel_patches, samples_needed, white_noise
 
 SILENCE = np.float32(np.log(0.01))
 
@@ -136,6 +137,14 @@ def test_unusable_files(tmp_path):
         LoadClipAudio()(results_of(tmp_path / 'gone.wav'))
 
 
+# ------------------------------------------------------------------ sounds that are swapped
+def swapped(source: str, own, other, clip_id: str = 'c', **kwargs) -> dict:
+    """What is heard with a clip, and all else that the results then hold."""
+    results = results_of(own, **kwargs)
+    results.update(clip_id=clip_id, other_audio_path=other and str(other))
+    return LoadClipAudio()(SwapClipAudio(source)(results))
+
+
 def test_swap():
     results = {'audio_path': 'own.wav', 'other_audio_path': 'other.wav'}
     assert SwapClipAudio('other')(dict(results))['audio_path'] == 'other.wav'
@@ -144,8 +153,121 @@ def test_swap():
         SwapClipAudio('other')(results | {'audio': 0})
 
 
+def test_own_changes_nothing():
+    results = {'audio_path': 'own.wav', 'other_audio_path': 'other.wav', 'clip_id': 'c'}
+    assert SwapClipAudio('own')(dict(results)) == results
+
+
+@pytest.mark.parametrize('source', ['silence', 'other', 'noise', 'off_screen'])
+def test_what_is_seen_sounds_no_more_where_its_sound_is_gone(source):
+    results = {'audio_path': 'own.wav', 'other_audio_path': 'other.wav'}
+    results = SwapClipAudio(source)(results)
+    assert results.get('sound_visible', True) is (source == 'off_screen')
+    with pytest.raises(ValueError, match='SwapClipAudio once'):
+        SwapClipAudio('silence')(results)
+
+
+def test_silence_is_the_same_number_everywhere(tmp_path):
+    own, other = (write(tmp_path / f'{n}.wav', noise(5)) for n in 'ab')
+    audio = swapped('silence', own, other)['audio']
+    assert audio.shape == (5, 1, 96, 64)
+    assert (audio == SILENCE).all()
+
+
+def test_other_is_heard_as_if_it_were_the_clips_own(tmp_path):
+    own, other = write(tmp_path / 'a.wav', noise(5)), write(tmp_path / 'b.wav', noise(5)[::-1])
+    audio = swapped('other', own, other)['audio']
+    assert np.array_equal(audio, LoadClipAudio()(results_of(other))['audio'])
+    assert (swapped('other', own, None)['audio'] == SILENCE).all()
+
+
+def test_noise_belongs_to_the_clip(tmp_path):
+    own = write(tmp_path / 'a.wav', noise(5))
+
+    def heard(clip_id, path=own, **kwargs):
+        return swapped('noise', path, None, clip_id, **kwargs)['audio']
+
+    first, second = heard('a'), heard('b')
+    np.random.seed(1)
+    assert np.array_equal(heard('b'), second) and np.array_equal(heard('a', None), first)
+    assert np.abs(first - second).mean() > 0.1
+    assert np.array_equal(heard('a', frame_inds=[1, 3]), first[[1, 3]])
+
+
+def test_noise_is_white_and_a_tenth_of_full_scale():
+    wave = white_noise('clip', samples_needed(10))
+    assert wave.shape == (samples_needed(10),)
+    assert np.sqrt(np.mean(wave**2)) == pytest.approx(0.1, rel=1e-12)
+    assert np.abs(wave).max() < 1
+    power = np.abs(np.fft.rfft(wave)) ** 2
+    bands = np.array([band.mean() for band in np.array_split(power[1:], 20)])
+    assert np.abs(bands / bands.mean() - 1).max() < 0.1
+    neighbours = np.mean(wave[1:] * wave[:-1]) / np.mean(wave**2)
+    assert abs(neighbours) < 0.02
+
+
+def test_noise_is_the_same_in_every_process():
+    """What was drawn once, in a process of its own."""
+    drawn = [-0.036107, -0.192184, 0.041272, -0.007629]
+    assert white_noise('clip_ü', 4) == pytest.approx(np.array(drawn), abs=1e-6)
+
+
+def plain_sum(own: np.ndarray, own_rate: int, other: np.ndarray, other_rate: int) -> np.ndarray:
+    """Log-mel patches of the sum of two waveforms, by the front end of VGGish."""
+    mono = [
+        resampy.resample(wave.mean(1), rate, 16000) if rate != 16000 else wave.mean(1)
+        for wave, rate in ((own, own_rate), (other, other_rate))
+    ]
+    total = mono[0].copy()
+    shared = min(map(len, mono))
+    total[:shared] += mono[1][:shared]
+    return waveform_to_examples(total, 16000, return_tensor=False)[:, None]
+
+
+@pytest.mark.parametrize(
+    ('own', 'other'),
+    [
+        ((5, 16000, 1), (5, 16000, 1)),
+        ((5, 44100, 2), (5, 16000, 1)),
+        ((5, 16000, 1), (5, 22050, 2)),
+        ((5, 48000, 1), (5, 48000, 2)),
+        ((5, 22050, 1), (2.5, 8000, 1)),
+        ((5, 16000, 2), (9, 44100, 1)),
+    ],
+    ids=['same', 'own-44k-stereo', 'other-22k-stereo', 'both-48k', 'other-short', 'other-long'],
+)
+def test_off_screen_is_the_sum_of_both(tmp_path, own, other):
+    waves = [noise(*own), 0.5 * noise(*other)[::-1]]
+    rates = [own[1], other[1]]
+    paths = [
+        write(tmp_path / f'{name}.wav', wave, rate, 'DOUBLE')
+        for name, wave, rate in zip('ab', waves, rates, strict=True)
+    ]
+    audio = swapped('off_screen', *paths)['audio']
+    expected = plain_sum(waves[0], rates[0], waves[1], rates[1])
+    alone = LoadClipAudio()(results_of(paths[0]))['audio']
+    assert audio.shape == (5, 1, 96, 64) and audio.dtype == np.float32
+    assert np.abs(audio - expected[:5]).max() < 1e-5
+    assert np.abs(audio - alone)[:2].max() > 0.1
+
+
+def test_off_screen_where_one_of_the_sounds_is_missing_or_short(tmp_path):
+    own, other = write(tmp_path / 'a.wav', noise(5)), write(tmp_path / 'b.wav', noise(5)[::-1])
+    alone = {path: LoadClipAudio()(results_of(path))['audio'] for path in (own, other)}
+    assert np.array_equal(swapped('off_screen', own, None)['audio'], alone[own])
+    assert np.array_equal(swapped('off_screen', None, other)['audio'], alone[other])
+    click = write(tmp_path / 'c.wav', np.array([[0.5]]), 48000)
+    assert np.abs(swapped('off_screen', own, click)['audio'] - alone[own])[1:].max() == 0
+    # what is unseen sounds on where the clip's own sound has ended
+    short = write(tmp_path / 'd.wav', noise(0.96))
+    audio = swapped('off_screen', short, other)['audio']
+    assert np.array_equal(audio[2:], alone[other][2:])
+    with pytest.raises(ValueError, match=r'd\.wav has 0\.960 s'):
+        LoadClipAudio('raise')(results_of(short) | {'extra_audio_path': str(other)})
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="'loop'"):
         LoadClipAudio(on_short='loop')
-    with pytest.raises(ValueError, match="'noise'"):
-        SwapClipAudio('noise')
+    with pytest.raises(ValueError, match="one of own, silence, .* got 'loud'"):
+        SwapClipAudio('loud')

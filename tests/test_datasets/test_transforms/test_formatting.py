@@ -52,6 +52,12 @@ def test_pack():
     }
 
 
+def test_sound_visible_is_passed_on_where_it_is_set():
+    assert 'sound_visible' not in PackAVSegInputs()(results_of())['data_samples'].metainfo
+    sample = PackAVSegInputs()(results_of(sound_visible=False))['data_samples']
+    assert sample.metainfo['sound_visible'] is False
+
+
 def test_without_labels():
     sample = PackAVSegInputs()(results_of(labels=False))['data_samples']
     assert 'gt_sem_seg' not in sample
