@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import published  # noqa: E402
 
+from ovavss_mm.engine.parameters import Count, count_parameters  # noqa: E402
+
 tool = published.load_tool('analysis_tools/get_params.py')
 FOLDER = published.ROOT / 'configs/ovavss'
 R50 = FOLDER / 'ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py'
@@ -49,13 +51,13 @@ def test_numbers_are_parameters_and_frozen_norms_are_constants():
     model.a[1].requires_grad_(False)
     model.b = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(4)).requires_grad_(False)
     model.c = nn.ReLU()
-    counts = tool.count_parameters(model)
+    counts = count_parameters(model)
     assert counts == dict(a=(20 + 14, 0), b=(0, 6 + 8), all=(34, 14))
     assert counts['all'].total == 48
 
 
 def test_table_is_in_millions_and_mebibytes_of_float32():
-    (row,) = rows(tool.table(dict(all=tool.Count(2**20, 3 * 2**20)))).values()
+    (row,) = rows(tool.table(dict(all=Count(2**20, 3 * 2**20)))).values()
     assert row == [4.19, 16, 1.05, 4, 3.15, 12]
 
 

@@ -7,7 +7,6 @@ Frozen batch norms are constants: their weights count as buffers, not as paramet
 import argparse
 import os.path as osp
 import sys
-from typing import NamedTuple
 
 ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
 
@@ -17,26 +16,6 @@ except ModuleNotFoundError as error:
     if error.name != 'ovavss_mm':
         raise
     sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
-
-BYTES = 4  # of a float32
-MIB = 2**20
-
-
-class Count(NamedTuple):
-    """Numbers of parameters.
-
-    Attributes:
-        trainable: those that are trained.
-        frozen: the others.
-    """
-
-    trainable: int
-    frozen: int
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.trainable + self.frozen
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,46 +39,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def count_parameters(model: object) -> dict[str, Count]:
-    """Count the parameters of each stage.
-
-    Args:
-        model: any module; its children are the stages.
-
-    Returns:
-        Stage to count, and ``'all'``.
-    """
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    constants = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, _BatchNorm)
-        for parameter in module.parameters()
-        if not parameter.requires_grad
-    }
-    counts = {}
-    for name, stage in model.named_children():
-        numbers = [0, 0]
-        for parameter in stage.parameters():
-            if id(parameter) not in constants:
-                numbers[not parameter.requires_grad] += parameter.numel()
-        if any(numbers):
-            counts[name] = Count(*numbers)
-    counts['all'] = Count(*(sum(column) for column in zip(*counts.values(), strict=True)))
-    return counts
-
-
-def table(counts: dict[str, Count]) -> str:
+def table(counts: dict) -> str:
     """Write counts as a table.
 
     Args:
-        counts: as :func:`count_parameters` gives them.
+        counts: as ``ovavss_mm.engine.parameters.count_parameters`` gives them.
 
     Returns:
         Lines of text.
     """
     from prettytable import PrettyTable
+
+    from ovavss_mm.engine.parameters import mebibytes
 
     columns = ('total', 'trainable', 'frozen')
     header = [f'{c} {unit}' for c in columns for unit in ('M', 'MiB')]
@@ -107,7 +58,7 @@ def table(counts: dict[str, Count]) -> str:
     out.align['stage'] = 'l'
     for name, count in counts.items():
         numbers = [getattr(count, column) for column in columns]
-        cells = [cell for n in numbers for cell in (f'{n / 1e6:.2f}', f'{n * BYTES / MIB:.1f}')]
+        cells = [cell for n in numbers for cell in (f'{n / 1e6:.2f}', f'{mebibytes(n):.1f}')]
         out.add_row([name, *cells])
     return out.get_string()
 
@@ -122,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     import_quietly('ovavss_mm.models')
+    from ovavss_mm.engine.parameters import count_parameters
     from ovavss_mm.models.released.skeleton import build_skeleton, read_config
 
     try:
