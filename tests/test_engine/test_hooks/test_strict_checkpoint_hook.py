@@ -109,7 +109,10 @@ def test_partial_initialisation_logs_what_is_missing(caplog):
 
 
 def test_wrapped_models_are_compared_unwrapped():
-    check(Model().state_dict(), model=nn.DataParallel(Model()))
+    wrapped, state = nn.DataParallel(Model()), Model().state_dict()
+    check(state, model=wrapped)
+    with pytest.raises(ValueError, match='in the model but not in the checkpoint'):
+        check(dict(list(state.items())[1:]), model=wrapped)
 
 
 @pytest.mark.parametrize('checkpoint', [[1, 2], dict(epoch=3), dict(state_dict={})])
