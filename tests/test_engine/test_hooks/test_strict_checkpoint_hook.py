@@ -111,7 +111,7 @@ def test_partial_initialisation_logs_what_is_missing(caplog):
 def test_wrapped_models_are_compared_unwrapped():
     wrapped, state = nn.DataParallel(Model()), Model().state_dict()
     check(state, model=wrapped)
-    with pytest.raises(ValueError, match='in the model but not in the checkpoint'):
+    with pytest.raises(RuntimeError, match='in the model but not in the checkpoint'):
         check(dict(list(state.items())[1:]), model=wrapped)
 
 
