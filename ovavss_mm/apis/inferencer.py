@@ -92,10 +92,15 @@ class AVSegInferencer(BaseInferencer):
     def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
         """Build the model and load its weights, which must fit."""
         checkpoint = read_checkpoint(weights)
-        kind = (cfg.get('model', {}).get('classifier') or {}).get('type', 'none')
-        if kind == 'none' or kind == 'ClosedSetClassifier':
+        classifier = cfg.get('model', {}).get('classifier')
+        if classifier is None:
             raise ValueError(
-                f'model.classifier of the config is {kind}: it takes CLIP to name what it is asked for'
+                'the config has no model.classifier: such a model cannot name anything'
+            )
+        if classifier.get('type') == 'ClosedSetClassifier':
+            raise ValueError(
+                'model.classifier is a ClosedSetClassifier, which has names of its own only: '
+                'what is asked for takes a CLIP to name it'
             )
         with warnings.catch_warnings():
             # mmseg's advice on norm layers for distributed training does not concern a prediction

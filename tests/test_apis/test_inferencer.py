@@ -327,6 +327,9 @@ def test_construction_errors(tiny, tmp_path):
     without.model = dict(config.model, classifier=None)
     with pytest.raises(ValueError, match=r'no model\.classifier'):
         AVSegInferencer(without, weights)
+    without.model.classifier = dict(type='ClosedSetClassifier')
+    with pytest.raises(ValueError, match='names of its own only'):
+        AVSegInferencer(without, weights)
 
 
 def test_show(inferencer, video, monkeypatch):
