@@ -192,21 +192,28 @@ def report(prediction: dict) -> bool:
         Whether the video could be labelled.
     """
     if 'error' in prediction:
-        print(f'{prediction["video"]}: error: {prediction["error"]}')
+        say(f'{prediction["video"]}: error: {prediction["error"]}')
         return False
-    print(f'{prediction["video"]}: {prediction["duration"]:g} s')
+    say(f'{prediction["video"]}: {prediction["duration"]:g} s')
     for name, heard in prediction['names'].items():
         spans = ', '.join(f'{start:g}-{end:g}' for start, end in heard['intervals'][:8])
         more = ', ...' if len(heard['intervals']) > 8 else ''
-        print(
+        say(
             f'  {name}: {heard["seconds"]:g} s ({spans}{more}), {heard["area"]:.1%} of the picture, '
             f'sound score {heard["sound"]:.2f}, class score {heard["score"]:.2f}'
         )
     if not prediction['names']:
         print('  none of the names is heard')
     for path in prediction.get('files', {}).values():
-        print(f'  {path}')
+        say(f'  {path}')
     return True
+
+
+def say(text: str) -> None:
+    """Print a line; names of files may not steer the terminal, nor be letters that it does not know."""
+    text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    encoding = sys.stdout.encoding or 'utf-8'
+    print(text.encode(encoding, 'backslashreplace').decode(encoding))
 
 
 if __name__ == '__main__':

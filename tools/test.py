@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
+    plain = import_quietly('ovavss_mm.engine.plain_checkpoints')
     launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
@@ -97,7 +98,10 @@ def main(argv: list[str] | None = None) -> None:
         launch.check_files(cfg, ('test_dataloader',))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
-    launch.build_runner(cfg).test()
+    try:
+        launch.build_runner(cfg).test()
+    except plain.RefusedCheckpointError as error:
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

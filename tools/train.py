@@ -6,6 +6,7 @@ config says.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 
@@ -56,6 +57,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU'
     )
     parser.add_argument(
+        '--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower'
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -86,17 +90,32 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
+    work_dir = import_quietly('ovavss_mm.engine.work_dir')
+    plain = import_quietly('ovavss_mm.engine.plain_checkpoints')
+    nonfinite = import_quietly('ovavss_mm.engine.hooks.nonfinite_hook')
     launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
         if args.amp:
             launch.enable_amp(cfg)
-        launch.choose_start(cfg, args.resume)
+        if args.deterministic:
+            launch.make_deterministic(cfg)
+        resume = args.resume or cfg.get('resume', False)
+        launch.choose_start(cfg, resume)
         launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))
+        held = contextlib.ExitStack()
+        held.enter_context(work_dir.hold_work_dir(cfg.work_dir, args.launcher))
+        launch.choose_start(
+            cfg, resume
+        )  # a training that has ended just now may have saved another
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
-    launch.build_runner(cfg).train()
+    with held:
+        try:
+            launch.build_runner(cfg).train()
+        except (plain.RefusedCheckpointError, nonfinite.NonFiniteLossError) as error:
+            sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -24,8 +24,10 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3),
+    checkpoint=dict(type='WholeCheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='AVSegVisualizationHook'),
+    nonfinite=dict(type='NonFiniteLossHook', max_in_row=10),
+    bad_clips=dict(type='BadClipsHook'),
 )
 custom_hooks = [dict(type='StrictCheckpointHook')]

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """One input on its way through the model into its outputs."""
 
+import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from rich.markup import escape
 from rich.progress import Progress
 
-from .outputs import LabelPictures, Outputs, OverlayVideo, TimelineFile
+from .outputs import LabelPictures, Outputs, OverlayVideo, TimelineFile, safe_name
 from .request import LabelledFrame, Request
 from .sound import SoundReader
 from .sources import Source, frames_at
@@ -83,10 +87,20 @@ class Job:
 
         Returns:
             The prediction, and the path of the mp4 or None.
+
+        Raises:
+            ValueError: the source cannot be read, or what it says of itself cannot be written.
         """
+        try:
+            return self._run(progress)
+        except av.FFmpegError as error:
+            raise ValueError(f'{self.source.name} cannot be labelled: {error.strerror}') from error
+
+    def _run(self, progress: Progress) -> tuple[Any, str | None]:
+        """Label the source."""
         source, fps = self.source, self.request.fps
         total = None if source.duration is None else max(1, round(source.duration * fps))
-        task = progress.add_task(self.name, total=total)
+        task = progress.add_task(escape(self.name), total=total)
         header = self.inferencer.postprocess(source, request=self.request)
         reader = SoundReader(source.sound)
         if source.sound is None:
@@ -205,19 +219,27 @@ class Job:
 
 
 def output_names(items: list) -> list[str]:
-    """Names of outputs, which do not depend on the order of different inputs."""
-    stems = [_stem(item) for item in items]
+    """Names of outputs, which do not depend on the order of different inputs.
+
+    No two are the same where capital letters do not matter, and none leads into another folder.
+    """
+    stems = [safe_name(_stem(item)) for item in items]
+    counts = Counter(stem.casefold() for stem in stems)
     names = []
     for item, stem in zip(items, stems, strict=True):
-        if stems.count(stem) > 1 and isinstance(item, (str, Path)):  # two files of one name
+        if counts[stem.casefold()] > 1 and isinstance(item, (str, Path)):  # two files of one name
             stem = f'{Path(item).resolve().parent.name}_{stem}'
-        names.append(stem)
+        names.append(safe_name(stem))
     out: list[str] = []
+    taken: set[str] = set()
+    last: dict[str, int] = {}  # number that a name was given last
     for name in names:
-        number, unique = 1, name
-        while unique in out:
+        number, unique = last.get(name, 1), name
+        while unique.casefold() in taken:
             number += 1
             unique = f'{name}_{number}'
+        last[name] = number
+        taken.add(unique.casefold())
         out.append(unique)
     return out
 
@@ -231,8 +253,8 @@ def _stem(item: Any) -> str:
         path = item.get('video', item.get('frames'))
         if named is None and isinstance(path, (str, Path)):
             return _stem(path)
-        return str(named or 'frames').replace('/', '_')
+        return str(named or 'frames')
     if isinstance(item, (str, Path)):
         path = Path(item).resolve()
-        return path.name if path.is_dir() else path.stem
+        return path.name if os.path.isdir(path) else path.stem
     return 'frames'

@@ -137,7 +137,15 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds no state dict, but a {type(checkpoint).__name__}')
-    return checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+    checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+    state, meta = checkpoint['state_dict'], checkpoint.get('meta')
+    plain = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not plain or not isinstance(meta or {}, dict):
+        raise ValueError(f'{path} holds no state dict of named weights with metadata')
+    wrong = next((key for key, value in state.items() if not torch.is_tensor(value)), None)
+    if wrong is not None:
+        raise ValueError(f'{path}: {wrong[:100]!r} in its state dict is no tensor')
+    return checkpoint
 
 
 def _read_safetensors(path: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 from ..datasets.transforms.audio import SAMPLE_RATE, log_mel_patches, samples_needed
+from .media import check_sound, open_media
 
 # Sound whose time stamps are off by less than this goes on without a gap: stamps are rounded.
 GAP_SECONDS = 0.03
@@ -44,12 +45,21 @@ class SoundTrack:
             raise FileNotFoundError(f'there is no sound file {self.file}')
         file = io.BytesIO(self.file) if isinstance(self.file, bytes) else self.file
         try:
-            container = av.open(file)
+            container = open_media(file)
         except av.FFmpegError as error:
             raise ValueError(f'{self.name} cannot be read as sound: {error.strerror}') from error
         if not container.streams.audio:
             container.close()
             raise ValueError(f'{self.name} has no sound in it')
+        codec = container.streams.audio[0].codec_context
+        if codec is None:
+            container.close()
+            raise ValueError(f'the sound of {self.name} is of a kind that is not known')
+        try:
+            check_sound(self.name, codec.sample_rate or 0, codec.channels or 0)
+        except ValueError:
+            container.close()
+            raise
         return container
 
     def start_on_clock(self, container: av.container.InputContainer) -> float:
@@ -173,8 +183,13 @@ class SoundReader:
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if now != kind:
                 yield from () if resampler is None else resampler.resample(None)
+                check_sound(self.track.name, frame.sample_rate, frame.layout.nb_channels)
                 resampler, kind = sound_resampler('fltp', frame.layout, SAMPLE_RATE), now
-            yield from resampler.resample(frame)
+            try:
+                yield from resampler.resample(frame)
+            except av.FFmpegError as error:
+                self.damage = f'a stretch of sound could not be used ({error.strerror})'
+                resampler = kind = None
         if resampler is not None:
             yield from resampler.resample(None)
 

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from ..datasets.transforms.loading import read_rgb
+from .media import MAX_SECONDS, MAX_STILL, check_picture, has_all_packets, open_media
 from .sound import SoundTrack, track_of_array
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
@@ -112,12 +113,15 @@ class VideoSource(Source):
         self.path = str(path)
         with self._open() as container:
             stream = container.streams.video[0]
-            self.rate = float(stream.average_rate or stream.guessed_rate or 25)
+            rate = float(stream.average_rate or stream.guessed_rate or 25)
+            self.rate = min(max(rate, 1 / MAX_STILL), 1000.0)
             # the stream's own length, as the container's counts the sound too
             if stream.duration is not None:
                 self.duration = float(stream.duration * stream.time_base)
             elif container.duration is not None:
                 self.duration = container.duration / av.time_base
+            if self.duration is not None and not 0 <= self.duration <= MAX_SECONDS:
+                self.duration = None  # what is there will show
             self.pixel_aspect = stream.codec_context.sample_aspect_ratio or None
             self._whole = has_all_packets(container, self.path)
             has_sound = (
@@ -131,6 +135,7 @@ class VideoSource(Source):
             )
         self.start = first.time or 0.0
         height, width = first.height, first.width
+        check_picture(self.path, width, height)
         self.turns = round((getattr(first, 'rotation', 0) or 0) / 90) % 4
         self.size = (width, height) if self.turns % 2 else (height, width)
         if self.pixel_aspect and self.turns % 2:
@@ -143,7 +148,7 @@ class VideoSource(Source):
         if not osp.isfile(self.path):
             raise FileNotFoundError(f'there is no video {self.path}')
         try:
-            container = av.open(self.path)
+            container = open_media(self.path)
         except av.FFmpegError as error:
             raise ValueError(
                 f'{self.path} cannot be read as a video ({error.strerror}): it is of another kind, damaged or '
@@ -154,6 +159,15 @@ class VideoSource(Source):
         if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:
             container.close()
             raise ValueError(f'{self.path} has no picture stream, only sound or data')
+        codec = streams[0].codec_context
+        try:
+            if codec is None:
+                raise ValueError(f'the pictures of {self.path} are of a kind that is not known')
+            if codec.width or codec.height:
+                check_picture(self.path, codec.width, codec.height)
+        except ValueError:
+            container.close()
+            raise
         return container
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -177,8 +191,14 @@ class VideoSource(Source):
         end = 0.0
         for frame in self._decode():
             time = end if frame.time is None else frame.time - self.start
+            if not end - MAX_STILL <= time <= min(end + MAX_STILL, MAX_SECONDS):
+                self.damage = (
+                    f'a frame at {time:.0f} s follows one at {end:.0f} s; a frame may stand for {MAX_STILL} s, and a '
+                    f'video be {MAX_SECONDS} s long'
+                )
+                return
             length = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / self.rate
-            end = time + length
+            end = time + min(max(length, 0.0), float(MAX_STILL))
             yield Picture(time, end, lambda frame=frame: self._rgb(frame))
         missing = 0.0 if self.duration is None else self.duration - end
         said = self.damage is not None and 'were announced' in self.damage  # frames are read twice
@@ -193,25 +213,6 @@ class VideoSource(Source):
         height, width = self.size[::-1] if self.turns % 2 else self.size
         rgb = frame.to_ndarray(format='rgb24', width=width, height=height)
         return np.ascontiguousarray(np.rot90(rgb, self.turns))
-
-
-def has_all_packets(container: av.container.InputContainer, path: str) -> bool:
-    """Whether an mp4 file holds all the pictures that its table of contents lists.
-
-    Where a part was cut out of such a file by its edit list, the pictures end earlier than announced, and all is well.
-
-    Args:
-        container: the open file.
-        path: of the file.
-
-    Returns:
-        False if it does not, or if that cannot be told, as of other kinds of files.
-    """
-    index = getattr(container.streams.video[0], 'index_entries', None)
-    if 'mp4' not in container.format.name.split(',') or not index:
-        return False
-    last = index[len(index) - 1]
-    return last.pos + last.size <= osp.getsize(path)
 
 
 class PicturesSource(Source):
@@ -241,13 +242,18 @@ class PicturesSource(Source):
                 raise ValueError(
                     f'frames must be uint8 RGB (T, H, W, 3), got {frames.dtype} {frames.shape}'
                 )
-        if len(frames) == 0 or not rate > 0:
+        if len(frames) == 0 or not 0 < rate < float('inf'):
             raise ValueError(
                 f'{name} must have frames and a frame_rate above 0, got {len(frames)} and {rate}'
             )
         self.frames, self.rate = frames, float(rate)
         self.duration = len(frames) / self.rate
         self.size = self._load(0, None).shape[:2]
+        check_picture(name, self.size[1], self.size[0])
+        if self.duration > MAX_SECONDS:
+            raise ValueError(
+                f'{name} lasts {self.duration:g} s, at most {MAX_SECONDS} are labelled'
+            )
 
     def pictures(self) -> Iterator[Picture]:
         """The frames, ``1 / rate`` seconds each."""

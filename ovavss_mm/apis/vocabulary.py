@@ -10,8 +10,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..datasets.files import is_plain
+
 MAX_NAMES = 32766  # label maps have 16 bits
 MAX_LETTERS = 500
+MAX_TEMPLATES = 1000
 _CHUNK = 64  # names that are embedded at a time
 
 
@@ -31,7 +34,7 @@ class Vocabulary:
         self, names: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         if isinstance(names, str) or not isinstance(names, Sequence):
-            raise ValueError(f'classes must be a list of names, got {names!r}')
+            raise ValueError(f'classes must be a list of names, got {repr(names)[:100]}')
         if not 1 <= len(names) <= MAX_NAMES:
             raise ValueError(f'classes must have 1 to {MAX_NAMES} names, got {len(names)}')
         self.names = tuple(_checked(name, f'classes[{i}]') for i, name in enumerate(names))
@@ -41,9 +44,13 @@ class Vocabulary:
         self.synonyms = dict.fromkeys(self.names, ())
         for key, words in (synonyms or {}).items():
             if str(key).strip() not in self.synonyms:
-                raise ValueError(f'synonyms are given for {key!r}, which is none of the classes')
+                raise ValueError(
+                    f'synonyms are given for {str(key)[:100]!r}, which is none of the classes'
+                )
             if isinstance(words, str):
-                raise ValueError(f'synonyms of {key!r} must be a list of words, got {words!r}')
+                raise ValueError(
+                    f'synonyms of {key!r} must be a list of words, got {words[:100]!r}'
+                )
             name = key.strip()
             words = tuple(_checked(word, f'a synonym of {name!r}') for word in words)
             for word in words:
@@ -72,6 +79,10 @@ def _checked(name: object, where: str) -> str:
         raise ValueError(
             f'names may have up to {MAX_LETTERS} letters, {where} has {len(name)}: {name[:40]!r}...'
         )
+    if not is_plain(name.strip()):
+        raise ValueError(
+            f'names must be a line without control characters, got {name!r} as {where}'
+        )
     return name.strip()
 
 
@@ -86,14 +97,24 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
             templates = get_predefined_templates(templates)
         except (AssertionError, ValueError) as error:
             raise ValueError(
-                f'there is no set of prompt templates {templates!r}: {error}'
+                f'there is no set of prompt templates {templates[:100]!r}: {str(error)[:300]}'
             ) from error
     templates = tuple(templates)
-    if not templates or not all(isinstance(t, str) and '{}' in t for t in templates):
+    wrong = [template for template in templates if not _is_template(template)]
+    if wrong or not templates or len(templates) > MAX_TEMPLATES:
+        got = repr(wrong[0])[:100] if wrong else f'{len(templates)}'
         raise ValueError(
-            f'prompt_templates must be prompts with {{}} for the name, got {list(templates)}'
+            f'prompt_templates must be 1 to {MAX_TEMPLATES} prompts of up to {MAX_LETTERS} letters, each with {{}} '
+            f'for the name once and no other braces, got {got}'
         )
     return templates
+
+
+def _is_template(template: object) -> bool:
+    """Whether a prompt has one place for the name, and nothing else that formatting would look up."""
+    if not isinstance(template, str) or len(template) > MAX_LETTERS or not is_plain(template):
+        return False
+    return template.count('{}') == 1 and not set(template.replace('{}', '')) & set('{}')
 
 
 class TextBank:

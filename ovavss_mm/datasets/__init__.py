@@ -4,6 +4,7 @@
 from .avsbench_ov import AVSBenchOVDataset
 from .metadata import IndexedClip, read_index, read_metadata, select_clips, write_index
 from .palette import voc_index, voc_palette
+from .samplers import SeededInfiniteSampler
 from .transforms import (
     FlipClip,
     LoadClipAudio,
@@ -28,6 +29,7 @@ __all__ = [
     'PackAVSegInputs',
     'ResizeClip',
     'SampleClipFrames',
+    'SeededInfiniteSampler',
     'SwapClipAudio',
     'Vocabulary',
     'read_index',

@@ -262,7 +262,10 @@ def _parse_lines(content: bytes) -> Iterator[ClipReport]:
     for line in content.splitlines():
         try:
             report = ClipReport(**json.loads(line))
-        except (ValueError, TypeError):
+            report.findings = [(str(kind), str(text)) for kind, text in report.findings]
+        except (ValueError, TypeError, RecursionError):
             continue
-        report.findings = [tuple(finding) for finding in report.findings]
-        yield report
+        known = all(kind in ERRORS or kind in WARNINGS for kind, _ in report.findings)
+        plain = isinstance(report.key, str) and isinstance(report.facts, dict)
+        if known and plain and type(report.facts.get('bytes')) is int:
+            yield report

@@ -111,17 +111,23 @@ class AudioFeatures:
 
         Raises:
             LookupError: there is no such sound in the file.
-            ValueError: it has fewer rows.
+            ValueError: it has fewer rows, or is no table of finite float32.
         """
-        if key is None:
-            return self._open().get_tensor(SILENCE).repeat(num_frames, axis=0)
         try:
-            rows = self._open().get_tensor(key)
+            rows = self._open().get_tensor(SILENCE if key is None else key)
         except SafetensorError:
             raise LookupError(
-                f'{self.path} has no embeddings of the sound of clip {key}: extract them again '
+                f'{self.path} has no embeddings of '
+                f'{"silence" if key is None else f"the sound of clip {key}"}: extract them again '
                 '(tools/dataset_converters/extract_vggish.py)'
             ) from None
+        if rows.dtype != np.float32 or rows.ndim != 2 or not rows.size or not _all_finite(rows):
+            raise ValueError(
+                f'{self.path}: the embeddings {key or SILENCE} are {rows.dtype} {rows.shape}, '
+                'or not finite; expected finite float32 (frames, channels): extract them again'
+            )
+        if key is None:
+            return rows[:1].repeat(num_frames, axis=0)
         if len(rows) < num_frames:
             raise ValueError(
                 f'{self.path} has {len(rows)} rows for clip {key}, {num_frames} frames need as '
@@ -182,6 +188,11 @@ class FeatureWriter:
                 save_file({key: joined[key] for key in sorted(joined)}, beside, self.meta)
             shutil.rmtree(self.folder)
         return self.path.stat().st_size
+
+
+def _all_finite(rows: np.ndarray) -> bool:
+    """Whether all numbers are finite."""
+    return bool(np.isfinite(rows).all())
 
 
 def _open_features(path: str | Path) -> safe_open:

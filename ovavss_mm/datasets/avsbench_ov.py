@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from .bad_clips import ON_BAD_CLIP, next_readable
 from .files import find_audio, find_frames, find_labels
 from .metadata import (
     OV_SUBSETS,
@@ -21,6 +22,7 @@ from .metadata import (
     read_metadata,
     select_clips,
 )
+from .samplers import StreamIndex, own_chance
 from .sound_lengths import describe_lengths
 from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
 
@@ -60,6 +62,9 @@ class AVSBenchOVDataset(BaseSegDataset):
         index_file (str, optional): index of the split, as tools/dataset_converters/avsbench_ov.py
             writes it (relative to the current folder); its clips are used as they are, in place of
             ann_file, subsets and the rule. Defaults to None.
+        on_bad_clip (str): what a training does about a clip whose files cannot be read: 'raise' stops, 'skip' gives
+            the next clip that can be read in its place; see :class:`BadClipsHook`, which logs and counts them. With
+            test_mode=True it is always 'raise': figures of another test set would not be comparable.
         **kwargs: pipeline, test_mode, lazy_init, indices, serialize_data, max_refetch and metainfo
             of :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -79,6 +84,7 @@ class AVSBenchOVDataset(BaseSegDataset):
         label_file: str = 'label2idx.json',
         with_labels: bool = True,
         index_file: str | None = None,
+        on_bad_clip: str = 'raise',
         metainfo: dict | None = None,
         **kwargs,
     ):
@@ -89,6 +95,9 @@ class AVSBenchOVDataset(BaseSegDataset):
             raise ValueError(f'subsets must be some of {", ".join(SUBSETS)}, got {subsets!r}')
         if base_names is None:
             raise ValueError("base_names must be names, a file of them or 'all', got None")
+        if on_bad_clip not in ON_BAD_CLIP:
+            raise ValueError(f'on_bad_clip must be of {ON_BAD_CLIP}, got {on_bad_clip!r}')
+        self.on_bad_clip = on_bad_clip
         self.split = split
         self.subsets = tuple(subsets)
         self.with_labels = with_labels
@@ -106,6 +115,40 @@ class AVSBenchOVDataset(BaseSegDataset):
             metainfo=self._own_metainfo(metainfo or {}),
             **kwargs,
         )
+
+    def __getitem__(self, idx: int) -> dict:
+        """The packed sample of a clip; in a training with on_bad_clip='skip' maybe of another one.
+
+        Raises:
+            OSError: a file of the clip is missing or cannot be read.
+            ValueError: the files of the clip do not fit together; with 'skip', too many clips in a row are bad.
+        """
+        if self.test_mode or self.on_bad_clip == 'raise':
+            return super().__getitem__(idx)
+        folder_of = lambda index: self.get_data_info(index)['clip_dir']  # noqa: E731
+        return next_readable(super().__getitem__, idx, len(self), folder_of)
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """A clip through the pipeline.
+
+        What is random in it follows from the place in the training if :class:`SeededInfiniteSampler` says which, and
+        from the generators of the process otherwise.
+
+        Args:
+            idx: of the clip.
+
+        Returns:
+            What the pipeline gives.
+        """
+        self._wanted = idx
+        with own_chance(idx):
+            return super().prepare_data(idx)
+
+    def _rand_another(self) -> int:
+        """Index of a clip in place of one for which the pipeline gave None."""
+        if isinstance(self._wanted, StreamIndex):
+            return self._wanted.another(len(self))
+        return super()._rand_another()
 
     def _own_metainfo(self, extra: Mapping) -> dict:
         """What the vocabulary says, and what the user adds to it."""

@@ -2,11 +2,35 @@
 """The files of a clip, and files that are written whole or not at all."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
+from mmengine.fileio import exists, get_text, isdir, join_path, list_dir_or_file
+
+# Kinds of letters that no name and no file of text may have: they end lines, or steer a terminal.
+_STEERING = ('Cc', 'Cs', 'Zl', 'Zp')
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is one line without control characters (of Unicode's Cc, Cs, Zl and Zp)."""
+    return text.isprintable() or not any(unicodedata.category(c) in _STEERING for c in text)
+
+
+def read_utf8(path: str) -> str:
+    """Read a text file; a byte order mark at its start is passed over.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not in UTF-8; the message names it.
+    """
+    if not exists(path):
+        raise FileNotFoundError(f'no such file: {path}')
+    try:
+        return get_text(path, encoding='utf-8-sig')
+    except UnicodeDecodeError as err:
+        raise ValueError(f'{path} is not in UTF-8 (byte {err.start}: {err.reason})') from err
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 
 import csv
 import io
-import os.path as osp
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmengine.fileio import exists, get_text
+from mmengine.fileio import exists
 
-from .files import written_whole
+from .files import is_plain, read_utf8, written_whole
 
 SPLITS = ('train', 'val', 'test')
 SUBSETS = ('v1s', 'v1m', 'v2')
@@ -19,6 +18,7 @@ OV_SUBSETS = ('v1s', 'v2')
 COLUMNS = ('uid', 'a_obj', 'split', 'label')
 # Frames of a clip of AVSBench-semantic, one a second.
 NUM_FRAMES = {'v1s': 5, 'v1m': 5, 'v2': 10}
+_SHOWN = 200  # letters of a malformed value that a message has
 
 
 def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
@@ -64,18 +64,20 @@ def read_metadata(path: str) -> list[dict[str, str]]:
         FileNotFoundError: there is no such file.
         ValueError: the file is malformed; the message names the line.
     """
-    if not exists(path):
-        raise FileNotFoundError(f'no such file: {path}')
-    reader = csv.DictReader(io.StringIO(get_text(path, encoding='utf-8-sig'), newline=''))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f'{path}, line 1: no column {", ".join(missing)}')
+    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=''))
     rows, first_line = [], {}
     try:
+        names = list(reader.fieldnames or ())
+        missing = [name for name in COLUMNS if names.count(name) != 1]
+        if missing:
+            none = 'no' if missing[0] not in names else 'more than one'
+            raise ValueError(f'{path}, line 1: {none} column {", ".join(missing)}')
         for row in reader:
             problem = _row_problem(row)
             if not problem and row['uid'] in first_line:
-                problem = f'clip {row["uid"]!r} was in line {first_line[row["uid"]]} already'
+                problem = (
+                    f'clip {row["uid"][:_SHOWN]!r} was in line {first_line[row["uid"]]} already'
+                )
             if problem:
                 raise ValueError(f'{path}, line {reader.line_num}: {problem}')
             first_line[row['uid']] = reader.line_num
@@ -90,13 +92,14 @@ def _row_problem(row: dict) -> str | None:
     if None in row or None in row.values():
         return 'the number of fields is not that of the header'
     if row['split'] not in SPLITS:
-        return f'split must be one of {", ".join(SPLITS)}, got {row["split"]!r}'
+        return f'split must be one of {", ".join(SPLITS)}, got {row["split"][:_SHOWN]!r}'
     if row['label'] not in SUBSETS:
-        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"]!r}'
-    if not all(name.strip() for name in clip_names(row)):
-        return f'a_obj must be names joined by "_", got {row["a_obj"]!r}'
-    if osp.basename(row['uid']) != row['uid'] or row['uid'] in ('', '.', '..'):
-        return f'uid must be the name of a folder, got {row["uid"]!r}'
+        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"][:_SHOWN]!r}'
+    if not all(name.strip() for name in clip_names(row)) or not is_plain(row['a_obj']):
+        return f'a_obj must be names joined by "_", got {row["a_obj"][:_SHOWN]!r}'
+    uid = row['uid']
+    if uid.strip() in ('', '.', '..') or set(uid) & set('/\\') or not is_plain(uid):
+        return f'uid must be the name of a folder, got {uid[:_SHOWN]!r}'
     return None
 
 
@@ -171,7 +174,7 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
         raise FileNotFoundError(
             f'no index {path}; tools/dataset_converters/avsbench_ov.py makes it'
         )
-    lines = get_text(path, encoding='utf-8').splitlines()
+    lines = read_utf8(path).splitlines()
     first = re.match(r'# split (\w+):', lines[0] if lines else '')
     if not first:
         raise ValueError(f'{path}, line 1: an index begins with "# split", this file does not')
@@ -185,8 +188,8 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
         if clip is None or clip.key in seen:
             problem = 'expected subset/uid, frames and names with tabs between'
             if clip:
-                problem = f'clip {clip.key} is there twice'
-            raise ValueError(f'{path}, line {number}: {problem}, got {line!r}')
+                problem = f'clip {clip.key[:_SHOWN]} is there twice'
+            raise ValueError(f'{path}, line {number}: {problem}, got {line[:_SHOWN]!r}')
         seen.add(clip.key)
         clips.append(clip)
     return clips
@@ -195,7 +198,9 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
 def _parse_line(line: str) -> IndexedClip | None:
     """The clip of a line of an index, None if the line is malformed."""
     match line.split('\t'):
-        case [key, frames, names] if '/' in key and frames.isdecimal() and int(frames) > 0:
+        case [key, frames, names] if (
+            '/' in key and re.fullmatch('[0-9]{1,6}', frames) and int(frames)
+        ):
             subset, uid = key.split('/', 1)
             clip = IndexedClip(subset, uid, int(frames), tuple(names.split('_')))
             return None if _row_problem(clip.as_row('train')) else clip

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mmengine.fileio import exists, get_text
-
+from .files import is_plain, read_utf8
 from .palette import voc_palette
 
 BACKGROUND = 'background'
@@ -19,6 +18,7 @@ PACKAGED_BASE_NAMES = {'avsbench_ov': Path(__file__).parent / 'avsbench_ov_base.
 PACKAGED_NAMES = Path(__file__).parent / 'avsbench_semantic_names.txt'
 # Stands for 'every name is a base name', where base names are asked for.
 ALL_NAMES = 'all'
+_SHOWN, _LISTED = 300, 100  # letters of a value and names that a message has
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Vocabulary:
             ValueError: see the class.
         """
         names, base = tuple(names), tuple(base)
-        novel = tuple(n for n in names if n not in base) if novel is None else tuple(novel)
+        known = set(base)
+        novel = tuple(n for n in names if n not in known) if novel is None else tuple(novel)
         order = {name: i for i, name in enumerate(names)}
 
         def in_order(group: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,17 +101,17 @@ class Vocabulary:
             raise ValueError(f'expected a table {{name: label}}, got a {type(label2idx).__name__}')
         wrong = {k: v for k, v in label2idx.items() if type(v) is not int}
         if wrong:
-            raise ValueError(f'labels must be integers, got {wrong}')
+            raise ValueError(f'labels must be integers, got {_cut(wrong)}')
         if label2idx.get(BACKGROUND) != 0:
             raise ValueError(
-                f'{BACKGROUND!r} must have label 0, got {label2idx.get(BACKGROUND, "none")}'
+                f'{BACKGROUND!r} must have label 0, got {_cut(label2idx.get(BACKGROUND, "none"))}'
             )
         ordered = sorted(label2idx, key=label2idx.__getitem__)
         for expected, name in enumerate(ordered):
             if label2idx[name] != expected:
                 raise ValueError(
                     f'labels must be 0 to {len(ordered) - 1}, each once; {name!r} has '
-                    f'{label2idx[name]} where {expected} was expected'
+                    f'{_cut(label2idx[name])} where {expected} was expected'
                 )
         return cls.create(ordered[1:], base, novel)
 
@@ -156,18 +157,29 @@ def read_label2idx(path: str) -> dict[str, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not JSON (the message names the line), or a name occurs twice.
+        ValueError: not JSON (the message names the line), no table, or a name occurs twice or is
+            not a line of text.
     """
-    text = _read(path)
+    text = read_utf8(path)
 
     def unique(pairs: list[tuple]) -> dict:
         _check_names(f'{path}:', [name for name, _ in pairs], background=True)
         return dict(pairs)
 
+    def number(digits: str) -> int:
+        if len(digits) > 9:
+            raise ValueError(f'{path}: labels must be small integers, got {digits[:20]}...')
+        return int(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        table = json.loads(text, object_pairs_hook=unique, parse_int=number)
     except json.JSONDecodeError as err:
         raise ValueError(f'{path}, line {err.lineno}: not valid JSON ({err.msg})') from err
+    except RecursionError as err:
+        raise ValueError(f'{path}: not a table of labels, but JSON that is nested deeply') from err
+    if not isinstance(table, dict):
+        raise ValueError(f'{path}: expected a table {{name: label}}, got a {type(table).__name__}')
+    return table
 
 
 def read_names(path: str) -> tuple[str, ...]:
@@ -175,21 +187,25 @@ def read_names(path: str) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it is not in UTF-8, or a name has control characters.
     """
-    return tuple(line.strip() for line in _read(path).splitlines() if line.strip())
-
-
-def _read(path: str) -> str:
-    if not exists(path):
-        raise FileNotFoundError(f'no such file: {path}')
-    return get_text(path, encoding='utf-8-sig')
+    names = tuple(line.strip() for line in read_utf8(path).splitlines() if line.strip())
+    wrong = next((name for name in names if not is_plain(name)), None)
+    if wrong is not None:
+        raise ValueError(f'{path}: a name has control characters: {_cut(wrong)}')
+    return names
 
 
 def _check_names(title: str, names: Iterable[str], background: bool = False) -> None:
-    """Raise ValueError if a name is no string, empty, given twice, or background."""
+    """Raise ValueError if a name is no line of text, empty, given twice, or background."""
     wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
     if wrong:
-        raise ValueError(f'{title} names must be non-empty strings, got {wrong}')
+        raise ValueError(f'{title} names must be non-empty strings, got {_cut(wrong)}')
+    wrong = [name for name in names if not is_plain(name)]
+    if wrong:
+        raise ValueError(
+            f'{title} names must be a line without control characters, got {_cut(wrong)}'
+        )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f'{title} names given twice: {_join(twice)}')
@@ -200,4 +216,12 @@ def _check_names(title: str, names: Iterable[str], background: bool = False) -> 
 
 
 def _join(names: Iterable[str]) -> str:
-    return ', '.join(repr(name) for name in names)
+    names = list(names)
+    more = f' and {len(names) - _LISTED} more' if len(names) > _LISTED else ''
+    return ', '.join(_cut(name) for name in names[:_LISTED]) + more
+
+
+def _cut(value: object) -> str:
+    """A value for a message, which a file may have made as long as it likes."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'

@@ -19,6 +19,7 @@ from torch import nn
 from ..compat import concerns_user
 from ..models.released.weights import how_to_get, known_weights, missing_files
 from .cpu_distributed import CPUDistributedDataParallel, init_gloo
+from .plain_checkpoints import plain_checkpoints
 
 # Of glibc's mallopt; 2**25 bytes is the most that the first takes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -26,7 +27,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 @RUNNERS.register_module()
 class AVRunner(Runner):
-    """The runner of mmengine, with a shorter log and another name for the config it keeps.
+    """The runner of mmengine: it runs nothing that a checkpoint names, and has another name for the config it keeps.
+
+    Checkpoints are read as plain data, and the text of a config in one is not executed; see
+    :func:`plain_checkpoints`.
 
     ``mim train ovavss_mm NAME.py`` searches the whole checkout for a config by its bare name and
     accepts one hit only. mmengine keeps the resolved config as ``<work_dir>/NAME.py``, which would
@@ -73,6 +77,49 @@ class AVRunner(Runner):
                 find_unused_parameters=self.cfg.get('find_unused_parameters', False),
             )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def train(self) -> nn.Module:
+        """As mmengine's; weights that parts of the model start from are read as plain data.
+
+        Returns:
+            The trained model.
+        """
+        with plain_checkpoints():
+            return super().train()
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """As mmengine's; weights that it may read are read as plain data.
+
+        Args:
+            model: or its config.
+
+        Returns:
+            The model.
+        """
+        with plain_checkpoints():
+            return super().build_model(model)
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
+        """As mmengine's, of plain data.
+
+        mmengine executes the text ``meta['config']`` of a checkpoint that it resumes from; it is left out.
+
+        Args:
+            filename: local file or http address.
+            args: as mmengine's.
+            kwargs: as mmengine's.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            RefusedCheckpointError: it holds more than data, or is damaged.
+        """
+        with plain_checkpoints():
+            checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
 
     @master_only
     def dump_config(self) -> None:
@@ -122,9 +169,20 @@ def choose_start(cfg: Config, resume: bool) -> None:
     Args:
         cfg: the whole config; ``resume`` and ``load_from`` are changed.
         resume: whether the command line asks for it; the config may ask for it too.
+
+    Raises:
+        ValueError: if ``last_checkpoint`` names none.
     """
     resume = resume or cfg.get('resume', False)
     last = find_latest_checkpoint(cfg.work_dir) if resume and osp.isdir(cfg.work_dir) else None
+    if last is not None and _is_missing(last):  # the folder may have been moved since
+        beside = osp.join(cfg.work_dir, osp.basename(last))
+        last = beside if osp.isfile(beside) else last
+    if last == '':
+        raise ValueError(
+            f'{osp.join(cfg.work_dir, "last_checkpoint")} is empty: write the name of the checkpoint to go on from '
+            'into it, or remove it to start anew'
+        )
     cfg.resume = last is not None
     if last is not None:
         cfg.load_from = last
@@ -176,7 +234,7 @@ def enable_amp(cfg: Config) -> None:
     """Switch a config to mixed precision: forward passes in bfloat16, on a GPU and on a CPU.
 
     bfloat16 has the range of float32, so gradients need no scaling. float16 with scaling, for GPUs before
-    Ampere, is ``optim_wrapper.type='AmpOptimWrapper'`` of mmengine.
+    Ampere, is ``optim_wrapper.type='FiniteAmpOptimWrapper'``.
 
     Args:
         cfg: the whole config; its ``model`` is changed.
@@ -188,6 +246,24 @@ def enable_amp(cfg: Config) -> None:
     if kind not in ('AVEncoderDecoder', 'mmseg.AVEncoderDecoder'):
         raise ValueError(f'--amp needs model.type "AVEncoderDecoder" in the config, not {kind!r}')
     cfg.model.precision = 'bfloat16'
+
+
+def make_deterministic(cfg: Config) -> None:
+    """Have a run compute the same numbers each time: equal seeds give equal checkpoints.
+
+    mmengine's ``randomness.deterministic`` is set: torch uses deterministic algorithms, and stops with an error where
+    it has none; cuDNN's algorithms are not chosen by their speed. Equal means on the same kind of machine, with the
+    same versions and the same number of threads.
+
+    Args:
+        cfg: the whole config; ``randomness`` is changed. A seed is set where there is none.
+    """
+    randomness = dict(cfg.get('randomness') or {})
+    if randomness.get('seed') is None:
+        randomness['seed'] = 0
+    cfg.randomness = dict(randomness, deterministic=True)
+    # cuBLAS reads it when it is first used
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
 
 def keep_freed_memory() -> None:

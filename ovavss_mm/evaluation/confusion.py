@@ -118,8 +118,9 @@ def read_confusion(path: str) -> Confusion:
         content = file.read()
     try:
         return _parse(json.loads(content))
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ValueError(f'{path} is no confusion matrix of a run: {error}') from error
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = str(error)[:500]
+        raise ValueError(f'{path} is no confusion matrix of a run: {reason}') from error
 
 
 def _parse(content: Any) -> Confusion:

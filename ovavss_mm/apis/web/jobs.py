@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 
 from ..inferencer import AVSegInferencer
 from ..job import Job, Wanted
+from ..outputs import safe_name
 from ..sources import VIDEOS, VideoSource
 from .limits import Limits, Refused
 from .workspace import Ticket
@@ -122,7 +123,7 @@ class Labeller:
     @staticmethod
     def _result(prediction: dict[str, Any], folder: Path, shown: str) -> Result:
         """Put the files into the folder itself, under the name of the video."""
-        stem = Path(shown).stem or 'video'
+        stem = safe_name(Path(shown).stem or 'video')
         files = prediction.pop('files')
         video, timeline = (folder / f'{stem}_labelled{kind}' for kind in ('.mp4', '.json'))
         os.replace(files['video'], video)
@@ -130,7 +131,7 @@ class Labeller:
         weights = prediction['weights'] and os.path.basename(prediction['weights'])
         prediction |= dict(video=shown, weights=weights)
         content = json.dumps(prediction, ensure_ascii=False, indent=1)
-        timeline.write_text(content, encoding='utf-8')
+        timeline.write_text(content, encoding='utf-8', errors='backslashreplace')
         return Result(str(video), str(timeline), prediction)
 
 

@@ -7,13 +7,9 @@ from dataclasses import dataclass, fields
 
 import av
 
+from ..media import open_media
 from ..sources import Source
 
-# Kinds of files that are opened. Others, such as playlists, could make FFmpeg read further files.
-FORMATS = (
-    *('mov', 'mp4', 'm4a', '3gp', '3g2', 'mj2', 'matroska', 'webm', 'avi', 'mpeg', 'mpegts', 'flv'),
-    *('asf', 'ogg', 'wav', 'mp3', 'flac', 'aac'),
-)
 KINDS = 'mp4, mov, mkv, webm, avi, mpg, ts, flv or wmv'
 MEGABYTE = 2**20  # as Gradio counts them
 _SHOWN = 40  # letters of a name in a message
@@ -109,8 +105,8 @@ class Limits:
                 f'{name} has {size:.1f} MB, this page takes {self.megabytes:g} MB at most.', True
             )
         try:
-            av.open(path, options={'format_whitelist': ','.join(FORMATS)}).close()
-        except (av.FFmpegError, OSError) as error:
+            open_media(path).close()
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise Refused(
                 f'{name} cannot be read as a video: it is of another kind than {KINDS}, damaged or incomplete.',
                 video=True,

@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import os.path as osp
 
 import numpy as np
 import soundfile
@@ -18,6 +19,12 @@ PATCH_SAMPLES = 15360  # 0.96 s
 # The last of the 96 spectra of a patch starts 10 ms before its end and is of 25 ms.
 EXTRA_SAMPLES = 240
 NOISE_RMS = 0.1  # of full scale, which is 1; about as loud as music
+# A small file may say of itself what would fill the memory; beyond these limits none is read.
+RATES = (1000, 384_000)  # Hz
+MAX_CHANNELS = 32
+MAX_SECONDS = 3600
+MAX_VALUES = 2**27  # samples of all channels together, 1 GiB
+_BLOCK = 2**16  # samples that are read at a time
 SOURCES = ('own', 'silence', 'other', 'noise', 'off_screen')
 
 
@@ -54,11 +61,16 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: the file is no sound that can be read.
-        ValueError: it has no samples, or some that are not finite.
+        ValueError: it has no samples, some that are not finite, or is beyond RATES, MAX_CHANNELS,
+            MAX_SECONDS or MAX_VALUES.
     """
+    if osp.exists(path) and not osp.isfile(path):  # a pipe would be waited for
+        raise OSError(f'cannot read the sound {path}: it is no regular file')
     content = get(path)
     try:
-        waveform, sample_rate = soundfile.read(io.BytesIO(content), dtype='float64')
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            sample_rate = file.samplerate
+            waveform = _read_within_limits(path, file)
     except soundfile.SoundFileError as err:
         # Without the address of the buffer, which str(err) has.
         reason = getattr(err, 'error_string', err)
@@ -69,6 +81,33 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
     if wrong:
         raise ValueError(f'{path}: {wrong} samples are not finite')
     return waveform, sample_rate
+
+
+def _read_within_limits(path: str, file: soundfile.SoundFile) -> np.ndarray:
+    """All samples of an open file, as many as there are, whatever its header says.
+
+    Raises:
+        ValueError: more than what the limits allow.
+    """
+    rate, channels = file.samplerate, file.channels
+    if not RATES[0] <= rate <= RATES[1] or channels > MAX_CHANNELS:
+        raise ValueError(
+            f'{path} has {channels} channels of {rate} Hz; up to {MAX_CHANNELS} channels of '
+            f'{RATES[0]} to {RATES[1]} Hz are read'
+        )
+    most = min(MAX_SECONDS * rate, MAX_VALUES // channels)
+    if 0 <= file.frames <= _BLOCK * 64:
+        return file.read(dtype='float64')
+    parts, total = [], 0
+    while len(part := file.read(_BLOCK, dtype='float64')):
+        parts.append(part)
+        total += len(part)
+        if total > most:
+            raise ValueError(
+                f'{path} has more than {most / rate:.0f} s of sound: up to {MAX_SECONDS} s and '
+                f'{MAX_VALUES:,} samples are read'
+            )
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.ndarray:

@@ -38,7 +38,8 @@ class ResizeClip(ResizeShortestEdge):
         """Resize imgs and gt_seg_maps; set img_shape and scale_factor."""
         imgs = results['imgs']
         side = int(np.random.choice(self.short_sides))
-        width, height = self._get_output_shape(imgs[0], side)
+        # a frame much longer than wide has a short side under half a pixel when its long side fits
+        width, height = (max(1, s) for s in self._get_output_shape(imgs[0], side))
         results['scale_factor'] = (width / imgs.shape[2], height / imgs.shape[1])
         results['img_shape'] = (height, width)
         results['imgs'] = self._resize_stack(imgs, 'bilinear', results['img_shape'])

@@ -16,6 +16,11 @@ from ..palette import voc_index, voc_labels
 from .sampling import frame_inds
 
 UNANNOTATED = 255
+# A small file may say that it is huge: more pixels than 8192 x 8192 are not made room for.
+MAX_PIXELS = 2**26
+# Kinds of pictures that are opened, whatever the file is called. Pillow knows some forty others, one of which runs a
+# PostScript interpreter.
+PICTURE_FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP')
 # What Pillow raises over a file that is no picture or a damaged one.
 _BAD_PICTURE = (
     OSError,
@@ -25,6 +30,7 @@ _BAD_PICTURE = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Warning,  # where warnings are made errors
 )
 
 
@@ -37,7 +43,7 @@ class LabelColorError(ValueError):
 
 
 def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """Read a picture of any kind as RGB.
+    """Read a picture (JPEG, PNG, BMP or WebP) as RGB.
 
     Args:
         path: of the file.
@@ -48,18 +54,24 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file is no picture or a damaged one.
+        OSError: the file is no picture of these kinds, a damaged one, or has over MAX_PIXELS.
     """
     content = get(path, backend_args=backend_args)
     try:
         # Pillow, unlike OpenCV, refuses a truncated file. mmcv.imfrombytes would give the same with
         # two copies more, for it transposes by Exif whether there is an orientation or not.
-        with Image.open(io.BytesIO(content)) as img:
+        with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as img:
+            if not 0 < img.width * img.height <= MAX_PIXELS:
+                raise ValueError(
+                    f'it has {img.width} x {img.height} pixels, at most {MAX_PIXELS:,} are read'
+                )
             if img.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                 img = ImageOps.exif_transpose(img)
             return np.array(img if img.mode == 'RGB' else img.convert('RGB'))
     except UnidentifiedImageError as err:
-        raise OSError(f'cannot read the picture {path}: of no known format') from err
+        raise OSError(
+            f'cannot read the picture {path}: of none of the formats {", ".join(PICTURE_FORMATS)}'
+        ) from err
     except _BAD_PICTURE as err:
         raise OSError(f'cannot read the picture {path}: {err}') from err
 

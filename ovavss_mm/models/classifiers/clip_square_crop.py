@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """CLIP names sounding queries by square crops of their masks (paper section 3.6)."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
 import open_clip
 import torch
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
 from mmseg.utils import get_predefined_templates
@@ -22,6 +24,8 @@ from .text_embeddings import embed_names
 
 MASK_SIZES = ('image', 'padded')
 CPU_CROPS = 4  # at a time on a CPU; what CLIP makes of more leaves its cache
+# in messages of PyTorch's allocators and of libraries that it calls, in lower case
+NO_MEMORY = ('out of memory', "can't allocate memory", 'alloc_failed')
 
 
 @MODELS.register_module()
@@ -43,7 +47,8 @@ class CLIPSquareCropClassifier(FrozenModule):
         anchor: of the square, ``'center'`` or ``'corner'`` of the mask's box.
         mask_size: size of masks that are cropped, ``'image'`` without padding or ``'padded'``.
         logit_scale: factor of cosine similarities.
-        chunk_size: crops that are encoded at a time; bounds memory, never the result.
+        chunk_size: crops that are encoded at a time; bounds memory, never the result. Where memory is not enough it
+            is halved, for as long as the classifier lives.
 
     Raises:
         ValueError: an unknown model, template set, crop, anchor or mask size, or a value out of range.
@@ -92,6 +97,7 @@ class CLIPSquareCropClassifier(FrozenModule):
         )
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('std', std, persistent=False)
+        self._fits: int | None = None  # crops that CLIP has memory for, once it has run out of it
         self._tokenizer = None
         self._embeddings: dict[tuple[str, ...], Tensor] = {}
         self.freeze()
@@ -236,10 +242,46 @@ class CLIPSquareCropClassifier(FrozenModule):
         if len(crops) == 0:
             return self.mean.new_zeros(0, self.clip.text_projection.shape[1])
         crops, index = crops.unique(dim=0, return_inverse=True)
-        crops = (crops - self.mean) / self.std
-        parts = crops.split(CPU_CROPS if crops.device.type == 'cpu' else len(crops))
-        embeddings = torch.cat([self.clip.encode_image(part).float() for part in parts])
+        embeddings = self._encode_images((crops - self.mean) / self.std)
         return F.normalize(embeddings, dim=-1)[index]
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        """CLIP's embeddings (M, D) float32 of images, M at least 1, as many at a time as memory allows.
+
+        Raises:
+            RuntimeError: there is not even memory for one.
+        """
+        wanted = CPU_CROPS if images.device.type == 'cpu' else len(images)
+        size = start = min(wanted, self._fits or wanted)
+        parts, done = [], 0
+        while done < len(images):
+            part = images[done : done + size]
+            try:
+                parts.append(self.clip.encode_image(part).float())
+                done += len(part)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if len(part) == 1 or not _is_no_memory(error):
+                    raise
+            # out here the error, and with it what the failed pass still held, is gone
+            size = len(part) // 2
+            if images.is_cuda:
+                torch.cuda.empty_cache()
+        if size < start:
+            self._fits = size
+            print_log(
+                f'memory is not enough for CLIP on {start} crops at a time: from now on {size} at a time',
+                'current',
+                logging.WARNING,
+            )
+        return torch.cat(parts)
+
+
+def _is_no_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, of a GPU or of the machine."""
+    message = str(error).lower()
+    known = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+    return known or any(text in message for text in NO_MEMORY)
 
 
 def _build_clip(clip: str | dict) -> torch.nn.Module:

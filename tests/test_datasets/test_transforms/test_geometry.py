@@ -25,6 +25,7 @@ def clip(t=3, h=24, w=32, labels=True) -> dict:
         ((24, 32), 48, 60, (45, 60)),
         ((24, 32), 48, 64, (48, 64)),
         ((24, 24), 7, None, (7, 7)),
+        ((1, 2000), 96, 128, (1, 128)),  # a short side of less than a pixel has one
     ],
 )
 def test_size(size, short_side, max_size, expected):

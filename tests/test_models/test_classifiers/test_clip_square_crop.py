@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import weakref
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -285,3 +287,97 @@ def test_templates_are_those_of_mmseg_or_given():
 def test_arguments_are_checked(bad, message):
     with pytest.raises(ValueError, match=message):
         make(**bad)
+
+
+# ------------------------------------------------------------------ memory
+def out_of_memory(how: str) -> Exception:
+    """What PyTorch raises where memory runs out."""
+    return {
+        'gpu': torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
+        'cpu': RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        'cublas': RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`'),
+        'python': MemoryError(),
+    }[how]  # fmt: skip
+
+
+def limit_memory(classifier, monkeypatch, most: int, how: str = 'gpu') -> list[int]:
+    """Let CLIP fail on more than ``most`` crops; gives the list of the sizes that it is asked for."""
+    sizes, encode = [], classifier.clip.encode_image
+
+    def limited(images):
+        sizes.append(len(images))
+        if len(images) > most:
+            raise out_of_memory(how)
+        return encode(images)
+
+    monkeypatch.setattr(classifier.clip, 'encode_image', limited)
+    return sizes
+
+
+@pytest.mark.parametrize('how', ['gpu', 'cpu', 'cublas', 'python'])
+def test_where_memory_runs_out_the_batch_is_halved(frames, queries, monkeypatch, caplog, how):
+    monkeypatch.setattr(clip_square_crop, 'CPU_CROPS', 7)
+    expected = make(sound_thr=None)(frames, queries, NAMES, PAD)
+    classifier = make(sound_thr=None)
+    sizes = limit_memory(classifier, monkeypatch, 2, how)
+    logged = []
+    monkeypatch.setattr(clip_square_crop, 'print_log', lambda text, *_: logged.append(text))
+    named = classifier(frames, queries, NAMES, PAD)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]  # 7 masks with a pixel
+    assert torch.allclose(named.class_scores, expected.class_scores, atol=1e-5)
+    assert len(logged) == 1 and 'on 7 crops at a time: from now on 1 at' in logged[0]
+    sizes.clear()
+    classifier(frames, queries, NAMES, PAD)
+    assert sizes == [1] * 7 and len(logged) == 1, 'what fits is remembered'
+
+
+@pytest.mark.parametrize('most', [1, 2, 3, 4, 6])
+def test_every_crop_is_encoded_once_in_order_however_little_memory_there_is(monkeypatch, most):
+    monkeypatch.setattr(clip_square_crop, 'CPU_CROPS', 16)
+    classifier = make()
+    crops = torch.rand(11, 3, classifier.crop_size, classifier.crop_size) * 255
+    expected = classifier.encode(crops)
+    sizes = limit_memory(classifier, monkeypatch, most)
+    assert torch.allclose(classifier.encode(crops), expected, atol=1e-6)
+    assert sum(size for size in sizes if size <= most) == 11
+    assert expected[1:].sub(expected[:-1]).abs().amax(1).min() > 1e-3, 'an order to see'
+
+
+def test_no_memory_for_a_single_crop_is_an_error(monkeypatch):
+    classifier = make()
+    sizes = limit_memory(classifier, monkeypatch, 0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        classifier.encode(torch.rand(4, 3, 16, 16))
+    assert sizes == [4, 2, 1]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    classifier = make()
+    calls = []
+
+    def fail(images):
+        calls.append(len(images))
+        raise RuntimeError('shapes do not match')
+
+    monkeypatch.setattr(classifier.clip, 'encode_image', fail)
+    with pytest.raises(RuntimeError, match='shapes'):
+        classifier.encode(torch.rand(4, 3, 16, 16))
+    assert calls == [4]
+
+
+def test_what_a_failed_pass_held_is_freed_before_the_next(monkeypatch):
+    """Else the second, smaller batch would have less memory than the first."""
+    classifier = make()
+    encode, held = classifier.clip.encode_image, []
+
+    def limited(images):
+        large = torch.zeros(10)
+        if len(images) > 1:
+            held.append(weakref.ref(large))
+            raise out_of_memory('gpu')
+        assert all(reference() is None for reference in held)
+        return encode(images)
+
+    monkeypatch.setattr(classifier.clip, 'encode_image', limited)
+    assert len(classifier.encode(torch.rand(4, 3, 16, 16))) == 4
+    assert len(held) == 2

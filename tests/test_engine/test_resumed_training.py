@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training that was ended goes on as if it had not been."""
+
+import random
+import shutil
+from pathlib import Path
+
+import kill_training
+import pytest
+import small_training
+
+ITERATIONS, START = 12, 8
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory) -> Path:
+    """Folder of an undisturbed run, with its config and all its checkpoints."""
+    folder = tmp_path_factory.mktemp('resumed')
+    config = small_training.write_config(
+        folder, ITERATIONS, default_hooks__checkpoint__max_keep_ckpts=-1
+    )
+    finish(config, folder / 'run')
+    return folder
+
+
+def finish(config: Path, work_dir: Path, *args: str) -> str:
+    """Train to the end; what was printed."""
+    process = small_training.start(config, work_dir, *args)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.mark.parametrize('workers', [0, 2], ids=['no_workers', 'two_workers'])
+def test_losses_after_resuming_are_the_same_bits(undisturbed, workers):
+    """With dropout, random sizes and flips, and a validation that draws; whatever the workers."""
+    work_dir = undisturbed / f'workers_{workers}'
+    work_dir.mkdir()
+    shutil.copy(undisturbed / 'run/iter_8.pth', work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_8.pth'))
+    finish(
+        undisturbed / 'small.py',
+        work_dir,
+        '--resume',
+        '--cfg-options',
+        f'train_dataloader.num_workers={workers}',
+    )
+    whole = small_training.losses(undisturbed / 'run')
+    assert len({min(v) for v in whole.values()}) == ITERATIONS
+    assert small_training.losses(work_dir) == {
+        i: whole[i] for i in range(START + 1, ITERATIONS + 1)
+    }
+    assert small_training.same(undisturbed / 'run/iter_12.pth', work_dir / 'iter_12.pth')
+
+
+def test_equal_seeds_give_equal_checkpoints(undisturbed):
+    """With --deterministic; the undisturbed run had another seed, and is not the same."""
+    one, two = undisturbed / 'one', undisturbed / 'two'
+    for folder in (one, two):
+        output = finish(
+            undisturbed / 'small.py',
+            folder,
+            '--deterministic',
+            '--cfg-options',
+            'randomness.seed=3',
+            'train_cfg.max_iters=2',
+        )
+        assert 'deterministic: True' in output
+    assert small_training.same(one / 'iter_2.pth', two / 'iter_2.pth')
+    assert not small_training.same(one / 'iter_2.pth', undisturbed / 'run/iter_2.pth')
+
+
+def test_killed_at_random_moments(undisturbed):
+    """All files are whole after each kill, and the end is that of the undisturbed run."""
+    config, work_dir = undisturbed / 'small.py', undisturbed / 'killed'
+    counts = kill_training.kill_and_resume(config, work_dir, ITERATIONS, 4, random.Random(0), 0.4)
+    assert counts['kills'] == 4 and counts['in_write'] >= 1
+    last = f'iter_{ITERATIONS}.pth'
+    assert small_training.same(undisturbed / 'run' / last, work_dir / last)
+    assert small_training.losses(work_dir) == small_training.losses(undisturbed / 'run')
