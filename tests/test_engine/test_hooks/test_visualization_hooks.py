@@ -74,7 +74,10 @@ def test_unreadable_frames_are_named(tmp_path):
     with pytest.raises(ValueError, match=r'1\.png has size \(5, 5\)'):
         read_frames(sample)
     (tmp_path / 'clip1' / '1.png').write_bytes(b'no picture')
-    with pytest.raises(OSError, match=r'cannot read the picture .*1\.png: of none of the formats JPEG, PNG, BMP, WEBP'):
+    with pytest.raises(
+        OSError,
+        match=r'cannot read the picture .*1\.png: of none of the formats JPEG, PNG, BMP, WEBP',
+    ):
         read_frames(sample)
     with pytest.raises(KeyError, match='frame_paths'):
         read_frames(SegDataSample())
