@@ -24,7 +24,6 @@ def kill_and_resume(
     kills: int,
     rng: random.Random,
     slow: float = 0.5,
-    timeout: float = 300,
 ) -> dict[str, int]:
     """Train to the end, killed ``kills`` times on the way; all is checked after each.
 
@@ -38,10 +37,13 @@ def kill_and_resume(
     while counts['kills'] < kills:
         losses = work_dir / 'losses.txt'
         before = losses.stat().st_size if losses.exists() else 0
-        process = small_training.start(config, work_dir, '--resume', slow=slow)
-        deadline = time.monotonic() + timeout
+        process = small_training.Training(config, work_dir, '--resume', slow=slow)
+        deadline = time.monotonic() + small_training.PATIENCE
         in_write = counts['kills'] % 2 == 0
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f'it stands still: {process.printed()[-3000:]}')
             if in_write and list(work_dir.glob('.*.part')):
                 time.sleep(rng.uniform(0, slow))
                 break
@@ -49,18 +51,15 @@ def kill_and_resume(
                 time.sleep(rng.uniform(0, 4 * slow))
                 break
             time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert process.poll() is None, process.printed()[-3000:]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process.stdout.close()
         counts['kills'] += 1
         counts['in_write'] += bool(list(work_dir.glob('.*.part')))
         counts['resumed'] += small_training.check_folder(work_dir) > 0
         if small_training.check_folder(work_dir) >= iterations - 4:  # nearly done: begin again
             shutil.rmtree(work_dir)
-    process = small_training.start(config, work_dir, '--resume')
-    output = process.communicate(timeout=timeout)[0]
-    assert process.returncode == 0, output[-3000:]
+    small_training.Training(config, work_dir, '--resume').finish()
     assert not list(work_dir.glob('.*.part'))
     return counts
 
@@ -75,9 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True)
     config = small_training.write_config(args.out, ITERATIONS)
-    process = small_training.start(config, args.out / 'undisturbed')
-    output = process.communicate()[0]
-    assert process.returncode == 0, output[-3000:]
+    small_training.Training(config, args.out / 'undisturbed').finish()
     counts = kill_and_resume(
         config,
         args.out / 'killed',

@@ -27,6 +27,7 @@ from ovavss_mm.engine import whole_files
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECES = 10
+PATIENCE = 120  # s
 
 
 @METRICS.register_module(force=True)
@@ -98,18 +99,39 @@ def write_config(folder: Path, iterations: int = 8, **options: Any) -> Path:
     return path
 
 
-def start(config: Path, work_dir: Path, *args: str, slow: float = 0) -> subprocess.Popen:
-    """Start a training as a process of its own, in the folder of its config."""
-    env = os.environ | dict(OMP_NUM_THREADS='1', SLOW_WRITE=str(slow), PYTHONPATH=str(ROOT))
-    command = [sys.executable, __file__, str(config), '--work-dir', str(work_dir), *args]
-    return subprocess.Popen(
-        command,
-        env=env,
-        cwd=config.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+class Training(subprocess.Popen):
+    """A training as a process of its own, in the folder of its config.
+
+    It prints into a file: a pipe that nobody reads would hold it up once that is full.
+    """
+
+    def __init__(self, config: Path, work_dir: Path, *args: str, slow: float = 0) -> None:
+        env = os.environ | dict(OMP_NUM_THREADS='1', SLOW_WRITE=str(slow), PYTHONPATH=str(ROOT))
+        command = [sys.executable, __file__, str(config), '--work-dir', str(work_dir), *args]
+        self.log = work_dir.with_suffix('.printed')
+        with self.log.open('w') as file:
+            super().__init__(
+                command,
+                env=env,
+                cwd=config.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text()
+
+    def finish(self, timeout: float = PATIENCE) -> str:
+        """Wait for its end, which must be a good one; what it printed."""
+        try:
+            code = self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = f'none after {timeout} s'
+        assert code == 0, f'exit code {code}: {self.printed()[-3000:]}'
+        return self.printed()
 
 
 def losses(work_dir: Path) -> dict[int, set[str]]:
