@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill a training at random moments, resume it each time, and compare the end with an undisturbed run's.
 
-python tests/kill_training.py --kills 30 --seed 0 --out /tmp/kills
+python tests/kill_training.py --world mini --kills 30 --seed 0 --out /tmp/kills
 """
 
 import argparse
@@ -71,9 +71,13 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--slow', type=float, default=0.5, help='seconds that a checkpoint takes')
     parser.add_argument('--out', type=Path, required=True, help='a folder that is not there yet')
+    parser.add_argument(
+        '--world', choices=['tiny', 'mini'], default='tiny', help='a model of toy size, or the demo'
+    )
     args = parser.parse_args()
     args.out.mkdir(parents=True)
-    config = small_training.write_config(args.out, ITERATIONS)
+    write = dict(tiny=small_training.write_config, mini=small_training.write_mini_config)
+    config = write[args.world](args.out, ITERATIONS)
     small_training.Training(config, args.out / 'undisturbed').finish()
     counts = kill_and_resume(
         config,

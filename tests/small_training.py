@@ -99,6 +99,25 @@ def write_config(folder: Path, iterations: int = 8, **options: Any) -> Path:
     return path
 
 
+def write_mini_config(folder: Path, iterations: int) -> Path:
+    """Write the shipped mini config, shortened, and a mini world for it into a folder."""
+    data = folder / 'mini'
+    tool = ROOT / 'tools/dataset_converters/mini_world.py'
+    sizes = ('--train', '24', '--val', '4', '--test', '4')
+    subprocess.run([sys.executable, tool, '--out', data, *sizes], check=True)
+    cfg = Config.fromfile(ROOT / 'configs/mini/ovavss_mini.py')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(dict(num_workers=0, persistent_workers=False))
+        loader.dataset.data_root = str(data)
+    cfg.train_cfg.update(dict(max_iters=iterations, val_interval=iterations // 2))
+    cfg.default_hooks.checkpoint.update(dict(interval=2, max_keep_ckpts=2))
+    cfg.custom_imports.imports = [*cfg.custom_imports.imports, 'small_training']
+    cfg.custom_hooks = [dict(type='StrictCheckpointHook'), dict(type='LossesHook')]
+    path = folder / 'mini.py'
+    cfg.dump(path)
+    return path
+
+
 class Training(subprocess.Popen):
     """A training as a process of its own, in the folder of its config.
 
