@@ -182,7 +182,8 @@ def test_settings_are_read(text, changes):
         ('default,precision=int8', "KEY=VALUE.*'default,precision=int8'"),
         ('precision=int8', "is refused: precision must be of .*'int8'"),
         ('classifier.sound_thr=high', "'classifier.sound_thr=high' is refused"),
-        ('test_cfg.score_thr=high', "'test_cfg.score_thr=high' fails: .*str"),
+        ('test_cfg.score_thr=high', "'test_cfg.score_thr=high' is refused: .*number, got 'high'"),
+        ('classifier.chunk_size=1.5', "'classifier.chunk_size=1.5' fails: .*float"),
         ('decode_head.num_queries=5', 'needs other weights .*query.*5, 32. instead of .6, 32'),
         ('classifier=None', 'needs other weights .*classifier.* is absent'),
         ('precision', "KEY=VALUE.* got 'precision'"),
@@ -191,7 +192,7 @@ def test_settings_are_read(text, changes):
     ],
     ids=[
         *('key', 'dict-key', 'module', 'below-a-value', 'weights-file', 'range', 'mixed', 'choice'),
-        *('type', 'type-met-late', 'shape', 'part', 'no-value', 'empty-value', 'twice'),
+        *('type', 'test-cfg', 'type-met-late', 'shape', 'part', 'no-value', 'empty-value', 'twice'),
     ],
 )
 def test_bad_settings_are_named(files, setting, words):

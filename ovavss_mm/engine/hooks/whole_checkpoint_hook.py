@@ -5,10 +5,16 @@ import os.path as osp
 from collections import deque
 from typing import Any
 
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from ..random_state import capture, restore
@@ -16,6 +22,8 @@ from ..whole_files import BACKEND, WholeFileBackend, remove_leftovers
 
 # In a checkpoint: the states of all processes' random number generators, in the order of ranks.
 KEY = 'random_states'
+# In the work dir: the iteration of the last validation that came to its end.
+VALIDATED = 'last_validation'
 
 
 @HOOKS.register_module()
@@ -29,7 +37,8 @@ class WholeCheckpointHook(CheckpointHook):
     A checkpoint holds the states of the random number generators, of each process. A training that is resumed goes on
     with them, where it has the same number of processes.
 
-    A validation leaves the random numbers of the training as they were.
+    A validation leaves the random numbers of the training as they were. One that a kill cut short, or that did not
+    begin after its checkpoint, is made when the training is resumed.
 
     Checkpoints that go elsewhere than to a local folder (``out_dir``, ``backend_args``, ``file_client_args``) are
     written in mmengine's way.
@@ -74,6 +83,9 @@ class WholeCheckpointHook(CheckpointHook):
             for folder in {self.out_dir, runner.work_dir}:
                 for path in remove_leftovers(folder):
                     runner.logger.info(f'removed {path}, left by a process that was ended')
+        if self._lacks_validation(runner):
+            runner.logger.info(f'the validation of iteration {runner.iter} is made now')
+            runner.val_loop.run()
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -117,6 +129,10 @@ class WholeCheckpointHook(CheckpointHook):
         if self._validating is not None:
             restore(self._validating)
         self._validating = None
+        if runner.iter > 0 and isinstance(getattr(self, 'file_backend', None), WholeFileBackend):
+            if is_main_process():
+                path = osp.join(runner.work_dir, VALIDATED)
+                self.file_backend.put_text(str(runner.iter), path)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put the states into a checkpoint that a training can go on from.
@@ -184,6 +200,20 @@ class WholeCheckpointHook(CheckpointHook):
                 super()._save_best_checkpoint(runner, metrics)
         else:
             super()._save_best_checkpoint(runner, metrics)
+
+    def _lacks_validation(self, runner: Runner) -> bool:
+        """Whether the checkpoint that is resumed was to be validated, and was not; alike in all processes."""
+        loop, done = runner.train_loop, runner.iter
+        if done == 0 or runner.val_loop is None or not isinstance(loop, IterBasedTrainLoop):
+            return False
+        if done < loop.val_begin or (done % loop.val_interval and done != loop.max_iters):
+            return False
+        path = osp.join(runner.work_dir, VALIDATED)
+        last = [None]
+        if is_main_process() and self.file_backend.isfile(path):
+            last = [self.file_backend.get_text(path).strip()]
+        broadcast_object_list(last)
+        return last != [str(done)]
 
     def _is_local(self, runner: Runner) -> bool:
         """Whether checkpoints go to a folder of this machine, in the plain way."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules with weights of their own file: never trained, not stored in checkpoints."""
 
-import zipfile
 from pathlib import Path
 
 import torch
@@ -10,13 +9,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..released.weights import how_to_get
+from .script_archives import is_script_archive, read_script_archive
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
     """Read a state dict from a file without unpickling anything but tensors and plain containers.
 
     Reads safetensors files, plain or ``{'state_dict': ...}`` PyTorch checkpoints (``weights_only``) and
-    the TorchScript archives in which OpenAI distributes CLIP.
+    the TorchScript archives in which OpenAI distributes CLIP, whose code is not run.
 
     Args:
         path: the file.
@@ -48,12 +48,8 @@ def _read_file(path: str) -> object:
     """What a safetensors file, a PyTorch checkpoint or a TorchScript archive holds."""
     if path.endswith('.safetensors'):
         return load_file(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(
-                name.endswith('/constants.pkl') for name in archive.namelist()
-            ):  # TorchScript only
-                return torch.jit.load(path, map_location='cpu').state_dict()
+    if is_script_archive(path):
+        return read_script_archive(path)
     return torch.load(path, map_location='cpu', weights_only=True)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OV-AVSS as one model: frames and sound in, label maps out (paper figure 3)."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
@@ -24,6 +25,24 @@ def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:
     for item in items:
         groups[key(item)].append(item)
     return list(groups.values())
+
+
+def _check_test_cfg(cfg: dict) -> None:
+    """Raise ValueError if ``test_cfg`` has another key, or a value of another kind."""
+    unknown = set(cfg) - set(TEST_CFG)
+    counts = (cfg['window'], cfg['max_pairs'])
+    if unknown or any(not _is_number(count, int) or count < 1 for count in counts):
+        raise ValueError(
+            f'test_cfg has the keys {tuple(TEST_CFG)}, window and max_pairs whole numbers of at least 1, got {cfg}'
+        )
+    thr = cfg['score_thr']
+    if not _is_number(thr, (int, float)) or math.isnan(thr):
+        raise ValueError(f'test_cfg.score_thr must be a number, got {thr!r}')
+
+
+def _is_number(value: object, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value is a number of a kind; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @MODELS.register_module()
@@ -86,11 +105,7 @@ class AVEncoderDecoder(EncoderDecoder):
         self.audio_encoder = None if audio_encoder is None else MODELS.build(audio_encoder)
         self._check_audio()
         self.classifier = None if classifier is None else MODELS.build(classifier)
-        unknown = set(test_cfg) - set(TEST_CFG)
-        if unknown or test_cfg['window'] < 1 or test_cfg['max_pairs'] < 1:
-            raise ValueError(
-                f'test_cfg has the keys {tuple(TEST_CFG)}, window and max_pairs at least 1, got {test_cfg}'
-            )
+        _check_test_cfg(test_cfg)
         for stage in compile:
             for module in self._modules_of(stage):
                 module.compile()

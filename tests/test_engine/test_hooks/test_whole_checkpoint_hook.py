@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import METRICS, MODELS, DefaultScope
+from mmengine.runner import ValLoop
 
 from ovavss_mm.engine import launch, whole_files
 from ovavss_mm.engine.random_state import capture, restore
@@ -101,11 +103,52 @@ def test_what_a_kill_left_goes_at_the_next_start(config):
     assert not list(folder.glob('.*.part'))
 
 
+class CountingMetric(BaseMetric):
+    """The iterations that were validated; stops at one as a kill would."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.stop_at, self.count = stop_at, 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        self.count += 1
+        if self.count == self.stop_at:
+            raise KeyboardInterrupt
+        return dict(acc=float(self.count))
+
+
+@pytest.mark.parametrize('max_iters', [4, 6], ids=['the_last', 'not_the_last'])
+def test_a_validation_that_was_cut_short_is_made_on_resuming(config, max_iters, monkeypatch):
+    """Once, with the best checkpoint that comes of it."""
+    METRICS.register_module(module=CountingMetric, force=True)
+    sampler = dict(type='DefaultSampler', shuffle=False)
+    config.val_dataloader = dict(config.train_dataloader, sampler=sampler)
+    config.val_evaluator = dict(type='CountingMetric', stop_at=2)
+    config.val_cfg, config.train_cfg.max_iters = dict(type='ValLoop'), max_iters
+    config.default_hooks.checkpoint.save_best = 'acc'
+    with pytest.raises(KeyboardInterrupt):
+        launch.build_runner(config).train()
+    assert names(config) == ['best_acc_iter_2.pth', 'iter_3.pth', 'iter_4.pth']
+    config.val_evaluator.stop_at = None
+    validated = []
+    run = ValLoop.run
+    monkeypatch.setattr(
+        ValLoop, 'run', lambda loop: validated.append(loop.runner.iter) or run(loop)
+    )
+    for start, expected in enumerate([list(range(4, max_iters + 1, 2)), []]):
+        config.resume, config.experiment_name = True, f'{config.experiment_name}_{start}'
+        config.load_from = (Path(config.work_dir) / 'last_checkpoint').read_text()
+        launch.build_runner(config).train()
+        assert validated == expected
+        assert (Path(config.work_dir) / 'last_validation').read_text() == str(max_iters)
+        validated.clear()
+
+
 def test_names_in_a_checkpoint_do_not_reach_other_folders(config, tmp_path):
     """A crafted one could have any file removed as the former best or an old checkpoint."""
-    from mmengine.evaluator import BaseMetric
-    from mmengine.registry import METRICS
-
     @METRICS.register_module(name='GrowingMetric', force=True)
     class GrowingMetric(BaseMetric):
         count = 0

@@ -338,10 +338,26 @@ def test_a_model_without_classifier_trains_and_does_not_predict():
         predict(model, [clip])
 
 
-@pytest.mark.parametrize('bad', [dict(window=0), dict(max_pairs=0), dict(mode='whole')])
+@pytest.mark.parametrize(
+    'bad',
+    [
+        *(dict(window=0), dict(window='5'), dict(window=True), dict(max_pairs=0)),
+        *(dict(max_pairs=2.5), dict(mode='whole')),
+    ],
+)
 def test_test_cfg_is_checked(bad):
     with pytest.raises(ValueError, match='at least 1, got'):
         tiny_model(test_cfg=bad)
+
+
+@pytest.mark.parametrize('bad', ['high', '0.3', None, True, [0.3], float('nan')])
+def test_score_thr_is_a_number(bad):
+    """Of any size: 2 lets no pair through, -1 all."""
+    with pytest.raises(ValueError) as error:
+        tiny_model(test_cfg=dict(score_thr=bad))
+    assert str(error.value) == f'test_cfg.score_thr must be a number, got {bad!r}'
+    for good in (2, -1.0):
+        assert tiny_model(test_cfg=dict(score_thr=good)).test_cfg['score_thr'] == good
 
 
 def test_test_cfg_has_defaults():
