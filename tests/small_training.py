@@ -124,13 +124,24 @@ class Training(subprocess.Popen):
     It prints into a file: a pipe that nobody reads would hold it up once that is full.
     """
 
-    def __init__(self, config: Path, work_dir: Path, *args: str, slow: float = 0) -> None:
-        env = os.environ | dict(OMP_NUM_THREADS='1', SLOW_WRITE=str(slow), PYTHONPATH=str(ROOT))
-        command = [sys.executable, __file__, str(config), '--work-dir', str(work_dir), *args]
+    def __init__(
+        self, config: Path, work_dir: Path, *args: str, slow: float = 0, processes: int = 1
+    ) -> None:
+        paths = os.pathsep.join(map(str, [ROOT, Path(__file__).parent]))
+        env = os.environ | dict(OMP_NUM_THREADS='1', SLOW_WRITE=str(slow), PYTHONPATH=paths)
+        command = [__file__, str(config), '--work-dir', str(work_dir), *args]
+        if processes > 1:
+            torchrun = [
+                '-m',
+                'torch.distributed.run',
+                '--standalone',
+                f'--nproc_per_node={processes}',
+            ]
+            command = [*torchrun, *command, '--launcher', 'pytorch']
         self.log = work_dir.with_suffix('.printed')
         with self.log.open('w') as file:
             super().__init__(
-                command,
+                [sys.executable, *command],
                 env=env,
                 cwd=config.parent,
                 stdin=subprocess.DEVNULL,

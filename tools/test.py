@@ -100,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f'error: {error}')
     try:
         launch.build_runner(cfg).test()
+        launch.leave_group()
     except plain.RefusedCheckpointError as error:
         sys.exit(f'error: {error}')
 

@@ -106,14 +106,14 @@ def main(argv: list[str] | None = None) -> None:
         launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))
         held = contextlib.ExitStack()
         held.enter_context(work_dir.hold_work_dir(cfg.work_dir, args.launcher))
-        launch.choose_start(
-            cfg, resume
-        )  # a training that has ended just now may have saved another
+        # Once more: a training that held the folder until just now may have saved another checkpoint.
+        launch.choose_start(cfg, resume)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     with held:
         try:
             launch.build_runner(cfg).train()
+            launch.leave_group()
         except (plain.RefusedCheckpointError, nonfinite.NonFiniteLossError) as error:
             sys.exit(f'error: {error}')
 

@@ -328,6 +328,17 @@ def build_runner(cfg: Config) -> Runner:
     return AVRunner.from_cfg(cfg) if kind is None else RUNNERS.build(cfg)
 
 
+def leave_group() -> None:
+    """Leave the process group, where there are several processes, when all have come to the end.
+
+    A process that ends with the group's threads still running may be aborted (``terminate called``), and torchrun then
+    reports a training that went well as failed.
+    """
+    if is_distributed():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def set_local_rank(local_rank: int) -> None:
     """Hand the rank from the command line on, where the launcher has not set it itself.
 

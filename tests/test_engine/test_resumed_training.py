@@ -23,18 +23,23 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
-def finish(config: Path, work_dir: Path, *args: str) -> str:
+def finish(config: Path, work_dir: Path, *args: str, processes: int = 1) -> str:
     """Train to the end; what was printed."""
-    return small_training.Training(config, work_dir, *args).finish()
+    return small_training.Training(config, work_dir, *args, processes=processes).finish()
+
+
+def copy_checkpoint(source: Path, work_dir: Path) -> None:
+    """Have a work directory from which a training goes on."""
+    work_dir.mkdir()
+    shutil.copy(source, work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / source.name))
 
 
 @pytest.mark.parametrize('workers', [0, 2], ids=['no_workers', 'two_workers'])
 def test_losses_after_resuming_are_the_same_bits(undisturbed, workers):
     """With dropout, random sizes and flips, and a validation that draws; whatever the workers."""
     work_dir = undisturbed / f'workers_{workers}'
-    work_dir.mkdir()
-    shutil.copy(undisturbed / 'run/iter_8.pth', work_dir)
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_8.pth'))
+    copy_checkpoint(undisturbed / 'run/iter_8.pth', work_dir)
     finish(
         undisturbed / 'small.py',
         work_dir,
@@ -48,6 +53,20 @@ def test_losses_after_resuming_are_the_same_bits(undisturbed, workers):
         i: whole[i] for i in range(START + 1, ITERATIONS + 1)
     }
     assert small_training.same(undisturbed / 'run/iter_12.pth', work_dir / 'iter_12.pth')
+
+
+def test_each_process_goes_on_with_its_random_numbers(undisturbed):
+    """Two processes, with dropout; one alone says that it cannot go on like them."""
+    config, run, again = (undisturbed / name for name in ('small.py', 'both', 'both_again'))
+    finish(config, run, '--cfg-options', 'train_cfg.max_iters=6', processes=2)
+    copy_checkpoint(run / 'iter_4.pth', again)
+    finish(config, again, '--resume', '--cfg-options', 'train_cfg.max_iters=6', processes=2)
+    whole = small_training.losses(run)
+    assert small_training.losses(again) == {i: whole[i] for i in (5, 6)}
+    assert all(len(found) == 2 for found in whole.values()), 'each process has its own clips'
+    assert small_training.same(run / 'iter_6.pth', again / 'iter_6.pth')
+    printed = finish(config, run, '--resume', '--cfg-options', 'train_cfg.max_iters=7')
+    assert 'the checkpoint is of 2 processes, these are 1' in printed
 
 
 def test_equal_seeds_give_equal_checkpoints(undisturbed):
