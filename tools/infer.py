@@ -70,7 +70,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='PROMPT',
         help="prompts with {} for the name, or a set of mmseg (vild, imagenet); default: the model's",
     )
-    parser.add_argument('--out-dir', metavar='DIR', help='where the results go')
+    parser.add_argument(
+        '--out-dir',
+        metavar='DIR',
+        help='where the results go; they replace those of an earlier VIDEO of the same name, all of them together',
+    )
     parser.add_argument(
         '--sound', metavar='FILE', help='the sound of the video, if it has a file of its own'
     )
@@ -125,7 +129,9 @@ def main(argv: list[str] | None = None) -> None:
 
     apis = import_quietly('ovavss_mm.apis')
     loading = import_quietly('ovavss_mm.apis.loading')
-    warnings.showwarning = lambda message, *_, **__: print(f'note: {message}', file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f'note: {printable(str(message))}', file=sys.stderr
+    )
     try:
         options = call_options(args)
         if args.model is None:
@@ -134,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
         inferencer = apis.AVSegInferencer(args.model, args.weights, args.device)
         results = inferencer(**options)
     except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {printable(str(error))}')
     except KeyboardInterrupt:
         sys.exit('interrupted: of the video that was being labelled nothing is kept')
     failed = [report(prediction) for prediction in results['predictions']].count(False)
@@ -153,17 +159,19 @@ def call_options(args: argparse.Namespace) -> dict:
 
     Raises:
         OSError: the file of names cannot be read.
-        ValueError: a synonym without a name.
+        ValueError: a synonym without a name, or a file of names that is not in UTF-8.
     """
     classes = args.classes
     if args.classes_file:
-        with open(args.classes_file, encoding='utf-8') as file:
-            classes = [line.strip() for line in file if line.strip()]
+        from ovavss_mm.datasets.files import read_utf8
+
+        lines = read_utf8(args.classes_file).split('\n')
+        classes = [line.strip() for line in lines if line.strip()]
     synonyms: dict[str, list[str]] = {}
     for entry in args.synonyms:
         name, equals, words = entry.partition('=')
         if not equals:
-            raise ValueError(f'--synonyms takes NAME=WORD,WORD, got {entry!r}')
+            raise ValueError(f'--synonyms takes NAME=WORD,WORD, got {entry[:100]!r}')
         synonyms.setdefault(name, []).extend(words.split(','))
     templates = args.prompt_templates
     if templates and len(templates) == 1 and '{}' not in templates[0]:
@@ -210,10 +218,16 @@ def report(prediction: dict) -> bool:
 
 
 def say(text: str) -> None:
-    """Print a line; names of files may not steer the terminal, nor be letters that it does not know."""
-    text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    """Print a line, in letters that the terminal knows."""
     encoding = sys.stdout.encoding or 'utf-8'
-    print(text.encode(encoding, 'backslashreplace').decode(encoding))
+    print(printable(text, '').encode(encoding, 'backslashreplace').decode(encoding))
+
+
+def printable(text: str, kept: str = '\n') -> str:
+    """A text without what would steer the terminal, as names of files may; ``kept`` stays."""
+    return ''.join(
+        c if c.isprintable() or c in kept else c.encode('unicode_escape').decode() for c in text
+    )
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 """One input on its way through the model into its outputs."""
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -221,9 +222,10 @@ class Job:
 def output_names(items: list) -> list[str]:
     """Names of outputs, which do not depend on the order of different inputs.
 
-    No two are the same where capital letters do not matter, and none leads into another folder.
+    No two are the same where capital letters do not matter, and none leads into another folder. None ends in ``.json``:
+    the folder of its label maps would have the name of another one's timeline.
     """
-    stems = [safe_name(_stem(item)) for item in items]
+    stems = [re.sub(r'\.(json)$', r'_\1', safe_name(_stem(item)), flags=re.I) for item in items]
     counts = Counter(stem.casefold() for stem in stems)
     names = []
     for item, stem in zip(items, stems, strict=True):

@@ -14,16 +14,9 @@ from safetensors import safe_open
 from torch import nn
 
 from ..engine.hooks.strict_checkpoint_hook import StrictCheckpointHook
+from ..engine.plain_checkpoints import read_plain
 from ..models.released.weights import how_to_get, known_weights
 
-# What mmengine's training checkpoints hold besides weights. None of it is needed, and none of it is made.
-_BESIDES = (
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'builtins.getattr',
-    'numpy.ndarray',
-    'numpy.dtype',
-    *(f'numpy.{c}.multiarray.{f}' for c in ('core', '_core') for f in ('scalar', '_reconstruct')),
-)
 # Models that are looked for when none is named, best first: config, weights.
 DEFAULT_MODELS = (
     ('ovavss_swin-b_release', 'data/weights/ovavss_swin-b_release.pth'),
@@ -126,11 +119,9 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     try:
         if str(path).endswith('.safetensors'):
             return _read_safetensors(str(path))
-        with torch.serialization.safe_globals([(_Nothing, name) for name in _BESIDES]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (
-        Exception
-    ) as error:  # a file that is no checkpoint fails in as many ways as there are files
+        checkpoint = read_plain(str(path), map_location='cpu')
+    except Exception as error:  # a file that is no checkpoint fails in as many ways as there are
+        error = error.__cause__ or error  # the reader's own advice is for those who train
         reason = str(error).strip().splitlines() or ['']
         raise ValueError(
             f'{path} cannot be read as a checkpoint of weights ({type(error).__name__}: {reason[0][:200]})'
@@ -154,20 +145,6 @@ def _read_safetensors(path: str) -> dict[str, Any]:
         meta = json.loads((file.metadata() or {}).get(META_KEY, '{}'))
         # weights in half precision become those of the model's own precision when they are loaded
         return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=meta)
-
-
-class _Nothing:
-    """Stands for whatever a checkpoint names that is not needed: called or filled, it does nothing."""
-
-    def __new__(cls, *args: object) -> '_Nothing':
-        """Make one, whatever it is made of."""
-        return super().__new__(cls)
-
-    def __init__(self, *args: object) -> None:
-        """Forget it."""
-
-    def __setstate__(self, state: object) -> None:
-        """Forget it."""
 
 
 def load_strictly(

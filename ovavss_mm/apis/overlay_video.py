@@ -2,6 +2,7 @@
 """The video again, with its own sound, and the names on what sounds."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,13 +95,12 @@ class OverlayVideo:
         self._pictures = source.pictures()
         self._pending: Picture | None = next(self._pictures, None)
         self._written = -1.0
-        self._file = av.open(str(path), 'w', options={'movflags': 'faststart'})
-        try:
+        with ExitStack() as unless_ready:  # whatever ends this half-way, the file is closed
+            self._file = av.open(str(path), 'w', options={'movflags': 'faststart'})
+            unless_ready.callback(self._file.close)
             self._stream = self._add_stream()
             self._sound = None if source.sound is None else _Sound(source.sound, self._file)
-        except BaseException:
-            self._file.close()
-            raise
+            unless_ready.pop_all()
 
     def _add_stream(self) -> av.video.stream.VideoStream:
         """The stream of pictures."""

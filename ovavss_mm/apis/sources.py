@@ -2,23 +2,19 @@
 """What is labelled: a video, a folder of pictures or arrays, read frame by frame."""
 
 import os.path as osp
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from glob import glob, has_magic
 from pathlib import Path
 
 import av
 import numpy as np
 
 from ..datasets.transforms.loading import read_rgb
+from .listing import PICTURES, SOUNDS, VIDEOS, list_files, list_inputs  # noqa: F401  (two are for others)
 from .media import MAX_SECONDS, MAX_STILL, check_picture, has_all_packets, open_media
 from .sound import SoundTrack, track_of_array
 
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-VIDEOS = ('.mp4', '.mov', '.mkv', '.webm', '.avi', '.m4v', '.mpg', '.mpeg', '.ts', '.flv', '.wmv')
-SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus')
 # A frame may be this much later than the time stamp it stands for, whatever the frame rate.
 MAX_TOLERANCE = 0.05  # s
 KEYS = ('video', 'frames', 'sound', 'sample_rate', 'frame_rate', 'name')
@@ -334,30 +330,18 @@ def _track(sound: object, sample_rate: int | None) -> SoundTrack | None:
     return track_of_array(sound, sample_rate)
 
 
-def natural(name: str) -> list:
-    """Sorting key in which 10.jpg comes after 9.jpg."""
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
-
-
-def _listing(folder: str, kinds: tuple[str, ...]) -> list[str]:
-    """Files of some kinds in a folder, in natural order, hidden ones left out."""
-    names = [path.name for path in Path(folder).iterdir() if path.is_file()]
-    names = [n for n in names if n.lower().endswith(kinds) and not n.startswith('.')]
-    return [osp.join(folder, name) for name in sorted(names, key=natural)]
-
-
 def _folder(
     folder: str, name: str | None = None, sound: SoundTrack | None = None, rate: float = 1.0
 ) -> Source:
     """A folder of pictures with or without a sound file; pictures may lie in ``frames/``."""
     if not osp.isdir(folder):
         raise FileNotFoundError(f'there is no folder {folder}')
-    pictures = _listing(folder, PICTURES)
+    pictures = list_files(folder, PICTURES)
     if not pictures and osp.isdir(osp.join(folder, 'frames')):
-        pictures = _listing(osp.join(folder, 'frames'), PICTURES)
+        pictures = list_files(osp.join(folder, 'frames'), PICTURES)
     if not pictures:
         raise ValueError(f'{folder} has no pictures ({", ".join(PICTURES)}) in it')
-    sounds = _listing(folder, SOUNDS)
+    sounds = list_files(folder, SOUNDS)
     if sound is None and len(sounds) > 1:
         raise ValueError(
             f'{folder} has {len(sounds)} sound files; say which with '
@@ -366,35 +350,3 @@ def _folder(
     if sound is None and sounds:
         sound = _track(sounds[0], None)
     return PicturesSource(pictures, name or Path(folder).resolve().name, sound, rate)
-
-
-def list_inputs(inputs: object) -> list:
-    """What to open, one after the other.
-
-    Args:
-        inputs: one input of :func:`open_source`, a glob pattern, a folder of videos, or a list or tuple of these.
-
-    Raises:
-        ValueError: there are none; or a pattern that nothing matches.
-    """
-    if not isinstance(inputs, (list, tuple)):
-        inputs = [inputs]
-    found = [item for entry in inputs for item in _expand(entry)]
-    if not found:
-        raise ValueError('there are no inputs')
-    return found
-
-
-def _expand(entry: object) -> Iterable:
-    """The inputs that one entry stands for."""
-    if not isinstance(entry, (str, Path)):
-        return [entry]
-    path = str(entry)
-    if has_magic(path) and not osp.exists(path):
-        found = sorted(glob(path, recursive=True), key=natural)
-        if not found:
-            raise ValueError(f'nothing matches {path}')
-        return found
-    if osp.isdir(path) and not _listing(path, PICTURES):
-        return _listing(path, VIDEOS) or [path]
-    return [path]

@@ -74,7 +74,7 @@ def _take(taken: dict[str, str], word: str, name: str) -> None:
 def _checked(name: object, where: str) -> str:
     """A name without blanks around it."""
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f'names must be text that is not blank, got {name!r} as {where}')
+        raise ValueError(f'names must be text that is not blank, got {repr(name)[:100]} as {where}')
     if len(name) > MAX_LETTERS:
         raise ValueError(
             f'names may have up to {MAX_LETTERS} letters, {where} has {len(name)}: {name[:40]!r}...'

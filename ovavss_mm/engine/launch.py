@@ -2,6 +2,7 @@
 """Between the command line and the runner, for ``tools/train.py`` and ``tools/test.py``."""
 
 import ctypes
+import gc
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -331,10 +332,12 @@ def build_runner(cfg: Config) -> Runner:
 def leave_group() -> None:
     """Leave the process group, where there are several processes, when all have come to the end.
 
-    A process that ends with the group's threads still running may be aborted (``terminate called``), and torchrun then
-    reports a training that went well as failed.
+    Nothing may refer to the runner any more. A wrapped model that outlives the group ends gloo's threads while it keeps
+    Python from running, for which they may be waiting: the process hangs. One that ends with these threads running
+    may be aborted (``terminate called``), and torchrun reports a training that went well as failed.
     """
     if is_distributed():
+        gc.collect()  # runner, loops and hooks refer to each other
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 

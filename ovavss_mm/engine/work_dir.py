@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .ablation.state import FolderLock
+from .folder_lock import FolderLock
 
 LOCK = '.lock'
 # Where launchers put the number of a process among all.

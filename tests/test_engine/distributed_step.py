@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from tiny_model import make_clip, prepare, same_points, tiny_model
 
 from ovavss_mm.engine.cpu_distributed import CPUDistributedDataParallel, init_gloo
+from ovavss_mm.engine.launch import leave_group
 
 
 def main() -> None:
@@ -45,8 +46,8 @@ def main() -> None:
     if rank == 0:
         grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         torch.save(dict(loss=loss / world_size, grads=grads), sys.argv[1])
-    if world_size > 1:
-        torch.distributed.destroy_process_group()
+    del module, model, losses
+    leave_group()
 
 
 if __name__ == '__main__':

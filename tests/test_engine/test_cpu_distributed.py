@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
 
+PATIENCE = 240  # s
+
 
 def run(*command: object) -> None:
     """Run a command with the tests' helpers in reach."""
@@ -23,7 +25,13 @@ def run(*command: object) -> None:
         os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(HERE.parent)]), OMP_NUM_THREADS='1'
     )
     process = subprocess.run(
-        [*map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        [*map(str, command)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
 

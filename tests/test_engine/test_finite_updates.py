@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy_training as toy  # noqa: E402
 from toy_training import GOOD, INF_GRAD, INF_LOSS, NAN_GRAD, NAN_LOSS  # noqa: E402
 
-from ovavss_mm.engine import FiniteOptimWrapper, NonFiniteLossError  # noqa: E402
+from ovavss_mm.engine import FiniteOptimWrapper, NonFiniteLossError, whole_files  # noqa: E402
+from ovavss_mm.engine.plain_checkpoints import read_plain  # noqa: E402
 
 BAD = dict(nan_loss=NAN_LOSS, inf_loss=INF_LOSS, nan_grad=NAN_GRAD, inf_grad=INF_GRAD)
 STATISTICS = ('norm.running', 'norm.num')
@@ -112,7 +113,7 @@ def test_many_bad_batches_in_a_row_stop_with_the_state_saved(tmp_path):
     assert str(path) in message and 'load_from=' in message and 'optimizer.lr' in message
     assert '3 updates in a row' in message and 'clip8, clip9, clip10' in message
     assert 'clip2' not in message, 'of an earlier row'
-    saved = torch.load(path, weights_only=False)
+    saved = read_plain(str(path))
     witness = next(hook for hook in runner.hooks if isinstance(hook, Witness))
     assert all(
         torch.equal(value, witness.states[4][key]) for key, value in saved['state_dict'].items()
@@ -122,16 +123,36 @@ def test_many_bad_batches_in_a_row_stop_with_the_state_saved(tmp_path):
     assert not (tmp_path / 'last_checkpoint').exists(), '--resume goes on from a checkpoint'
 
 
-def test_no_file_stands_under_the_final_name_until_it_is_whole(tmp_path, monkeypatch):
-    def fail(out_dir, filename, **kwargs):
-        (Path(out_dir) / filename).write_bytes(b'half')
+STOP = dict(nonfinite=dict(toy.HOOK, max_in_row=1))
+
+
+def test_a_state_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def fail(number):
         raise OSError('no space left on device')
 
-    runner = toy.runner_of([NAN_LOSS] * 4, tmp_path, dict(nonfinite=dict(toy.HOOK, max_in_row=1)))
-    monkeypatch.setattr(runner, 'save_checkpoint', fail)
+    monkeypatch.setattr(whole_files.os, 'fsync', fail)
+    runner = toy.runner_of([NAN_LOSS] * 4, tmp_path, STOP)
     with pytest.raises(OSError, match='no space'):
         runner.train()
-    assert not list(tmp_path.glob('nonfinite*.pth'))
+    assert not [path for path in tmp_path.iterdir() if 'nonfinite' in path.name]
+
+
+def test_what_a_kill_left_of_a_state_goes_at_the_next_start(tmp_path):
+    if not hasattr(os, 'fork'):
+        pytest.skip('no fork')
+    child = os.fork()
+    if child == 0:  # it ends as if killed, when all is written and nothing renamed
+        whole_files.os.replace = lambda *_: os._exit(9)
+        try:
+            toy.runner_of([NAN_LOSS] * 4, tmp_path, STOP).train()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    left = [path.name for path in tmp_path.iterdir() if 'nonfinite' in path.name]
+    assert left == [f'.nonfinite_iter_1.pth.{child}.part']
+    hook = dict(checkpoint=dict(type='WholeCheckpointHook', by_epoch=False))
+    toy.runner_of([GOOD] * 4, tmp_path, hook).train()
+    assert not [path for path in tmp_path.iterdir() if 'nonfinite' in path.name]
 
 
 def test_the_count_outlives_a_restart(tmp_path):
@@ -202,6 +223,7 @@ def test_two_processes_leave_out_the_same_update(tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in (0, 1))

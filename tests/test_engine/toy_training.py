@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ovavss_mm.engine.launch import AVRunner
+from ovavss_mm.engine.launch import AVRunner, leave_group
 
 GOOD, NAN_LOSS, INF_LOSS, NAN_GRAD, INF_GRAD = range(5)
 HOOK = dict(type='NonFiniteLossHook')
@@ -142,3 +142,5 @@ if __name__ == '__main__':
     runner = runner_of([GOOD, GOOD] * 2 + [GOOD, INF_LOSS] + [GOOD, GOOD] * 3, out, batch_size=2)
     runner.train()
     torch.save(state_of(runner), out / f'rank{get_rank()}.pth')
+    del runner
+    leave_group()

@@ -10,12 +10,13 @@ from mmengine.utils.dl_utils import TORCH_VERSION
 from ...models.released.skeleton import build_skeleton
 from ...version import __version__
 from ..benchmark.report import cpu_name
+from ..folder_lock import FolderLock
 from ..parameters import count_parameters, mebibytes
 from . import plot, tables
 from .launcher import Launcher, cores
 from .plan import Job, Plan
 from .progress import Reporter
-from .state import FolderLock, status_of
+from .state import status_of
 from .work import Scheduler
 
 LOCK = '.lock'

@@ -2,18 +2,12 @@
 """Which jobs are done or failed, on disk, so that a kill at any moment loses nothing that was done."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...datasets.files import written_whole
 from .plan import Job
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there, nobody is kept from starting twice
-    fcntl = None
 
 DONE, FAILED = 'done.json', 'failed.json'
 
@@ -73,61 +67,6 @@ def forget_failures(jobs: Iterable[Job]) -> None:
     """Let jobs that failed be tried again."""
     for job in jobs:
         (job.folder / FAILED).unlink(missing_ok=True)
-
-
-class FolderLock:
-    """A lock that the system frees when all processes that hold it have ended, however they end.
-
-    Args:
-        path: of its file; the folder is made.
-
-    A process that is started with its number in ``pass_fds`` holds it too.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[str] | None = None
-
-    def take(self) -> bool:
-        """Take it, if nobody holds it.
-
-        Returns:
-            Whether it is ours now.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(self.path, 'a+', encoding='utf-8')
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return False
-        self._file = file
-        self.sign(os.getpid())
-        return True
-
-    def sign(self, process: int) -> None:
-        """Write into the file which process holds it."""
-        self._file.truncate(0)
-        self._file.write(f'{process}\n')
-        self._file.flush()
-
-    def holder(self) -> str:
-        """The number of the process that holds it, in words."""
-        try:
-            return f'process {int(self.path.read_text(encoding="utf-8"))}'
-        except (OSError, ValueError):
-            return 'another process'
-
-    def numbers(self) -> tuple[int, ...]:
-        """For ``pass_fds`` of a process that is to hold it too."""
-        return () if fcntl is None else (self._file.fileno(),)
-
-    def free(self) -> None:
-        """Let go of it; processes that share it still hold it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ..folder_lock import FolderLock
 from .launcher import Launcher
 from .plan import Job
 from .progress import Reporter
 from .results import error_in, mend_pointer, results_of_test, results_of_training
-from .state import FolderLock, forget_failures, mark_done, mark_failed, status_of
+from .state import forget_failures, mark_done, mark_failed, status_of
 
 POLL = 0.2  # seconds between looks at what runs
 PATIENCE = 15.0  # seconds that a process has to stop

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names and counts the updates that were left out, and stops a training that makes no more."""
 
-import os
 import os.path as osp
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, barrier, is_main_process
+from mmengine.dist import all_gather_object, barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..optim_wrapper import FiniteUpdates
+from ..whole_files import BACKEND
 
 # Clips that a message names; it says how many more there are.
 _SHOWN = 20
@@ -125,10 +125,8 @@ class NonFiniteLossHook(Hook):
     def _stop(self, runner: Runner, losses: list[str]) -> None:
         """Save the state and raise."""
         path = osp.join(runner.work_dir, f'nonfinite_iter_{runner.iter + 1}.pth')
-        # Written beside and renamed: a file of this name is whole.
-        runner.save_checkpoint(*osp.split(f'{path}.part'), by_epoch=False)
-        if is_main_process():
-            os.replace(f'{path}.part', path)
+        whole = dict(backend=BACKEND)  # a file of this name is whole
+        runner.save_checkpoint(*osp.split(path), by_epoch=False, backend_args=whole)
         barrier()  # a launcher ends all processes as soon as one raises
         raise NonFiniteLossError(
             f'{self._in_row} updates in a row were left out, up to iteration {runner.iter + 1}, as '

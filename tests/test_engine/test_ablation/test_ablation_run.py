@@ -14,8 +14,9 @@ from ovavss_mm.engine.ablation.plan import Plan
 from ovavss_mm.engine.ablation.progress import Reporter, duration
 from ovavss_mm.engine.ablation.results import error_in, last_iteration, mend_pointer
 from ovavss_mm.engine.ablation.run import Ablation, model_sizes
-from ovavss_mm.engine.ablation.state import FolderLock, status_of
+from ovavss_mm.engine.ablation.state import status_of
 from ovavss_mm.engine.ablation.suites import Catalogue
+from ovavss_mm.engine.folder_lock import FolderLock
 
 FAKE = (sys.executable, str(Path(__file__).with_name('fake_mim.py')))
 

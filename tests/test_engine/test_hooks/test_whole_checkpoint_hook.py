@@ -18,6 +18,7 @@ from mmengine.registry import METRICS, MODELS, DefaultScope
 from mmengine.runner import ValLoop
 
 from ovavss_mm.engine import launch, whole_files
+from ovavss_mm.engine.plain_checkpoints import read_plain
 from ovavss_mm.engine.random_state import capture, restore
 from ovavss_mm.engine.whole_files import WholeFileBackend, remove_leftovers
 from ovavss_mm.engine.work_dir import WorkDirBusyError, hold_work_dir
@@ -149,6 +150,7 @@ def test_a_validation_that_was_cut_short_is_made_on_resuming(config, max_iters, 
 
 def test_names_in_a_checkpoint_do_not_reach_other_folders(config, tmp_path):
     """A crafted one could have any file removed as the former best or an old checkpoint."""
+
     @METRICS.register_module(name='GrowingMetric', force=True)
     class GrowingMetric(BaseMetric):
         count = 0
@@ -170,7 +172,7 @@ def test_names_in_a_checkpoint_do_not_reach_other_folders(config, tmp_path):
     victim = tmp_path / 'victim.pth'
     victim.write_text('precious')
     last = Path(config.work_dir) / 'iter_6.pth'
-    content = torch.load(last, weights_only=False)
+    content = read_plain(str(last))
     content['message_hub']['runtime_info'].update(
         best_ckpt=str(victim), keep_ckpt_ids=['/../../victim', '1/../../victim', 5, 6]
     )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -206,6 +207,97 @@ def test_reads_torchscript_archives(tmp_path):
     net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
     torch.jit.trace(net, torch.zeros(1, 2)).save(str(tmp_path / 'archive.pt'))
     assert same(read_weights(str(tmp_path / 'archive.pt')), dict(net.state_dict()))
+
+
+class Scripted(nn.Module):
+    """Tensors of every kind, nested, some of them views or in half precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        self.again = nn.Linear(3, 3).half()
+        self.turned = nn.Parameter(torch.randn(4, 2).t())
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer('passing', torch.zeros(3), persistent=False)
+        self.register_buffer('none', torch.zeros(0, 3))
+        self.no_weight = torch.ones(5)
+        self.sizes, self.names = [1, 2], {'a': 1}
+
+    def forward(self, x):
+        return self.net(x) * self.scale + self.turned.sum() + self.no_weight.sum()
+
+
+@pytest.mark.parametrize(
+    'how', [torch.jit.script, lambda net: torch.jit.trace(net, torch.ones(1, 2))]
+)
+def test_torchscript_archives_are_read_as_torch_reads_them(tmp_path, how):
+    path = str(tmp_path / 'archive.pt')
+    how(Scripted().eval()).save(path)
+    ours, theirs = read_weights(path), torch.jit.load(path).state_dict()
+    assert same(ours, theirs) and 'net.1.running_mean' in ours and 'no_weight' not in ours
+    for key, value in ours.items():
+        assert (value.dtype, value.stride()) == (theirs[key].dtype, theirs[key].stride()), key
+
+
+class ScriptBomb(nn.Module):
+    """Writes a file when it is loaded: TorchScript has an operator for that."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.weight, self.path = nn.Parameter(torch.ones(2)), path
+
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.weight, self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, str, bool]):
+        self.weight, self.path, self.training = state
+        torch.save(self.weight, self.path)
+
+
+def test_code_in_a_torchscript_archive_is_never_run(tmp_path):
+    path, mark = str(tmp_path / 'bomb.pt'), tmp_path / 'it ran'
+    torch.jit.script(ScriptBomb(str(mark))).save(path)
+    with pytest.raises(ValueError, match=r'bomb\.pt is no readable checkpoint'):
+        read_weights(path)
+    assert not mark.exists()
+    torch.jit.load(path)
+    assert mark.exists(), 'what the test above guards against'
+
+
+def rewrite(path, part: str, content: bytes, **how) -> None:
+    """Put another content into a part of an archive."""
+    with zipfile.ZipFile(path) as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, 'w', **how) as new:
+        for name, before in parts.items():
+            new.writestr(name, content if name.endswith(part) else before)
+
+
+def test_pickles_in_a_torchscript_archive_are_not_run(tmp_path):
+    path = tmp_path / 'archive.pt'
+    torch.jit.script(nn.Linear(2, 3)).save(str(path))
+    for content in (pickle.dumps(Bomb(tmp_path / 'it ran'), 2), b'ctorch\nTensor\n.', b'', b'N.'):
+        rewrite(path, '/data.pkl', content)
+        with pytest.raises(ValueError, match=r'archive\.pt is no readable checkpoint'):
+            read_weights(str(path))
+    assert not (tmp_path / 'it ran').exists()
+
+
+def test_torchscript_archives_that_are_larger_than_their_file_are_refused(tmp_path):
+    path = tmp_path / 'archive.pt'
+    torch.jit.script(nn.Linear(2, 3)).save(str(path))
+    rewrite(path, '/data/0', bytes(10**6), compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r'archive\.pt is no readable checkpoint'):
+        read_weights(str(path))
+    torch.jit.script(nn.Linear(2, 3)).save(str(path))
+    rewrite(path, '/data/0', bytes(4))
+    with pytest.raises(ValueError, match=r'archive\.pt is no readable checkpoint'):
+        read_weights(str(path))
 
 
 class Bomb:
