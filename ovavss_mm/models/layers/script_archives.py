@@ -30,6 +30,7 @@ _DTYPES = dict(
 )
 _TYPED = ('build_intlist', 'build_doublelist', 'build_boollist', 'build_tensorlist')
 _MOST_CODE = 2**24  # bytes of a file of code, which is read whole
+_MOST_MODULES, _DEEPEST = 10**5, 100  # few bytes can say that each module holds the next one twice
 _CLASS = re.compile(r'^class (\w+)\(', re.MULTILINE)
 _NAMES = re.compile(r'^  __(?:parameters|buffers)__ = \[(.*)\]', re.MULTILINE)
 
@@ -91,6 +92,7 @@ class _Reader(pickle._Unpickler):
         self._archive, self._root = archive, names[0].removesuffix('data.pkl')
         self._storages: dict[str, Tensor] = {}
         self._declared: dict[str, set[str]] = {}
+        self._visited = 0
         super().__init__(archive.open(names[0]))
 
     def find_class(self, module: str, name: str) -> Any:
@@ -132,6 +134,9 @@ class _Reader(pickle._Unpickler):
 
     def state_of(self, module: _Module, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
         """Parameters and buffers, by name, of a module and those in it."""
+        self._visited += 1
+        if self._visited > _MOST_MODULES or prefix.count('.') > _DEEPEST:
+            raise ValueError('its modules are nested without end')
         declared = self._names_of(module.name)
         for key, value in module.content.items():
             if isinstance(value, _Module):

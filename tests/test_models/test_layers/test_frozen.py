@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pickle
+import re
 import zipfile
 
 import pytest
@@ -297,6 +298,27 @@ def test_torchscript_archives_that_are_larger_than_their_file_are_refused(tmp_pa
     torch.jit.script(nn.Linear(2, 3)).save(str(path))
     rewrite(path, '/data/0', bytes(4))
     with pytest.raises(ValueError, match=r'archive\.pt is no readable checkpoint'):
+        read_weights(str(path))
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_modules_that_hold_themselves_are_refused(tmp_path, times):
+    """One ``a`` would be followed without end; twenty modules with ``a`` and ``b`` the same, a million times."""
+    path = tmp_path / 'archive.pt'
+    torch.jit.script(nn.Linear(2, 3)).save(str(path))
+    with zipfile.ZipFile(path) as archive:
+        module = re.search(rb'c__torch__\S+\nLinear\n', archive.read('archive/data.pkl'))[0]
+    module += b')\x81'
+    keys = [b'X\x01\x00\x00\x00' + key for key in (b'a', b'b')]
+    content = module + b'q\x00}' + keys[0] + b'h\x00sb'  # holds itself
+    if times == 2:
+        content = module + b'}bq\x00'
+        for i in range(20):  # two times the one before
+            content += (
+                module + b'}' + b''.join(key + b'h%cs' % i for key in keys) + b'bq%c' % (i + 1)
+            )
+    rewrite(path, '/data.pkl', b'\x80\x02' + content + b'.')
+    with pytest.raises(ValueError, match=r'archive\.pt is no readable checkpoint \(ValueError\)'):
         read_weights(str(path))
 
 
