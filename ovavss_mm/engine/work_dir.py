@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .folder_lock import FolderLock
+from ..utils.files import FolderLock
 
 LOCK = '.lock'
 # Where launchers put the number of a process among all.

@@ -8,9 +8,9 @@ from pathlib import Path
 from mmengine.utils.dl_utils import TORCH_VERSION
 
 from ...models.released.skeleton import build_skeleton
+from ...utils.files import FolderLock
 from ...version import __version__
 from ..benchmark.report import cpu_name
-from ..folder_lock import FolderLock
 from ..parameters import count_parameters, mebibytes
 from . import plot, tables
 from .launcher import Launcher, cores

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ..folder_lock import FolderLock
+from ...utils.files import FolderLock
 from .launcher import Launcher
 from .plan import Job
 from .progress import Reporter

@@ -16,7 +16,7 @@ from ovavss_mm.engine.ablation.results import error_in, last_iteration, mend_poi
 from ovavss_mm.engine.ablation.run import Ablation, model_sizes
 from ovavss_mm.engine.ablation.state import status_of
 from ovavss_mm.engine.ablation.suites import Catalogue
-from ovavss_mm.engine.folder_lock import FolderLock
+from ovavss_mm.utils.files import FolderLock
 
 FAKE = (sys.executable, str(Path(__file__).with_name('fake_mim.py')))
 
