@@ -98,6 +98,18 @@ def test_model_builds_without_reading_a_file(load, path, monkeypatch):
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize('name', ['ovavss_mini', 'ovavss_mini_clip-rn'])
+def test_mini_model_finds_its_files_from_any_folder(load, name, tmp_path, monkeypatch):
+    """CLIP's weights and tokenizer ship in the package; the config may have been copied away."""
+    config = load(FOLDER / f'mini/{name}.py')
+    config.dump(tmp_path / 'copy.py')
+    monkeypatch.chdir(tmp_path)
+    classifier = MODELS.build(Config.fromfile('copy.py').model.classifier)
+    classifier.init_weights()
+    embeddings = classifier.text_embeddings(('red-star', 'blue-disc'))
+    assert embeddings.shape == (2, 64) and not torch.equal(*embeddings)
+
+
 @every_config
 @pytest.mark.parametrize('kind', ['train', 'val', 'test'])
 def test_dataset_feeds_the_model(load, path, kind, data_root):

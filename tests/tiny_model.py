@@ -26,7 +26,7 @@ CLASSIFIER = dict(
         vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=1, head_width=16),
         text_cfg=dict(context_length=24, vocab_size=1024, width=16, heads=1, layers=1),
     ),
-    tokenizer=dict(bpe_path=str(ROOT / 'configs/mini/clip_mini_bpe.txt.gz')),
+    tokenizer=dict(bpe_path=str(ROOT / 'ovavss_mm/mini_world/clip_mini_bpe.txt.gz')),
     templates=['a {}.', 'the {}'],
 )
 SMALL = dict(

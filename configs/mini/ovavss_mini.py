@@ -40,8 +40,8 @@ model = dict(
             vision_cfg=dict(image_size=32, patch_size=8, width=96, layers=3, head_width=32),
             text_cfg=dict(context_length=40, vocab_size=577, width=64, heads=2, layers=2),
         ),
-        init_cfg=dict(checkpoint='{{ fileDirname }}/clip_mini.safetensors'),
-        tokenizer=dict(bpe_path='{{ fileDirname }}/clip_mini_bpe.txt.gz'),
+        init_cfg=dict(checkpoint='ovavss_mm://mini_world/clip_mini.safetensors'),
+        tokenizer=dict(bpe_path='ovavss_mm://mini_world/clip_mini_bpe.txt.gz'),
     ),
 )
 train_pipeline = [

@@ -16,6 +16,7 @@ from torch import nn
 from ..engine.hooks.strict_checkpoint_hook import StrictCheckpointHook
 from ..engine.plain_checkpoints import read_plain
 from ..models.released.weights import how_to_get, known_weights
+from ..utils.weights import package_file
 
 # Models that are looked for when none is named, best first: config, weights.
 DEFAULT_MODELS = (
@@ -23,8 +24,8 @@ DEFAULT_MODELS = (
     ('ovavss_r50_release', 'data/weights/ovavss_r50_release.pth'),
     ('ovavss_mini', 'work_dirs/demo/last_checkpoint'),
 )
-# The trained mini model that comes with the package, beside its config.
-MINI_WEIGHTS = 'mini/ovavss_mini.safetensors'
+# The trained mini model that comes with the package.
+MINI_WEIGHTS = 'ovavss_mm://mini_world/ovavss_mini.safetensors'
 META_KEY = 'ovavss_mm'  # of a safetensors file's metadata; its value is JSON
 
 
@@ -70,9 +71,9 @@ def find_default_model() -> tuple[str, str]:
             weights = last if osp.isfile(last) else str(Path(weights).with_name(osp.basename(last)))
         if osp.isfile(weights):
             return config, weights
-    shipped = config_folder() / MINI_WEIGHTS
-    if shipped.is_file():
-        return 'ovavss_mini', str(shipped)
+    shipped = package_file(MINI_WEIGHTS)
+    if osp.isfile(shipped):
+        return 'ovavss_mini', shipped
     raise FileNotFoundError(
         'no trained model was found: name a config and a checkpoint (--model, --weights), or\n'
         '  make demo    trains the mini model, whose names are "red-star" and the like\n'

@@ -17,10 +17,10 @@ import av
 import pytest
 from PIL import Image
 
-from ovavss_mm.datasets.mini_world.video import video_scenes, write_video
+from ovavss_mm.mini_world.video import video_scenes, write_video
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / 'configs/mini/ovavss_mini.safetensors'
+WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 NAMES = ('red-star', 'blue-disc', 'green-square')
 PATIENCE = 120  # s
 START = multiprocessing.get_context('forkserver')

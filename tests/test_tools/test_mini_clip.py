@@ -15,19 +15,19 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 
 import ovavss_mm  # noqa: F401
-from ovavss_mm.datasets.mini_world.names import NAMES
+from ovavss_mm.mini_world.names import NAMES
 
 ROOT = Path(__file__).parents[2]
 # kind of image tower: the weights and the config that reads them
 WEIGHTS = dict(
-    vit=ROOT / 'configs/mini/clip_mini.safetensors',
-    resnet=ROOT / 'configs/mini/clip_mini_rn.safetensors',
+    vit=ROOT / 'ovavss_mm/mini_world/clip_mini.safetensors',
+    resnet=ROOT / 'ovavss_mm/mini_world/clip_mini_rn.safetensors',
 )
 CONFIGS = dict(
     vit=ROOT / 'configs/mini/ovavss_mini.py', resnet=ROOT / 'configs/mini/ovavss_mini_clip-rn.py'
 )
 KINDS = tuple(WEIGHTS)
-MERGES = ROOT / 'configs/mini/clip_mini_bpe.txt.gz'
+MERGES = ROOT / 'ovavss_mm/mini_world/clip_mini_bpe.txt.gz'
 
 
 @pytest.fixture(scope='module')

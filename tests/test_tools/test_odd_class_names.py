@@ -55,7 +55,7 @@ def run(tool, video, place, capsys):
     show = warnings.showwarning
 
     def run(*args):
-        weights = ROOT / 'configs/mini/ovavss_mini.safetensors'
+        weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
         common = ['--model', 'ovavss_mini', '--weights', weights, '--device', 'cpu']
         command = [video, *args, *common, '--out-dir', place]
         code = 0
@@ -146,7 +146,7 @@ def test_names_of_files_do_not_steer_the_terminal(tool, place, tmp_path, capsys)
     """Neither in an error, nor in a list of several."""
     show = warnings.showwarning
     options = ['--classes', 'dog', '--device', 'cpu', '--no-save-vis', '--model', 'ovavss_mini']
-    options += ['--weights', str(ROOT / 'configs/mini/ovavss_mini.safetensors')]
+    options += ['--weights', str(ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors')]
     try:
         for videos in (['gone\x1b[31m.mp4'], ['gone\x1b[31m.mp4', '\u202eb.mp4']):
             with pytest.raises(SystemExit) as error:
@@ -163,7 +163,7 @@ def labeller() -> Labeller:
     """Of the page, with the mini model."""
     from ovavss_mm.apis import AVSegInferencer
 
-    weights = ROOT / 'configs/mini/ovavss_mini.safetensors'
+    weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
     return Labeller(
         AVSegInferencer('ovavss_mini', str(weights), 'cpu', show_progress=False), Limits()
     )

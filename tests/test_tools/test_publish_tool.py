@@ -14,7 +14,7 @@ from ovavss_mm.apis.loading import load_strictly, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/mini/ovavss_mini.py'
-SHIPPED = ROOT / 'configs/mini/ovavss_mini.safetensors'
+SHIPPED = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 
 
 @pytest.fixture(scope='module')

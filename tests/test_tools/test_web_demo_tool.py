@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/web_demo.py'
-WEIGHTS = ROOT / 'configs/mini/ovavss_mini.safetensors'
+WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 MINI = ['--model', 'ovavss_mini', '--weights', str(WEIGHTS)]
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec('gradio') is None, reason='not installed: gradio'

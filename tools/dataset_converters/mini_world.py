@@ -11,15 +11,15 @@ import sys
 import time
 
 try:
-    from ovavss_mm.datasets.mini_world.video import video_scenes, write_video
-    from ovavss_mm.datasets.mini_world.world import WorldParams, build_world, plan_world
+    from ovavss_mm.mini_world.video import video_scenes, write_video
+    from ovavss_mm.mini_world.world import WorldParams, build_world, plan_world
 except ModuleNotFoundError as error:
     if (error.name or '').split('.')[0] != 'ovavss_mm':
         raise
     # Run from a checkout in which the package is not installed.
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..'))
-    from ovavss_mm.datasets.mini_world.video import video_scenes, write_video
-    from ovavss_mm.datasets.mini_world.world import WorldParams, build_world, plan_world
+    from ovavss_mm.mini_world.video import video_scenes, write_video
+    from ovavss_mm.mini_world.world import WorldParams, build_world, plan_world
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

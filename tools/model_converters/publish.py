@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 
 EXAMPLES = """example: the mini model that comes with the package
   python tools/model_converters/publish.py ovavss_mini work_dirs/demo/iter_1200.pth \\
-      configs/mini/ovavss_mini.safetensors
+      ovavss_mm/mini_world/ovavss_mini.safetensors
 """
 
 

@@ -3,7 +3,7 @@
 
 Like web-scale CLIP it has seen the novel names; the segmentor that uses it has not. It takes a few
 minutes on one CPU core:
-``python tools/model_converters/train_mini_clip.py --out configs/mini/clip_mini.safetensors``
+``python tools/model_converters/train_mini_clip.py --out ovavss_mm/mini_world/clip_mini.safetensors``
 and, with a ResNet that sees the pictures, where both share one tokenizer:
 ``python tools/model_converters/train_mini_clip.py --vision resnet --out OUT.safetensors``
 """
@@ -39,8 +39,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save
 from torch import Tensor
 
-from ovavss_mm.datasets.mini_world.crops import sample_masked_object
-from ovavss_mm.datasets.mini_world.names import NAMES
+from ovavss_mm.mini_world.crops import sample_masked_object
+from ovavss_mm.mini_world.names import NAMES
 from ovavss_mm.models.classifiers.square_crop import crop_squares, square_boxes
 from ovavss_mm.models.classifiers.text_embeddings import embed_names
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from ...datasets.mini_world.names import NAMES as MINI_NAMES
-from ...datasets.mini_world.video import video_scenes, write_video
+from ...mini_world.names import NAMES as MINI_NAMES
+from ...mini_world.video import video_scenes, write_video
 from .chart import message_html, timeline_html
 from .jobs import Labeller
 from .limits import Limits, Refused

@@ -44,19 +44,17 @@ def check_weights(folder: Path) -> Iterator[Finding]:
 
 
 def judge_mini_clip() -> Finding:
-    """Look for the CLIP of the mini world, which ships with the configs.
+    """Look for the CLIP of the mini world, which ships with the package.
 
     Returns:
         The finding.
     """
-    roots = (PACKAGE.parent, PACKAGE / '.mim')
-    paths = [root / 'configs/mini/clip_mini.safetensors' for root in roots]
-    for path in paths:
-        if path.is_file() and path.stat().st_size > MIB / 10:
-            return Finding('Weights', path.name, OK, f'CLIP of the mini world, {path}')
-    advice = f'In a checkout: git checkout -- {paths[0]}; else install ovavss_mm again'
-    text = f'the CLIP of the mini world is missing or damaged at {paths[0]}'
-    return Finding('Weights', paths[0].name, ERROR, text, advice)
+    path = PACKAGE / 'mini_world/clip_mini.safetensors'
+    if path.is_file() and path.stat().st_size > MIB / 10:
+        return Finding('Weights', path.name, OK, f'CLIP of the mini world, {path}')
+    advice = f'In a checkout: git checkout -- {path}; else install ovavss_mm again'
+    text = f'the CLIP of the mini world is missing or damaged at {path}'
+    return Finding('Weights', path.name, ERROR, text, advice)
 
 
 def check_data(root: Path) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...utils.weights import package_file
 from ..layers.frozen import FrozenModule
 from ..layers.resize import resize_masks
 from ..released.weights import is_tag
@@ -158,6 +159,8 @@ class CLIPSquareCropClassifier(FrozenModule):
         """Texts to tokens; read from its file when it is needed."""
         if self._tokenizer is None:
             cfg = dict(dict(context_length=self.clip.context_length), **self.tokenizer_cfg)
+            if cfg.get('bpe_path'):
+                cfg['bpe_path'] = package_file(cfg['bpe_path'])
             self._tokenizer = SimpleTokenizer(**cfg)
         return self._tokenizer
 

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ...utils.weights import package_file
 from ..released.weights import how_to_get
 from .script_archives import is_script_archive, read_script_archive
 
@@ -19,7 +20,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     the TorchScript archives in which OpenAI distributes CLIP, whose code is not run.
 
     Args:
-        path: the file.
+        path: the file; ``ovavss_mm://PATH`` is one that ships in the package.
 
     Returns:
         Names to tensors on the CPU, a leading ``module.`` removed.
@@ -28,6 +29,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read, or holds no state dict.
     """
+    path = package_file(path)
     if not Path(path).is_file():
         raise FileNotFoundError(how_to_get(path))
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 import pytest
 
-from ovavss_mm.datasets.mini_world.video import video_scenes, write_video
+from ovavss_mm.mini_world.video import video_scenes, write_video
 
 ROOT = Path(__file__).parents[3]
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
@@ -56,7 +56,7 @@ def page(tmp_path_factory):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    weights = ROOT / 'configs/mini/ovavss_mini.safetensors'
+    weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
     command = [sys.executable, ROOT / 'tools/web_demo.py', '--model', 'ovavss_mini']
     command += ['--weights', weights, '--device', 'cpu', '--port', str(port)]
     command += ['--max-seconds', '6', '--max-size', '2']

@@ -7,9 +7,9 @@ import pytest
 
 from ovavss_mm.apis.sound import SoundReader
 from ovavss_mm.apis.sources import VideoSource, frames_at
-from ovavss_mm.datasets.mini_world.drawing import iter_pictures
-from ovavss_mm.datasets.mini_world.sound import render_sound
-from ovavss_mm.datasets.mini_world.video import SCENE_SECONDS, video_scenes, write_video
+from ovavss_mm.mini_world.drawing import iter_pictures
+from ovavss_mm.mini_world.sound import render_sound
+from ovavss_mm.mini_world.video import SCENE_SECONDS, video_scenes, write_video
 
 
 def test_pictures_and_sound_are_those_of_the_scene(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..files import written_whole
+from ..datasets.files import written_whole
 from .drawing import iter_pictures
 from .names import NAMES
 from .scene import FRAME_SIZE, Scene, sample_scene

@@ -15,8 +15,8 @@ import pytest
 
 import ovavss_mm  # noqa: F401
 from ovavss_mm.datasets import AVSBenchOVDataset, read_metadata, select_clips, voc_index
-from ovavss_mm.datasets.mini_world import crops, drawing, scene, sound, world
-from ovavss_mm.datasets.mini_world.names import BASE_NAMES, NAMES, NOVEL_NAMES, split_name
+from ovavss_mm.mini_world import crops, drawing, scene, sound, world
+from ovavss_mm.mini_world.names import BASE_NAMES, NAMES, NOVEL_NAMES, split_name
 
 ROOT = Path(__file__).parents[2]
 PARAMS = world.WorldParams(seed=3, train=8, val=3, test=6)

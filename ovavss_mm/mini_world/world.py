@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from mmengine.utils import track_progress_rich
 
-from ..palette import voc_palette
+from ..datasets.palette import voc_palette
 from .drawing import render_pictures
 from .names import BASE_NAMES, NAMES, NOVEL_NAMES
 from .scene import Scene, sample_scene
