@@ -11,12 +11,13 @@ import av
 import numpy as np
 import soundfile
 
-from ..datasets.transforms.audio import SAMPLE_RATE, log_mel_patches, samples_needed
+from ..datasets.transforms.front_ends import VGGishLogMel
 from .media import check_sound, open_media
 
 # Sound whose time stamps are off by less than this goes on without a gap: stamps are rounded.
 GAP_SECONDS = 0.03
-PATCH = samples_needed(1)  # samples of one patch, the tail that the front end needs included
+FRONT_END = VGGishLogMel()
+SAMPLE_RATE, PATCH = FRONT_END.sample_rate, FRONT_END.row_samples
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class SoundReader:
     def patch(self, time: float) -> np.ndarray:
         """Log-mel patch of the sound from ``time`` to ``time + 0.96`` seconds: float32 (1, 96, 64)."""
         samples = self.span(round(time * SAMPLE_RATE), PATCH)
-        return log_mel_patches(samples, SAMPLE_RATE)[0]
+        return FRONT_END.row(samples)
 
     def _decode(self) -> Iterator[tuple[int, np.ndarray]]:
         """Give stretches of samples with their positions, in order."""

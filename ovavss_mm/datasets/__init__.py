@@ -14,7 +14,9 @@ from .transforms import (
     PackAVSegInputs,
     ResizeClip,
     SampleClipFrames,
+    SoundFrontEnd,
     SwapClipAudio,
+    VGGishLogMel,
 )
 from .vocabulary import Vocabulary
 
@@ -30,7 +32,9 @@ __all__ = [
     'ResizeClip',
     'SampleClipFrames',
     'SeededInfiniteSampler',
+    'SoundFrontEnd',
     'SwapClipAudio',
+    'VGGishLogMel',
     'Vocabulary',
     'read_index',
     'read_metadata',

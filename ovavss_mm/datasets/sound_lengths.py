@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import soundfile
 
-from .transforms.audio import samples_needed
+from .transforms.front_ends import VGGishLogMel
 
 # Sound that is this much longer than a second a frame is worth a word; clips are cut on purpose at
 # 0.96 s a frame, and encoders add some milliseconds.
@@ -21,7 +21,9 @@ def missing_seconds(num_samples: int, sample_rate: int, num_frames: int) -> floa
         sample_rate (int): in Hz.
         num_frames (int): frames of its clip; each needs a log-mel patch of 0.96 s.
     """
-    return (samples_needed(num_frames, sample_rate) - num_samples) / sample_rate
+    front_end = VGGishLogMel()
+    needed = -(-front_end.num_samples(num_frames) * sample_rate // front_end.sample_rate)
+    return (needed - num_samples) / sample_rate
 
 
 def is_short(path: str | None, num_frames: int) -> bool:

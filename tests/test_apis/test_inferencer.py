@@ -16,7 +16,7 @@ from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.outputs import LabelPictures
 from ovavss_mm.apis.request import MAX_FPS
 from ovavss_mm.apis.sources import Picture, Source
-from ovavss_mm.datasets.transforms.audio import PATCH_SAMPLES
+from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 
 NAMES = ['dog', 'violin', 'a red car']
 SIZE = (40, 56)
@@ -167,7 +167,7 @@ def test_patches_belong_to_their_frames(inferencer):
         assert len(items) == seconds * fps
         for second in range(seconds):
             start = second * 16000
-            own = SoundReaderSlice(wave[start : start + PATCH_SAMPLES + 240])
+            own = SoundReaderSlice(wave[start : start + VGGishLogMel.row_samples])
             np.testing.assert_allclose(
                 items[second * fps]['audio'][0, 0, :95], own.patch()[:95], atol=1e-3
             )
@@ -181,9 +181,7 @@ class SoundReaderSlice:
         self.wave = np.pad(wave, (0, 15600 - len(wave)))
 
     def patch(self):
-        from ovavss_mm.datasets.transforms.audio import log_mel_patches
-
-        return log_mel_patches(self.wave, 16000)[0, 0]
+        return VGGishLogMel().row(self.wave)[0]
 
 
 # ------------------------------------------------------------------ inputs

@@ -11,7 +11,7 @@ from video_files import RATE, clicks
 
 from ovavss_mm.apis.sound import PATCH, SoundReader, SoundTrack, track_of_array
 from ovavss_mm.apis.sources import VideoSource
-from ovavss_mm.datasets.transforms.audio import log_mel_patches
+from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 
 LONG = 60  # seconds
 
@@ -66,7 +66,7 @@ def test_same_as_the_training_pipeline():
     file = io.BytesIO()
     soundfile.write(file, wave, RATE, format='WAV', subtype='DOUBLE')
     reader = SoundReader(SoundTrack(file.getvalue(), 'noise'))
-    expected = log_mel_patches(wave.astype(np.float32)[:PATCH], RATE)[0]
+    expected = VGGishLogMel().row(wave.astype(np.float32)[:PATCH])
     np.testing.assert_allclose(reader.patch(0.0), expected, atol=1e-4)
 
 

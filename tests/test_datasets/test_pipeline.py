@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import ovavss_mm.datasets  # noqa: F401  (registers)
@@ -23,12 +24,12 @@ def loaders(root):
     for split in ('train', 'val', 'test'):
         loader = config[f'{split}_dataloader']
         loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.update(_scope_='mmseg', data_root=str(root), base_names='base_names.txt')
+        loader.dataset.update(data_root=str(root), base_names='base_names.txt')
         for step in loader.dataset.pipeline:
-            step['_scope_'] = 'mmseg'
             if step.type == 'ResizeClip':
                 step.short_side = 48
-        made[split] = Runner.build_dataloader(loader, seed=0)
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            made[split] = Runner.build_dataloader(loader, seed=0)
     return made
 
 

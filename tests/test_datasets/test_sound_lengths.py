@@ -8,7 +8,7 @@ import soundfile
 
 from ovavss_mm.datasets import AVSBenchOVDataset, avsbench_ov
 from ovavss_mm.datasets.sound_lengths import describe_lengths, is_short
-from ovavss_mm.datasets.transforms.audio import samples_needed
+from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 
 
 def clip(path, seconds=None, rate=16000, num_frames=5, samples=None) -> dict:
@@ -21,7 +21,11 @@ def test_enough_sound_is_not_worth_a_word(tmp_path):
     clips = [
         clip(tmp_path / 'a.wav', 5),
         clip(tmp_path / 'b.wav', 5.4, rate=44100),
-        clip(tmp_path / 'c.wav', rate=22050, samples=samples_needed(5, 22050)),
+        clip(
+            tmp_path / 'c.wav',
+            rate=22050,
+            samples=-(-VGGishLogMel().num_samples(5) * 22050 // 16000),
+        ),
         {'audio_path': None, 'num_frames': 5},
         {'audio_path': 's3://bucket/audio.wav', 'num_frames': 5},
     ]
@@ -48,7 +52,7 @@ def test_counts_and_the_worst(tmp_path):
 
 @pytest.mark.parametrize('rate', [8000, 16000, 44100])
 def test_short_means_padded(tmp_path, rate):
-    needed = samples_needed(5, rate)
+    needed = -(-VGGishLogMel().num_samples(5) * rate // 16000)
     for samples, expected in ((needed, False), (needed - 1, True)):
         path = clip(tmp_path / 'a.wav', rate=rate, samples=samples)['audio_path']
         assert is_short(path, 5) is expected

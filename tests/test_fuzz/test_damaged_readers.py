@@ -125,15 +125,16 @@ def test_other_kinds_of_pictures_are_not_opened(tmp_path):
 @pytest.mark.parametrize('rate', [1, 999, RATES[1] + 1, 2**31 - 1])
 def test_sample_rates_beyond_the_limits_are_refused(rate, tmp_path):
     soundfile.write(tmp_path / 'a.wav', np.zeros(100), rate)
-    with pytest.raises(ValueError, match=rf'a\.wav has 1 channels of {rate} Hz'):
+    with pytest.raises(ValueError, match=rf'a\.wav has 100 samples at {rate} Hz'):
         read_wav(str(tmp_path / 'a.wav'))
 
 
-def test_hours_of_packed_silence_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr('ovavss_mm.datasets.transforms.audio._BLOCK', 64)
+def test_hours_of_packed_silence_are_refused(tmp_path):
     soundfile.write(tmp_path / 'a.flac', np.zeros(3700 * 1000, np.int16), 1000)
     assert (tmp_path / 'a.flac').stat().st_size < 50_000
-    with pytest.raises(ValueError, match='more than 3600 s of sound'):
+    with pytest.raises(
+        ValueError, match='has 3700000 samples at 1000 Hz; .* up to 3600 s are read'
+    ):
         read_wav(str(tmp_path / 'a.flac'))
 
 

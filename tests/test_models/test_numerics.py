@@ -21,7 +21,7 @@ from tiny_model import (
 from torch import Tensor
 
 import ovavss_mm.engine  # noqa: F401  (registers the optimizer wrappers)
-from ovavss_mm.datasets.transforms.audio import log_mel_patches
+from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 from ovavss_mm.evaluation import functional as F
 from ovavss_mm.models.losses.clip_criterion import ClipCriterion, ClipTargets
 from ovavss_mm.models.segmentors.label_map import best_pairs, paint_pairs
@@ -84,7 +84,7 @@ def sound_of(kind: str, frames: int) -> Tensor:
         constant=np.ones(len(n)),
         tiny=np.full(len(n), 5e-324),
     )[kind]
-    return torch.from_numpy(log_mel_patches(wave, 16000)[:frames])
+    return torch.from_numpy(VGGishLogMel()(wave, frames))
 
 
 SOUNDS = ['silence', 'square', 'click', 'constant', 'tiny']

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms of clips, in the order in which pipelines use them."""
 
-from .audio import LoadClipAudio, LoadClipAudioFeatures, SwapClipAudio, log_mel_patches
+from .audio import LoadClipAudio, LoadClipAudioFeatures, SwapClipAudio
 from .formatting import PackAVSegInputs
+from .front_ends import SoundFrontEnd, VGGishLogMel
 from .geometry import FlipClip, ResizeClip
 from .loading import LoadClipFrames, LoadClipLabels
 from .sampling import SampleClipFrames
@@ -16,6 +17,7 @@ __all__ = [
     'PackAVSegInputs',
     'ResizeClip',
     'SampleClipFrames',
+    'SoundFrontEnd',
     'SwapClipAudio',
-    'log_mel_patches',
+    'VGGishLogMel',
 ]

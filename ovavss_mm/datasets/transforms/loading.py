@@ -84,6 +84,8 @@ class LoadClipFrames(BaseTransform):
     img_shape, both (H, W) in pixels.
     """
 
+    reads_files = True
+
     def transform(self, results: dict) -> dict:
         """Set imgs, ori_shape and img_shape.
 
@@ -115,6 +117,8 @@ class LoadClipLabels(BaseTransform):
     bool (T,), and, unless the clip has no label at all, gt_seg_maps, uint8 (T, H, W): 0 background,
     i + 1 name i of the vocabulary, 255 all over a frame that is not annotated.
     """
+
+    reads_files = True
 
     def transform(self, results: dict) -> dict:
         """Set annotated and gt_seg_maps.

@@ -20,6 +20,8 @@ class SampleClipFrames(BaseTransform):
             all frames.
     """
 
+    reads_files = True
+
     def __init__(self, num_frames: int | None = None):
         if num_frames is not None and num_frames < 1:
             raise ValueError(f'num_frames must be at least 1 or None, got {num_frames}')

@@ -6,7 +6,8 @@ import soundfile
 from torchvggish.vggish_input import waveform_to_examples, wavfile_to_examples
 
 from ovavss_mm.datasets import LoadClipAudio, SwapClipAudio
-from ovavss_mm.datasets.transforms.audio import log_mel_patches, samples_needed, white_noise
+from ovavss_mm.datasets.transforms.audio import white_noise
+from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 
 SILENCE = np.float32(np.log(0.01))
 
@@ -71,7 +72,9 @@ def test_any_kind_of_wav(tmp_path, subtype, step, rate, channels):
     wave = noise(5, rate, channels)
     path = write(tmp_path / 'a.wav', wave, rate, subtype)
     audio = LoadClipAudio()(results_of(path))['audio']
-    exact = log_mel_patches(np.pad(wave, [(0, rate), (0, 0)]), rate)[:5]
+    exact = waveform_to_examples(np.pad(wave, [(0, rate), (0, 0)]), rate, return_tensor=False)[
+        :5, None
+    ]
     assert audio.shape == (5, 1, 96, 64)
     # From logarithms of magnitudes plus 0.01 to magnitudes.
     assert np.abs(np.exp(audio) - np.exp(exact)).max() < 200 * step + 1e-4
@@ -89,7 +92,7 @@ def test_silent_file_equals_no_file(tmp_path, rate):
 
 @pytest.mark.parametrize('rate', [8000, 16000, 22050, 44100, 48000])
 def test_just_enough_and_just_too_little(tmp_path, rate):
-    needed = samples_needed(5, rate)
+    needed = -(-VGGishLogMel().num_samples(5) * rate // 16000)
     wave = noise(6, rate)[:needed]
     assert len(LoadClipAudio()(results_of(write(tmp_path / 'a.wav', wave, rate)))['audio']) == 5
     strict = LoadClipAudio(on_short='raise')
@@ -106,7 +109,7 @@ def test_too_short_names_seconds(tmp_path):
         ValueError, match=r"short\.wav has 2\.500 s .* 5 frames need 4\.815 s.*'pad'"
     ):
         # Frames that the sound does reach do not help: the file is wrong whatever is drawn.
-        LoadClipAudio('raise')(results_of(path, 5, [0, 1]))
+        LoadClipAudio(on_short='raise')(results_of(path, 5, [0, 1]))
 
 
 def test_padding_is_silence(tmp_path):
@@ -195,8 +198,8 @@ def test_noise_belongs_to_the_clip(tmp_path):
 
 
 def test_noise_is_white_and_a_tenth_of_full_scale():
-    wave = white_noise('clip', samples_needed(10))
-    assert wave.shape == (samples_needed(10),)
+    wave = white_noise('clip', VGGishLogMel().num_samples(10))
+    assert wave.shape == (VGGishLogMel().num_samples(10),)
     assert np.sqrt(np.mean(wave**2)) == pytest.approx(0.1, rel=1e-12)
     assert np.abs(wave).max() < 1
     power = np.abs(np.fft.rfft(wave)) ** 2
@@ -214,10 +217,12 @@ def test_noise_is_the_same_in_every_process():
 
 def plain_sum(own: np.ndarray, own_rate: int, other: np.ndarray, other_rate: int) -> np.ndarray:
     """Log-mel patches of the sum of two waveforms, by the front end of VGGish."""
-    mono = [
-        resampy.resample(wave.mean(1), rate, 16000) if rate != 16000 else wave.mean(1)
-        for wave, rate in ((own, own_rate), (other, other_rate))
+    # silence before resampling too: a sound rings for some samples after its end
+    padded = [
+        (np.pad(w.mean(1), (0, 5 * rate)), rate)
+        for w, rate in ((own, own_rate), (other, other_rate))
     ]
+    mono = [resampy.resample(wave, rate, 16000) if rate != 16000 else wave for wave, rate in padded]
     total = mono[0].copy()
     shared = min(map(len, mono))
     total[:shared] += mono[1][:shared]
@@ -263,7 +268,7 @@ def test_off_screen_where_one_of_the_sounds_is_missing_or_short(tmp_path):
     audio = swapped('off_screen', short, other)['audio']
     assert np.array_equal(audio[2:], alone[other][2:])
     with pytest.raises(ValueError, match=r'd\.wav has 0\.960 s'):
-        LoadClipAudio('raise')(results_of(short) | {'extra_audio_path': str(other)})
+        LoadClipAudio(on_short='raise')(results_of(short) | {'extra_audio_path': str(other)})
 
 
 def test_wrong_arguments():
