@@ -21,7 +21,7 @@ _ATTN = dict(embed_dims=32, num_heads=4)
 _FFN = dict(embed_dims=32, feedforward_channels=32)
 CLASSIFIER = dict(
     type='CLIPSquareCropClassifier',
-    clip=dict(
+    clip_model=dict(
         embed_dim=16,
         vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=1, head_width=16),
         text_cfg=dict(context_length=24, vocab_size=1024, width=16, heads=1, layers=1),

@@ -34,7 +34,7 @@ model = dict(
         criterion=dict(num_points=512),
     ),
     classifier=dict(
-        clip=dict(
+        clip_model=dict(
             _delete_=True,
             embed_dim=64,
             vision_cfg=dict(image_size=32, patch_size=8, width=96, layers=3, head_width=32),

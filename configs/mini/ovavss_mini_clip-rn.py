@@ -3,7 +3,7 @@
 _base_ = ['./ovavss_mini.py']
 model = dict(
     classifier=dict(
-        clip=dict(
+        clip_model=dict(
             _delete_=True,
             embed_dim=64,
             vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=8, head_width=32),

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that pixels can have, and which of them are met in training."""
+"""Class names: which there are, which are met in training, and which other words stand for them."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from mmseg.utils import get_predefined_templates
+
+from ..utils.text import one_line, shorten
 from .files import is_plain, read_utf8
 from .palette import voc_palette
 
@@ -18,67 +19,95 @@ PACKAGED_BASE_NAMES = {'avsbench_ov': Path(__file__).parent / 'avsbench_ov_base.
 PACKAGED_NAMES = Path(__file__).parent / 'avsbench_semantic_names.txt'
 # Stands for 'every name is a base name', where base names are asked for.
 ALL_NAMES = 'all'
-_SHOWN, _LISTED = 300, 100  # letters of a value and names that a message has
+MAX_NAMES = 32766  # label maps have at most 16 bits
+MAX_LETTERS = 500
+MAX_TEMPLATES = 1000
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """N names; name i has label i + 1, label 0 is background.
+class Vocabulary(tuple):
+    """N class names, as a tuple; name i has label i + 1, label 0 is background.
 
     Args:
-        names (tuple[str, ...]): all N names in the order of their labels, without background.
-        base (tuple[str, ...]): the names seen in training, in the order of ``names``.
-        novel (tuple[str, ...]): the names not seen in training, in the order of ``names``.
+        names (Iterable[str]): all names in the order of their labels, without background. Blanks around them are
+            removed.
+        base (Iterable[str], optional): the names seen in training. None: not known.
+        novel (Iterable[str], optional): the names not seen in training. Defaults to all that are not in ``base``.
+        synonyms (Mapping[str, Sequence[str]], optional): other words for some of the names.
+        templates (str | Sequence[str], optional): prompt templates with ``{}`` for the name, or the name of one of
+            mmseg's sets, such as ``'vild'``. None: those of the classifier.
+
+    Attributes:
+        names (tuple[str, ...]): the N names as a plain tuple.
+        base (tuple[str, ...]): base names in the order of ``names``.
+        novel (tuple[str, ...]): novel names in the order of ``names``.
+        synonyms (dict[str, tuple[str, ...]]): synonyms of every name.
+        templates (tuple[str, ...] | None): the templates.
 
     Raises:
-        ValueError: no names at all, a name given twice, background among them, a base or novel
-            name that is not in the vocabulary, or a name both base and novel.
+        ValueError: no names or too many; one that is not a line of text, too long, 'background', or given twice
+            (upper and lower case are the same to CLIP); a base name, novel name or synonym of a name that is not in
+            the vocabulary; a name both base and novel; or templates without ``{}``.
     """
 
-    names: tuple[str, ...]
-    base: tuple[str, ...]
-    novel: tuple[str, ...]
-
-    def __post_init__(self):
-        if not self.names:
-            raise ValueError('the vocabulary is empty: at least one name is needed')
-        for title, group in (
-            ('vocabulary', self.names),
-            ('base', self.base),
-            ('novel', self.novel),
-        ):
-            _check_names(title, group)
-            missing = sorted(set(group) - set(self.names))
-            if missing:
-                raise ValueError(f'{title} names that are not in the vocabulary: {_join(missing)}')
-        both = sorted(set(self.base) & set(self.novel))
-        if both:
-            raise ValueError(f'names that are both base and novel: {_join(both)}')
-
-    @classmethod
-    def create(
-        cls, names: Iterable[str], base: Iterable[str], novel: Iterable[str] | None = None
+    def __new__(
+        cls,
+        names: Iterable[str],
+        base: Iterable[str] | None = None,
+        novel: Iterable[str] | None = None,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+        templates: str | Sequence[str] | None = None,
     ) -> 'Vocabulary':
-        """Make a vocabulary; base and novel names are brought into the order of ``names``.
+        """Check the names."""
+        self = super().__new__(cls, _checked_names(names, 'vocabulary'))
+        if not 1 <= len(self) <= MAX_NAMES:
+            raise ValueError(f'the vocabulary must have 1 to {MAX_NAMES} names, got {len(self)}')
+        taken: dict[str, str] = {}  # words to the names that they stand for
+        for name in self:
+            _take(taken, name, name)
+        self.base = self._group('base', base or ())
+        if novel is None:
+            novel = () if base is None else (name for name in self if name not in set(self.base))
+        self.novel = self._group('novel', novel)
+        if both := set(self.base) & set(self.novel):
+            raise ValueError(f'names that are both base and novel: {shorten(map(repr, sorted(both)))}')
+        self.synonyms = self._checked_synonyms(synonyms or {}, taken)
+        self.templates = None if templates is None else resolve_templates(templates)
+        return self
 
-        Args:
-            names (Iterable[str]): all names in the order of their labels, without background.
-            base (Iterable[str]): the names seen in training.
-            novel (Iterable[str], optional): the names not seen in training. Defaults to all names
-                that are not base.
+    def __reduce__(self) -> tuple:
+        """Pickle the arguments."""
+        return Vocabulary, (self.names, self.base, self.novel, self.synonyms, self.templates)
 
-        Raises:
-            ValueError: see the class.
-        """
-        names, base = tuple(names), tuple(base)
-        known = set(base)
-        novel = tuple(n for n in names if n not in known) if novel is None else tuple(novel)
-        order = {name: i for i, name in enumerate(names)}
+    def __deepcopy__(self, memo: dict) -> 'Vocabulary':
+        """Nothing of it changes: a copy is the vocabulary itself."""
+        return self
 
-        def in_order(group: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(sorted(group, key=lambda name: order.get(name, len(order))))
+    def _group(self, title: str, group: Iterable[str]) -> tuple[str, ...]:
+        """Base or novel names in the order of the vocabulary."""
+        group, order = _checked_names(group, title), {name: i for i, name in enumerate(self)}
+        if missing := sorted(set(group) - set(order)):
+            raise ValueError(f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}')
+        taken: dict[str, str] = {}
+        for name in group:
+            _take(taken, name, name, f'{title} name ')
+        return tuple(sorted(group, key=order.__getitem__))
 
-        return cls(names, in_order(base), in_order(novel))
+    def _checked_synonyms(
+        self, synonyms: Mapping[str, Sequence[str]], taken: dict[str, str]
+    ) -> dict[str, tuple[str, ...]]:
+        """Synonyms of every name."""
+        checked: dict[str, tuple[str, ...]] = dict.fromkeys(self, ())
+        for key, words in synonyms.items():
+            name = str(key).strip()
+            if name not in checked:
+                raise ValueError(f'synonyms of {one_line(repr(key))}, which is none of the class names')
+            if isinstance(words, str):
+                raise ValueError(f'synonyms of {name!r} must be a list, got {one_line(repr(words))}')
+            words = _checked_names(words, f'synonyms of {name!r}: the')
+            for word in words:
+                _take(taken, word, name)
+            checked[name] += words
+        return checked
 
     @classmethod
     def from_label2idx(
@@ -92,28 +121,27 @@ class Vocabulary:
         Args:
             label2idx (Mapping[str, int]): ``background`` is 0, the names are 1 .. N without gaps.
             base (Iterable[str]): the names seen in training.
-            novel (Iterable[str], optional): see :meth:`create`.
+            novel (Iterable[str], optional): see the class.
 
         Raises:
             ValueError: the table is not of that form, or see the class.
         """
         if not isinstance(label2idx, Mapping):
             raise ValueError(f'expected a table {{name: label}}, got a {type(label2idx).__name__}')
-        wrong = {k: v for k, v in label2idx.items() if type(v) is not int}
-        if wrong:
-            raise ValueError(f'labels must be integers, got {_cut(wrong)}')
+        if wrong := {k: v for k, v in label2idx.items() if type(v) is not int}:
+            raise ValueError(f'labels must be integers, got {one_line(repr(wrong))}')
         if label2idx.get(BACKGROUND) != 0:
             raise ValueError(
-                f'{BACKGROUND!r} must have label 0, got {_cut(label2idx.get(BACKGROUND, "none"))}'
+                f'{BACKGROUND!r} must have label 0, got {label2idx.get(BACKGROUND, "none")}'
             )
         ordered = sorted(label2idx, key=label2idx.__getitem__)
         for expected, name in enumerate(ordered):
             if label2idx[name] != expected:
                 raise ValueError(
-                    f'labels must be 0 to {len(ordered) - 1}, each once; {name!r} has '
-                    f'{_cut(label2idx[name])} where {expected} was expected'
+                    f'labels must be 0 to {len(ordered) - 1}, each once; {one_line(repr(name))} has '
+                    f'{label2idx[name]} where {expected} was expected'
                 )
-        return cls.create(ordered[1:], base, novel)
+        return cls(ordered[1:], base, novel)
 
     @classmethod
     def from_files(cls, label_file: str, base: str | Iterable[str]) -> 'Vocabulary':
@@ -138,18 +166,54 @@ class Vocabulary:
             raise ValueError(f'{label_file}{source}: {err}') from err
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The N names as a plain tuple."""
+        return tuple(self)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Background and all names: N + 1, the index is the label."""
-        return (BACKGROUND, *self.names)
+        return (BACKGROUND, *self)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All names, each followed by its synonyms."""
+        return tuple(word for name in self for word in (name, *self.synonyms[name]))
 
     @cached_property
     def palette(self) -> list[list[int]]:
         """PASCAL VOC colours of the N + 1 labels, rows [red, green, blue] of 0..255."""
-        return voc_palette(len(self.names) + 1)
+        return voc_palette(len(self) + 1)
 
-    def __len__(self) -> int:
-        """N, the number of names without background."""
-        return len(self.names)
+
+def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Prompt templates from a list, or from the name of one of mmseg's sets (``'vild'``).
+
+    Raises:
+        ValueError: an unknown set, or templates without ``{}``.
+    """
+    if isinstance(templates, str):
+        try:
+            templates = get_predefined_templates(templates)
+        except (AssertionError, ValueError) as error:
+            raise ValueError(
+                f'there is no set of prompt templates {one_line(repr(templates))}: {str(error)[:300]}'
+            ) from error
+    templates = tuple(templates)
+    wrong = [template for template in templates if not _is_template(template)]
+    if wrong or not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise ValueError(
+            f'templates must be 1 to {MAX_TEMPLATES} prompts of up to {MAX_LETTERS} letters, each with {{}} '
+            f'for the name once and no other braces, got {one_line(repr(wrong[0] if wrong else templates))}'
+        )
+    return templates
+
+
+def _is_template(template: object) -> bool:
+    """True for a line of text with one place for the name, and no other braces."""
+    if not isinstance(template, str) or len(template) > MAX_LETTERS or not is_plain(template):
+        return False
+    return template.count('{}') == 1 and not set(template.replace('{}', '')) & set('{}')
 
 
 def read_label2idx(path: str) -> dict[str, int]:
@@ -157,26 +221,23 @@ def read_label2idx(path: str) -> dict[str, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not JSON (the message names the line), no table, or a name occurs twice or is
-            not a line of text.
+        ValueError: not JSON (the message names the line), no table, or a name occurs twice.
     """
-    text = read_utf8(path)
 
     def unique(pairs: list[tuple]) -> dict:
-        _check_names(f'{path}:', [name for name, _ in pairs], background=True)
+        if len(dict(pairs)) < len(pairs):
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise ValueError(f'{one_line(repr(twice))} is given twice')
         return dict(pairs)
 
-    def number(digits: str) -> int:
-        if len(digits) > 9:
-            raise ValueError(f'{path}: labels must be small integers, got {digits[:20]}...')
-        return int(digits)
-
     try:
-        table = json.loads(text, object_pairs_hook=unique, parse_int=number)
+        table = json.loads(read_utf8(path), object_pairs_hook=unique)
     except json.JSONDecodeError as err:
         raise ValueError(f'{path}, line {err.lineno}: not valid JSON ({err.msg})') from err
     except RecursionError as err:
-        raise ValueError(f'{path}: not a table of labels, but JSON that is nested deeply') from err
+        raise ValueError(f'{path}: not a table of labels, but deeply nested JSON') from err
+    except ValueError as err:  # a name given twice, a number of thousands of digits
+        raise ValueError(f'{path}: {err}') from err
     if not isinstance(table, dict):
         raise ValueError(f'{path}: expected a table {{name: label}}, got a {type(table).__name__}')
     return table
@@ -190,38 +251,32 @@ def read_names(path: str) -> tuple[str, ...]:
         ValueError: it is not in UTF-8, or a name has control characters.
     """
     names = tuple(line.strip() for line in read_utf8(path).splitlines() if line.strip())
-    wrong = next((name for name in names if not is_plain(name)), None)
-    if wrong is not None:
-        raise ValueError(f'{path}: a name has control characters: {_cut(wrong)}')
-    return names
+    return _checked_names(names, f'{path}: the')
 
 
-def _check_names(title: str, names: Iterable[str], background: bool = False) -> None:
-    """Raise ValueError if a name is no line of text, empty, given twice, or background."""
-    wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
-    if wrong:
-        raise ValueError(f'{title} names must be non-empty strings, got {_cut(wrong)}')
-    wrong = [name for name in names if not is_plain(name)]
-    if wrong:
-        raise ValueError(
-            f'{title} names must be a line without control characters, got {_cut(wrong)}'
-        )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f'{title} names given twice: {_join(twice)}')
-    if not background and BACKGROUND in names:
-        raise ValueError(
-            f'{BACKGROUND!r} has label 0 always, it cannot be one of the {title} names'
-        )
+def _checked_names(names: Iterable[str], title: str) -> tuple[str, ...]:
+    """Names without blanks around them, each a line of text that is not background."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f'{title} names must be a list, got {one_line(repr(names))}')
+    names = tuple(names)
+    for i, name in enumerate(names):
+        where = f'{title} name {i}'
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f'{where} must be text that is not blank, got {one_line(repr(name))}')
+        if len(name) > MAX_LETTERS:
+            raise ValueError(
+                f'{where} must have up to {MAX_LETTERS} letters, has {len(name)}: {name[:40]!r}...'
+            )
+        if not is_plain(name.strip()):
+            raise ValueError(f'{where} must be a line without control characters, got {name!r}')
+        if name.strip() == BACKGROUND:
+            raise ValueError(f'{where} is {BACKGROUND!r}, which always has label 0')
+    return tuple(name.strip() for name in names)
 
 
-def _join(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f' and {len(names) - _LISTED} more' if len(names) > _LISTED else ''
-    return ', '.join(_cut(name) for name in names[:_LISTED]) + more
-
-
-def _cut(value: object) -> str:
-    """A value for a message, which a file may have made as long as it likes."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
+def _take(taken: dict[str, str], word: str, name: str, title: str = 'the name ') -> None:
+    """Note that a word stands for a name; each word may be given once."""
+    key = ' '.join(word.casefold().split())
+    if key in taken:
+        raise ValueError(f'{title}{word!r} is given twice: for {taken[key]!r} and for {name!r}')
+    taken[key] = name

@@ -2,7 +2,11 @@
 """The model, one folder a stage of the paper's figure 3."""
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
-from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier
+from .classifiers import (
+    CLIPSquareCropClassifier,
+    ClosedSetClassifier,
+    OpenVocabularyClassifier,
+)
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead
 from .layers import AddFusion, BiAttention, FusedPixelDecoder
@@ -19,6 +23,7 @@ __all__ = [
     'BiAttention',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
+    'OpenVocabularyClassifier',
     'FusedPixelDecoder',
     'LogMelEncoder',
     'MaskFocalLoss',

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
+import copy
 import json
+import pickle
 
 import pytest
 
@@ -10,6 +11,7 @@ from ovavss_mm.datasets.vocabulary import (
     PACKAGED_NAMES,
     read_label2idx,
     read_names,
+    resolve_templates,
 )
 
 TABLE = {'background': 0, 'bird': 1, 'cat': 2, 'dog': 3}
@@ -26,38 +28,78 @@ def test_labels_follow_the_table():
     assert len(vocabulary) == 3
 
 
+def test_is_a_tuple_of_names_with_synonyms_and_templates():
+    vocabulary = Vocabulary(
+        [' dog', 'red car '],
+        synonyms={'dog': ['puppy', ' hound'], 'red car': []},
+        templates=['a {}'],
+    )
+    assert vocabulary == ('dog', 'red car') and type(vocabulary.names) is tuple
+    assert vocabulary.words == ('dog', 'puppy', 'hound', 'red car')
+    assert vocabulary.base == vocabulary.novel == ()
+    for again in (pickle.loads(pickle.dumps(vocabulary)), copy.deepcopy(vocabulary)):
+        assert again == vocabulary and again.synonyms == vocabulary.synonyms
+        assert again.templates == ('a {}',)
+
+
+@pytest.mark.parametrize(
+    ('synonyms', 'message'),
+    [
+        ({'cat': ['kitten']}, "'cat', which is none"),
+        ({'dog': 'puppy'}, 'must be a list'),
+        ({'dog': ['pup', ' ']}, 'not blank'),
+        ({'dog': ['puppy']}, "for 'puppy' and for 'dog'"),
+        ({'dog': ['dog']}, 'given twice'),
+    ],
+    ids=['unknown', 'string', 'blank', 'taken', 'itself'],
+)
+def test_wrong_synonyms(synonyms, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(['dog', 'puppy'], synonyms=synonyms)
+
+
+def test_templates():
+    assert resolve_templates(['a {}']) == ('a {}',)
+    assert len(Vocabulary(['dog'], templates='vild').templates) == 14
+    for bad in ('viild', [], ['a dog'], ['a {}', 3], ['{} {}'], ['a {b}{}']):
+        with pytest.raises(ValueError, match='template'):
+            resolve_templates(bad)
+
+
 def test_explicit_novel_names_may_leave_some_out():
-    vocabulary = Vocabulary.create(['c', 'a', 'b'], base=['a'], novel=['b'])
+    vocabulary = Vocabulary(['c', 'a', 'b'], base=['a'], novel=['b'])
     assert vocabulary.novel == ('b',)
-
-
-def test_is_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Vocabulary.create(['a'], []).names = ()
 
 
 @pytest.mark.parametrize(
     ('names', 'base', 'novel', 'message'),
     [
-        ([], [], None, 'vocabulary is empty'),
+        ([], [], None, 'got 0'),
+        (['a'] * 40000, [], None, 'got 40000'),
+        ('dog', [], None, "got 'dog'"),
         (['a', 'b'], ['a'], ['a'], "both base and novel: 'a'"),
-        (['a', 'b', 'a'], [], None, "given twice: 'a'"),
-        (['a', 'b'], ['b', 'b'], None, "base names given twice: 'b'"),
+        (['a', 'b', 'a'], [], None, "'a' is given twice"),
+        (['a', 'A'], [], None, "'A' is given twice: for 'a'"),
+        (['red  car', 'red car'], [], None, 'given twice'),
+        (['a', 'b'], ['b', 'b'], None, "base name 'b' is given twice"),
         (['a'], ['a', 'x', 'y'], None, "not in the vocabulary: 'x', 'y'"),
         (['a'], [], ['z'], "novel names that are not in the vocabulary: 'z'"),
-        (['a', 'background'], [], None, 'background'),
-        (['a', ' '], [], None, 'non-empty'),
+        (['a', 'background'], [], None, 'always has label 0'),
+        (['a', ' '], [], None, "name 1 must be text that is not blank, got ' '"),
+        (['a', 3], [], None, 'not blank, got 3'),
+        (['a', 'x' * 501], [], None, 'has 501'),
+        (['a', 'x\ny'], [], None, 'control characters'),
     ],
 )
 def test_wrong_names(names, base, novel, message):
     with pytest.raises(ValueError, match=message):
-        Vocabulary.create(names, base, novel)
+        Vocabulary(names, base, novel)
 
 
 @pytest.mark.parametrize(
     ('table', 'message'),
     [
-        ({'background': 0}, 'empty'),
+        ({'background': 0}, 'got 0'),
         ({'bird': 1}, "'background' must have label 0"),
         ({'background': 1, 'bird': 0}, "'background' must have label 0"),
         ({'background': 0, 'bird': 2}, "'bird' has 2 where 1 was expected"),
@@ -100,7 +142,10 @@ def test_malformed_json(tmp_path):
     with pytest.raises(ValueError, match=r'label2idx\.json, line 2'):
         read_label2idx(str(path))
     path.write_text('{"background": 0, "bird": 1, "bird": 2}')
-    with pytest.raises(ValueError, match="given twice: 'bird'"):
+    with pytest.raises(ValueError, match=r"label2idx\.json: 'bird' is given twice"):
+        read_label2idx(str(path))
+    path.write_text('{"background": ' + '1' * 5000 + '}')
+    with pytest.raises(ValueError, match=r'label2idx\.json: '):
         read_label2idx(str(path))
 
 
@@ -117,7 +162,7 @@ def test_packaged_names():
     assert len(names) == len(set(names)) == 70
     assert list(names) == sorted(names)
     base = read_names(str(PACKAGED_BASE_NAMES['avsbench_ov']))
-    novel = Vocabulary.create(names, base).novel
+    novel = Vocabulary(names, base).novel
     assert len(novel) == 30
     assert novel[:3] == ('accordion', 'axe', 'bassoon')
     assert novel[-2:] == ('violin', 'wolf')

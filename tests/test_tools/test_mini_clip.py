@@ -98,7 +98,7 @@ def test_files_are_small_and_say_where_they_come_from(kind):
 def test_config_of_the_script_is_that_of_the_weights_and_of_the_config(script, tokenizer, kind):
     config = script.model_config(tokenizer.vocab_size, kind)
     assert config == json.loads(read_clip(WEIGHTS[kind])[0]['model_cfg'])
-    assert config == Config.fromfile(CONFIGS[kind]).model.classifier.clip.to_dict()
+    assert config == Config.fromfile(CONFIGS[kind]).model.classifier.clip_model.to_dict()
     assert config == json.loads(json.dumps(config)), 'a config that survives being written'
     assert script.model_config(10, kind) is not script.model_config(10, kind)
     config['vision_cfg']['width'] = 0
@@ -117,9 +117,9 @@ def test_classifier_of_the_config_reads_the_weights_and_names_crops(models, crop
     classifier.init_weights()
     assert classifier.state_dict() == {}, 'checkpoints leave CLIP out, so one fits both configs'
     for key, value in models[kind].state_dict().items():
-        assert torch.equal(classifier.clip.state_dict()[key], value), key
+        assert torch.equal(classifier.clip_model.state_dict()[key], value), key
     crops = crops_for(kind, 1, seed=5)
-    assert classifier.crop_size == crops.shape[-1]
+    assert classifier.image_size == crops.shape[-1]
     with torch.no_grad():
         embeddings = classifier.encode(crops.float())
         names = (embeddings @ classifier.text_embeddings(NAMES).T).argmax(1)

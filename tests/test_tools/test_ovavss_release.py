@@ -48,7 +48,7 @@ def test_converted_checkpoint_has_every_weight_under_our_name(real, convert, bac
     # a weight is its place in the published file everywhere
     numbers = {int(value.flatten()[0]) for key, value in state.items() if value.is_floating_point()}
     assert len(numbers) == count
-    assert state['classifier.clip.visual.proj'].flatten()[0] == list(real[backbone]).index(
+    assert state['classifier.clip_model.visual.proj'].flatten()[0] == list(real[backbone]).index(
         'clip_adapter.clip_model.visual.proj'
     )
     assert all(not value.is_meta for value in state.values())
@@ -72,7 +72,7 @@ def test_another_clip_is_noted_and_converted_unless_a_config_is_given(convert, c
     tool.main(args)
     clip = torch.load(args[1], weights_only=True)['meta']['clip']
     assert clip['vision_cfg'] == dict(image_size=32, patch_size=8, width=64, layers=2)
-    assert f'model.classifier.clip={clip}' in capsys.readouterr().out
+    assert f'model.classifier.clip_model={clip}' in capsys.readouterr().out
     os.remove(args[1])
     error = published.error_of(tool.main, [*args, '--config', str(published.ROOT / RELEASE['r50'])])
     assert 'clip_adapter.clip_model.' in error and '(77, 64)' in error

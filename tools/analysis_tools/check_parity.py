@@ -181,7 +181,7 @@ def avsbench_names() -> Any:
     from ovavss_mm.datasets import vocabulary
 
     files = vocabulary.PACKAGED_NAMES, vocabulary.PACKAGED_BASE_NAMES['avsbench_ov']
-    return vocabulary.Vocabulary.create(*(vocabulary.read_names(str(file)) for file in files))
+    return vocabulary.Vocabulary(*(vocabulary.read_names(str(file)) for file in files))
 
 
 def read_model_config(backbone: str) -> Any:

@@ -150,7 +150,7 @@ def read_vocabulary(args: argparse.Namespace) -> object:
     if args.metadata_only and not os.path.exists(label_file):
         print('No label2idx.json: the 70 names of AVSBench-semantic are taken.')
         base_names = known if base == 'all' else read_names(base)
-        return Vocabulary.create(known, base_names)
+        return Vocabulary(known, base_names)
     names = Vocabulary.from_files(label_file, 'all').names
     if args.base_names is None and names != known:
         different = sorted(set(known) ^ set(names)) or ['their order']

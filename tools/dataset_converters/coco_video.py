@@ -72,7 +72,7 @@ def convert(args: argparse.Namespace, root: Path) -> tuple[int, int]:
 
     files = {s: json.loads(Path(getattr(args, s)).read_text()) for s in SPLITS if getattr(args, s)}
     names = sorted({name_of(c) for file in files.values() for c in file['categories']})
-    vocabulary = Vocabulary.create(names, base=names)
+    vocabulary = Vocabulary(names, base=names)
     check_names_fit(vocabulary, 'the categories')
     label2idx = {name: i for i, name in enumerate(vocabulary.classes)}
     root.mkdir(parents=True)

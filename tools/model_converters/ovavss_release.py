@@ -73,10 +73,10 @@ def load_model(path: str | None, backbone: str, state: dict) -> tuple[Any, str, 
     model = build_skeleton(config)
     prefix = 'clip_adapter.clip_model.'
     clip = clip_config({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
-    if not given and clip != clip_config(model.classifier.clip.state_dict()):
+    if not given and clip != clip_config(model.classifier.clip_model.state_dict()):
         print(f'note: CLIP in the file is not that of {osp.basename(path)}; to load it, set')
-        print(f'  model.classifier.clip={clip}')
-        config.classifier.clip = clip
+        print(f'  model.classifier.clip_model={clip}')
+        config.classifier.clip_model = clip
         model = build_skeleton(config)
     return model, osp.basename(path), clip
 

@@ -109,7 +109,7 @@ model = dict(
     ),
     classifier=dict(
         type='CLIPSquareCropClassifier',
-        clip='ViT-B-16-quickgelu',
+        clip_model='ViT-B-16-quickgelu',
         init_cfg=dict(type='Pretrained', checkpoint='data/weights/ViT-B-16.pt'),
         templates='vild',
         sound_thr=0.5,

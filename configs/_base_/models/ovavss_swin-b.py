@@ -14,7 +14,7 @@ model = dict(
     neck=dict(in_channels=[128, 256, 512, 1024]),
     decode_head=dict(in_channels=[128, 256, 256, 256]),
     classifier=dict(
-        clip='ViT-L-14-336-quickgelu',
+        clip_model='ViT-L-14-336-quickgelu',
         init_cfg=dict(type='Pretrained', checkpoint='data/weights/ViT-L-14-336px.pt'),
     ),
 )

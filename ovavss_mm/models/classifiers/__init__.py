@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classifiers: from masks to names."""
+"""Classifiers: from masks to class names (paper section 3.4)."""
 
 from .clip_square_crop import CLIPSquareCropClassifier
 from .closed_set import ClosedSetClassifier
+from .open_vocabulary import OpenVocabularyClassifier
 
-__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier']
+__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier', 'OpenVocabularyClassifier']

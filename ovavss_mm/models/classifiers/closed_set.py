@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names by a trained class head instead of CLIP (paper table 2, closed-set methods)."""
+"""Names by a trained class head instead of CLIP (paper Table 2, closed-set rows)."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,12 @@ from ..layers.resize import resize_masks
 
 @MODELS.register_module()
 class ClosedSetClassifier(BaseModule):
-    """Takes the names that a head with ``num_classes`` of the training vocabulary gives its queries.
+    """Takes the class scores of a head with ``num_classes`` of the training vocabulary.
 
-    Names without training clips are never given: novel IoU is 0 by construction.
+    Classes without training clips are never predicted: novel IoU is 0 by construction.
     """
+
+    open_vocabulary = False
 
     @torch.no_grad()
     def forward(
@@ -30,13 +32,14 @@ class ClosedSetClassifier(BaseModule):
         """Name the queries of one clip.
 
         Args:
-            frames: (T, 3, h, w), for their size.
-            queries: ``name_scores`` (Q, N) in [0, 1], ``sound_scores`` (Q,) and ``masks`` (Q, T, h4, w4) logits.
-            names: the N names of training, in their order.
-            pad_shape: size of the padded input in pixels.
+            frames (Tensor): (T, 3, h, w), for their size.
+            queries (InstanceData): ``name_scores`` (Q, N) in [0, 1], ``scores`` (Q,) and ``masks`` (Q, T, h4, w4)
+                logits.
+            names (Sequence[str]): the N names of training, in their order.
+            pad_shape (tuple[int, int]): size of the padded input in pixels.
 
         Returns:
-            The S queries with a pixel above 0.5 in some frame, with ``class_scores`` (S, N).
+            InstanceData: the S queries with a pixel above 0.5 in some frame, with ``class_scores`` (S, N).
 
         Raises:
             ValueError: the head tells no names apart, or another number of them.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops of masked objects (paper figure 4, table 5)."""
+"""Crops of masked objects (paper section 3.4, Figure 2b, Table 5)."""
 
 import torch
 from torch import Tensor

@@ -1,82 +1,116 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names as points in CLIP's space."""
+"""Text embeddings of class names (paper section 3.4, equation 5)."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
+from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...datasets.vocabulary import Vocabulary
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError if a vocabulary is empty or has blank or repeated names."""
-    if not names:
-        raise ValueError('the vocabulary is empty: give at least one name')
-    blank = [i for i, name in enumerate(names) if not isinstance(name, str) or not name.strip()]
-    if blank:
-        raise ValueError(
-            f'names must be text that is not blank, got {names[blank[0]]!r} at {blank[0]}'
-        )
-    repeated = sorted(name for name, number in Counter(names).items() if number > 1)
-    if repeated:
-        raise ValueError(f'each name may occur once, repeated: {", ".join(repeated)}')
+CHUNK = 64  # words that are embedded at a time
+MAX_WORDS = 100_000  # that are remembered; a server may see any number
+
+
+class TextEmbeddings:
+    """Embeds words with prompt templates, each word once.
+
+    Args:
+        model (nn.Module): open_clip model.
+        tokenizer (Callable): texts to token ids (M, context length) int64.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self._known: dict[tuple[str, tuple[str, ...]], Tensor] = {}
+
+    def __len__(self) -> int:
+        """Number of words that are remembered, counted once per set of templates."""
+        return len(self._known)
+
+    def __call__(
+        self, vocabulary: Vocabulary, templates: Sequence[str], show_progress: bool = False
+    ) -> Tensor:
+        """Embed a vocabulary; a name with synonyms is the mean of its own embedding and theirs.
+
+        Args:
+            vocabulary (Vocabulary): N names.
+            templates (Sequence[str]): prompts with ``{}`` for the name.
+            show_progress (bool): whether a bar is shown where many words are new. Defaults to False.
+
+        Returns:
+            Tensor: (N, D) float32 on the CPU, of length 1.
+        """
+        templates = tuple(templates)
+        new = [word for word in vocabulary.words if (word, templates) not in self._known]
+        if len(self._known) + len(new) > MAX_WORDS:
+            self._known.clear()
+            new = list(vocabulary.words)
+        chunks = [new[i : i + CHUNK] for i in range(0, len(new), CHUNK)]
+        for chunk in track_iter_progress(chunks) if show_progress and len(chunks) > 4 else chunks:
+            rows = embed_words(self.model, self.tokenizer, chunk, templates).cpu()
+            self._known.update({(w, templates): row for w, row in zip(chunk, rows, strict=True)})
+        table = []
+        for name in vocabulary:
+            own = [self._known[word, templates] for word in (name, *vocabulary.synonyms[name])]
+            table.append(own[0] if len(own) == 1 else F.normalize(torch.stack(own).mean(0), dim=0))
+        return torch.stack(table)
 
 
 @torch.no_grad()
-def embed_names(
-    clip: nn.Module,
+def embed_words(
+    model: nn.Module,
     tokenizer: Callable[[list[str]], Tensor],
-    names: Sequence[str],
+    words: Sequence[str],
     templates: Sequence[str],
     chunk_size: int = 256,
 ) -> Tensor:
-    """Embed each name as the mean over prompt templates.
+    """Embed each word as the normalised mean over its prompts.
 
     Args:
-        clip: open_clip model, which encodes text.
-        tokenizer: texts to token ids (M, context length).
-        names: N names.
-        templates: prompts with ``{}`` where the name goes.
-        chunk_size: prompts that are encoded at a time.
+        model (nn.Module): open_clip model.
+        tokenizer (Callable): texts to token ids (M, context length) int64.
+        words (Sequence[str]): N words.
+        templates (Sequence[str]): prompts with ``{}`` for the word.
+        chunk_size (int): prompts that are encoded at a time. Defaults to 256.
 
     Returns:
-        (N, D) float32, of length 1.
-
-    Raises:
-        ValueError: a vocabulary that is empty, or has blank or repeated names.
+        Tensor: (N, D) float32, of length 1.
     """
-    check_names(names)
-    device = next(clip.parameters()).device
-    # str.replace, as a name may hold braces of its own
-    prompts = [template.replace('{}', name) for name in names for template in templates]
-    parts = [
-        F.normalize(
-            encode_prompts(clip, tokenizer(prompts[i : i + chunk_size]).to(device)).float(), dim=-1
-        )
-        for i in range(0, len(prompts), chunk_size)
-    ]
-    return F.normalize(torch.cat(parts).unflatten(0, (len(names), -1)).mean(1), dim=-1)
+    device = next(model.parameters()).device
+    # str.replace, as a word may hold braces of its own
+    prompts = [template.replace('{}', word) for word in words for template in templates]
+    with torch.autocast(device.type, enabled=False):
+        parts = [
+            encode_prompts(model, tokenizer(prompts[i : i + chunk_size]).to(device)).float()
+            for i in range(0, len(prompts), chunk_size)
+        ]
+    embeddings = F.normalize(torch.cat(parts), dim=-1)
+    # (N * templates, D) -> (N, templates, D)
+    return F.normalize(embeddings.unflatten(0, (len(words), -1)).mean(1), dim=-1)
 
 
-def encode_prompts(clip: nn.Module, tokens: Tensor) -> Tensor:
-    """As ``clip.encode_text``, without the padding behind the prompts, which is most of what CLIP reads.
+def encode_prompts(model: nn.Module, tokens: Tensor) -> Tensor:
+    """As ``model.encode_text``, without the padding behind the prompts, which is most of what CLIP reads.
 
-    Attention is causal and a prompt's embedding is read at its end: what follows has no effect.
+    Where attention is causal and a prompt's embedding is read at its end, what follows has no effect.
 
     Args:
-        clip: open_clip model; one that pools otherwise reads everything.
-        tokens: (M, context length) int64; the end has the highest number in each row.
+        model (nn.Module): open_clip model; one that pools otherwise reads everything.
+        tokens (Tensor): (M, context length) int64; the end has the highest number in each row.
 
     Returns:
-        (M, D), not normalised.
+        Tensor: (M, D), not normalised.
     """
-    if getattr(clip, 'text_pool_type', None) != 'argmax' or clip.attn_mask is None:
-        return clip.encode_text(tokens)
+    causal = getattr(model, 'attn_mask', None) is not None
+    if not causal or getattr(model, 'text_pool_type', None) != 'argmax':
+        return model.encode_text(tokens)
     end = tokens.argmax(1)
     length = int(end.max()) + 1
-    x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
-    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-    x = clip.ln_final(x[torch.arange(len(x), device=x.device), end])
-    projection = clip.text_projection
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.ln_final(x[torch.arange(len(x), device=x.device), end])
+    projection = model.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection

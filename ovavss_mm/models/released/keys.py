@@ -144,7 +144,7 @@ RULES: list[tuple[str, str]] = [
         for i in range(2)
     ],
     # frozen encoders
-    (r'^clip_adapter\.clip_model\.(.+)$', r'classifier.clip.\1'),
+    (r'^clip_adapter\.clip_model\.(.+)$', r'classifier.clip_model.\1'),
     (r'^audio_encoder\.audio_backbone\.(.+)$', r'audio_encoder.vggish.\1'),
 ]
 

@@ -5,12 +5,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ovavss_mm.models.classifiers.text_embeddings import embed_names, encode_prompts
+from ovavss_mm.datasets import Vocabulary
+from ovavss_mm.models.classifiers import text_embeddings
+from ovavss_mm.models.classifiers.text_embeddings import (
+    TextEmbeddings,
+    embed_words,
+    encode_prompts,
+)
 
 TEMPLATES = ['a {}.', 'a {} on a {}', 'the {}']
 
 
-class Clip(nn.Module):
+class Model(nn.Module):
     """A text encoder: the number of each letter times a drawn matrix."""
 
     def __init__(self) -> None:
@@ -32,44 +38,36 @@ def tokenizer(texts: list[str]) -> torch.Tensor:
 
 
 @pytest.fixture
-def clip():
-    return Clip()
+def model():
+    return Model()
 
 
-def test_a_name_is_the_mean_of_its_prompts(clip):
-    embeddings = embed_names(clip, tokenizer, ['dog', 'cat'], TEMPLATES)
+def test_a_word_is_the_mean_of_its_prompts(model):
+    embeddings = embed_words(model, tokenizer, ['dog', 'cat'], TEMPLATES)
     assert embeddings.shape == (2, 6) and not embeddings.requires_grad
     for row, name in zip(embeddings, ('dog', 'cat'), strict=True):
         prompts = [f'a {name}.', f'a {name} on a {name}', f'the {name}']
-        each = [F.normalize(clip.encode_text(tokenizer([p]))[0], dim=0) for p in prompts]
+        each = [F.normalize(model.encode_text(tokenizer([p]))[0], dim=0) for p in prompts]
         mean = sum(each) / 3
         assert torch.allclose(row, mean / mean.norm(), atol=1e-6)
 
 
-def test_one_name_will_do(clip):
-    embeddings = embed_names(clip, tokenizer, ['dog'], ['a {}'])
-    assert embeddings.shape == (1, 6) and embeddings.norm().item() == pytest.approx(1, abs=1e-5)
-
-
-def test_an_embedding_does_not_depend_on_other_names(clip):
+def test_an_embedding_does_not_depend_on_other_words(model):
     names = ['dog', 'cat', 'emergency-car', 'bird']
-    embeddings = embed_names(clip, tokenizer, names, TEMPLATES)
+    embeddings = embed_words(model, tokenizer, names, TEMPLATES)
     order = [2, 0, 3, 1]
-    shuffled = embed_names(clip, tokenizer, [names[i] for i in order], TEMPLATES)
+    shuffled = embed_words(model, tokenizer, [names[i] for i in order], TEMPLATES)
     assert torch.allclose(shuffled, embeddings[order], atol=1e-6)
-    assert torch.allclose(
-        embed_names(clip, tokenizer, ['cat'], TEMPLATES)[0], embeddings[1], atol=1e-6
-    )
 
 
 @pytest.mark.parametrize('chunk_size', [1, 4, 100])
-def test_chunks_bound_memory_and_change_nothing(clip, chunk_size):
+def test_chunks_bound_memory_and_change_nothing(model, chunk_size):
     names = ['dog', 'cat', 'bird']
-    expected = embed_names(clip, tokenizer, names, TEMPLATES)
-    clip.sizes.clear()
-    embeddings = embed_names(clip, tokenizer, names, TEMPLATES, chunk_size)
+    expected = embed_words(model, tokenizer, names, TEMPLATES)
+    model.sizes.clear()
+    embeddings = embed_words(model, tokenizer, names, TEMPLATES, chunk_size)
     assert torch.allclose(embeddings, expected, atol=1e-6)
-    assert max(clip.sizes) <= chunk_size and sum(clip.sizes) == 9
+    assert max(model.sizes) <= chunk_size and sum(model.sizes) == 9
 
 
 def test_prompts_are_read_to_their_ends_only():
@@ -92,27 +90,38 @@ def test_prompts_are_read_to_their_ends_only():
     assert torch.equal(encode_prompts(clip, tokens[:1]), clip.encode_text(tokens[:1]))
 
 
-def test_names_may_hold_braces(clip):
+def test_words_may_hold_braces(model):
     seen = []
 
     def spy(texts):
         seen.extend(texts)
         return tokenizer(texts)
 
-    embed_names(clip, spy, ['{0}', 'a{b}'], ['the {}!'])
+    embed_words(model, spy, ['{0}', 'a{b}'], ['the {}!'])
     assert seen == ['the {0}!', 'the a{b}!']
 
 
-@pytest.mark.parametrize(
-    ('names', 'message'),
-    [
-        ([], 'vocabulary is empty'),
-        (['dog', ''], "not blank, got '' at 1"),
-        ([' \t', 'dog'], r"not blank, got ' \\t' at 0"),
-        (['dog', None], 'not blank, got None at 1'),
-        (['dog', 'cat', 'dog', 'cat', 'bird'], 'repeated: cat, dog'),
-    ],
-)
-def test_bad_names_are_named(clip, names, message):
-    with pytest.raises(ValueError, match=message):
-        embed_names(clip, tokenizer, names, TEMPLATES)
+def test_a_word_is_embedded_once_per_set_of_templates(model):
+    bank = TextEmbeddings(model, tokenizer)
+    first = bank(Vocabulary(['dog', 'cat']), TEMPLATES)
+    assert sum(model.sizes) == 2 * 3
+    second = bank(Vocabulary(['bird', 'cat'], synonyms={'bird': ['dog']}), TEMPLATES)
+    assert sum(model.sizes) == 3 * 3  # 'bird' only
+    assert torch.equal(second[1], first[1])
+    bank(Vocabulary(['cat']), TEMPLATES[:1])
+    assert sum(model.sizes) == 3 * 3 + 1
+
+
+def test_a_name_with_synonyms_is_the_mean_of_all(model):
+    bank = TextEmbeddings(model, tokenizer)
+    each = bank(Vocabulary(['dog', 'puppy', 'hound']), TEMPLATES)
+    (together,) = bank(Vocabulary(['dog'], synonyms={'dog': ['puppy', 'hound']}), TEMPLATES)
+    assert torch.allclose(together, F.normalize(each.mean(0), dim=0), atol=1e-6)
+
+
+def test_memory_of_words_is_bounded(model, monkeypatch):
+    monkeypatch.setattr(text_embeddings, 'MAX_WORDS', 3)
+    bank = TextEmbeddings(model, tokenizer)
+    for names in (['a', 'b'], ['c', 'd'], ['a', 'c']):
+        assert bank(Vocabulary(names), TEMPLATES).shape == (2, 6)
+        assert len(bank) <= 3

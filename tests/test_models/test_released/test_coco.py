@@ -78,7 +78,7 @@ def test_fresh_weights_are_sorted_by_purpose():
     keys = [
         'neck.fusion.gamma_v',
         'decode_head.cls_embed.bias',
-        'classifier.clip.a',
+        'classifier.clip_model.a',
         'audio_encoder.b',
     ]
     groups = coco.fresh_keys([*keys, 'decode_head.query_feat.weight'])

@@ -82,7 +82,7 @@ def test_wrong_backbone_is_refused(converted):
 @pytest.fixture
 def clip_file(tmp_path) -> str:
     """CLIP's weights as a file of their own."""
-    clip = tiny_model.tiny_model().classifier.clip
+    clip = tiny_model.tiny_model().classifier.clip_model
     path = tmp_path / 'clip.pth'
     torch.save({k: torch.randn_like(v) for k, v in clip.state_dict().items()}, path)
     return str(path)
@@ -107,19 +107,19 @@ def test_small_checkpoint_gives_the_model_back(small, clip_file, tmp_path):
     again = small()
     again.load_state_dict(own, strict=True)
     assert same(again.state_dict(), model.state_dict())
-    assert same(again.classifier.clip.state_dict(), torch.load(clip_file, weights_only=True))
+    assert same(again.classifier.clip_model.state_dict(), torch.load(clip_file, weights_only=True))
 
 
 def test_checkpoint_with_frozen_weights_is_loaded_as_it_is(small, clip_file):
     stored = tiny_model.tiny_model()  # no file: everything is in the checkpoint
     model = small()
     model.load_state_dict(stored.state_dict(), strict=True)
-    assert same(model.classifier.clip.state_dict(), stored.classifier.clip.state_dict())
+    assert same(model.classifier.clip_model.state_dict(), stored.classifier.clip_model.state_dict())
 
 
 def test_part_of_the_frozen_weights_is_not_loaded(small):
     state = tiny_model.tiny_model().state_dict()
-    del state['classifier.clip.visual.proj']
+    del state['classifier.clip_model.visual.proj']
     with pytest.raises(RuntimeError, match=r'Missing key.*classifier\.clip\.visual\.proj'):
         small().load_state_dict(state, strict=True)
     with pytest.raises(RuntimeError, match=r'classifier\.clip\.visual\.proj'):

@@ -44,7 +44,9 @@ def test_index_buffers_are_those_of_the_model():
 def test_frozen_weights_are_in_the_state_dict_and_no_file_is_read():
     config = tiny_model.tiny_config(classifier=dict(init_cfg=PRETRAINED))
     assert not any(key.startswith('classifier') for key in MODELS.build(config).state_dict())
-    assert any(key.startswith('classifier.clip') for key in build_skeleton(config).state_dict())
+    assert any(
+        key.startswith('classifier.clip_model') for key in build_skeleton(config).state_dict()
+    )
     assert config.classifier.init_cfg == PRETRAINED, 'the config of the caller is not touched'
 
 

@@ -125,7 +125,7 @@ def test_tag_is_downloaded_when_weights_are_needed(clip_file, monkeypatch):
         return clip_file
 
     monkeypatch.setattr(open_clip.pretrained, 'download_pretrained_from_url', download)
-    config = dict(type='CLIPSquareCropClassifier', clip='ViT-B-16-quickgelu')
+    config = dict(type='CLIPSquareCropClassifier', clip_model='ViT-B-16-quickgelu')
     classifier = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint='openai')))
     assert not urls, 'nothing is downloaded in a constructor'
     classifier.init_weights()
@@ -133,7 +133,7 @@ def test_tag_is_downloaded_when_weights_are_needed(clip_file, monkeypatch):
     (url,) = urls
     assert url == known_weights()['ViT-B-16.pt'].source
     stored = torch.load(clip_file, weights_only=True)
-    assert all(torch.equal(v, stored[k]) for k, v in classifier.clip.state_dict().items())
+    assert all(torch.equal(v, stored[k]) for k, v in classifier.clip_model.state_dict().items())
     assert not classifier.state_dict(), 'checkpoints leave them out'
 
 

@@ -299,7 +299,7 @@ def test_pretrained_classifier_stays_out_of_checkpoints():
         classifier=dict(init_cfg=dict(type='Pretrained', checkpoint='no/file.pth'))
     )
     left_out = stored.keys() - own_file.state_dict().keys()
-    assert left_out and all(key.startswith('classifier.clip.') for key in left_out)
+    assert left_out and all(key.startswith('classifier.clip_model.') for key in left_out)
 
 
 # ------------------------------------------------------------------ what is refused

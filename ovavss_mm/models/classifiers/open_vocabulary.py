@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open-vocabulary classification of masks by a frozen CLIP-like model (paper section 3.4)."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+
+import open_clip
+import torch
+from mmengine.structures import InstanceData
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...datasets.vocabulary import Vocabulary, resolve_templates
+from ...utils.weights import package_file
+from ..layers.frozen import FrozenModule
+from ..released.weights import is_tag
+from .text_embeddings import TextEmbeddings
+
+SCORES = ('softmax', 'sigmoid')
+CPU_IMAGES = 4  # encoded at a time on a CPU, whose cache holds no more (see docs/benchmarks.md)
+
+
+class OpenVocabularyClassifier(FrozenModule):
+    """Names masks by the similarity of image and text embeddings; subclasses say what is embedded of a mask.
+
+    Args:
+        clip_model (str | dict): open_clip's name of a model, such as ``'ViT-B-16-quickgelu'``, or the configuration of
+            one (``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``, ``custom_text``, ``init_logit_bias``...).
+        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=PATH)`` with OpenAI's or open_clip's weights.
+            Instead of a path, one of open_clip's tags for ``clip_model``, such as ``'openai'``, has open_clip download
+            the weights when they are needed. Defaults to None.
+        tokenizer (dict, optional): arguments of open_clip's tokenizer. Defaults to None.
+        preprocess (dict, optional): ``mean`` and ``std`` of the input, of R, G, B in 0..1. Defaults to the model's.
+        templates (str | Sequence[str]): prompts with ``{}`` for the name, or the name of one of mmseg's sets. Defaults
+            to 'vild'.
+        logit_scale (float, optional): factor of cosine similarities, the paper's epsilon of equation 6. None: the
+            model's own. Defaults to 100.
+        score (str): ``'softmax'`` over names, or ``'sigmoid'`` of each, with the model's own bias, for SigLIP kinds.
+            Defaults to 'softmax'.
+        sound_thr (float, optional): queries whose sound score is above this are classified. None classifies every query
+            that has a mask, as the released model does. Defaults to 0.5.
+        chunk_size (int): images that are encoded at a time; bounds memory, never the result. Defaults to 64.
+
+    Raises:
+        ValueError: an unknown model, template set or score, or a value out of range.
+    """
+
+    open_vocabulary = True
+
+    def __init__(
+        self,
+        clip_model: str | dict = 'ViT-B-16-quickgelu',
+        init_cfg: dict | None = None,
+        tokenizer: dict | None = None,
+        preprocess: dict | None = None,
+        templates: str | Sequence[str] = 'vild',
+        logit_scale: float | None = 100.0,
+        score: str = 'softmax',
+        sound_thr: float | None = 0.5,
+        chunk_size: int = 64,
+    ) -> None:
+        super().__init__(init_cfg)
+        if score not in SCORES:
+            raise ValueError(f'score must be one of {SCORES}, got {score!r}')
+        if not (logit_scale is None or logit_scale > 0) or chunk_size < 1:
+            raise ValueError(
+                'logit_scale must be None or positive, chunk_size at least 1, '
+                f'got {logit_scale} and {chunk_size}'
+            )
+        if not (sound_thr is None or 0 <= sound_thr <= 1):
+            raise ValueError(f'sound_thr must be None or in [0, 1], got {sound_thr}')
+        self.model_name = clip_model if isinstance(clip_model, str) else None
+        self.clip_model = build_clip(clip_model)
+        self.tokenizer_cfg = dict(tokenizer or {})
+        self.templates = resolve_templates(templates)
+        self.logit_scale, self.score = logit_scale, score
+        self.sound_thr, self.chunk_size = sound_thr, chunk_size
+        cfg = self._preprocess_cfg() | (preprocess or {})
+        mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) * 255 for key in ('mean', 'std'))
+        self.register_buffer('mean', mean, persistent=False)
+        self.register_buffer('std', std, persistent=False)
+        self._tokenizer = None
+        self._text: TextEmbeddings | None = None
+        self.freeze()
+
+    def _preprocess_cfg(self) -> dict:
+        """Mean and std of the weights' tag, else of the model's first tag, else OpenAI's."""
+        tags = open_clip.list_pretrained_tags_by_model(self.model_name or '')
+        tag = self.checkpoint if self.checkpoint in tags else next(iter(tags), None)
+        cfg = open_clip.get_pretrained_cfg(self.model_name, tag) if tag else {}
+        default = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+        return default | {key: cfg[key] for key in default if cfg.get(key)}
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's input in pixels."""
+        size = self.clip_model.visual.image_size
+        return size if isinstance(size, int) else size[0]
+
+    @property
+    def tokenizer(self) -> SimpleTokenizer:
+        """open_clip's tokenizer of the model; its file is read when it is needed."""
+        if self._tokenizer is None:
+            cfg = dict(context_length=self.clip_model.context_length) | self.tokenizer_cfg
+            if cfg.get('bpe_path'):
+                cfg['bpe_path'] = package_file(cfg['bpe_path'])
+            named = self.model_name is not None
+            self._tokenizer = (
+                open_clip.get_tokenizer(self.model_name, **cfg) if named else SimpleTokenizer(**cfg)
+            )
+        return self._tokenizer
+
+    # ------------------------------------------------------------------ weights
+    def weights_file(self) -> str:
+        """Path of the weights; those that ``init_cfg`` names by a tag are downloaded, once.
+
+        Raises:
+            ValueError: open_clip has no weights of that tag for this model.
+        """
+        if not is_tag(self.checkpoint):
+            return self.checkpoint
+        if self.checkpoint not in open_clip.list_pretrained_tags_by_model(self.model_name or ''):
+            raise ValueError(
+                f'open_clip has no weights {self.checkpoint!r} for {self.model_name!r}: give a path, a tag of '
+                'open_clip.list_pretrained(), or the name of a model as clip_model'
+            )
+        cfg = open_clip.get_pretrained_cfg(self.model_name, self.checkpoint)
+        return open_clip.download_pretrained(cfg)
+
+    def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Prefix the keys of a CLIP checkpoint; three numbers of OpenAI's archives are no weights."""
+        numbers = ('input_resolution', 'context_length', 'vocab_size')
+        return {f'clip_model.{key}': value for key, value in state.items() if key not in numbers}
+
+    def init_weights(self) -> None:
+        """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
+        self._text = None
+        super().init_weights()
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        """Load weights; text embeddings of other weights are forgotten."""
+        self._text = None
+        super()._load_from_state_dict(*args)
+
+    # ------------------------------------------------------------------ names
+    def text_embeddings(self, names: Sequence[str], show_progress: bool = False) -> Tensor:
+        """Text embeddings of class names; each word is embedded once.
+
+        Args:
+            names (Sequence[str]): N names; a :class:`Vocabulary` may bring synonyms and templates.
+            show_progress (bool): whether a bar is shown where many are new. Defaults to False.
+
+        Returns:
+            Tensor: (N, D) float32, of length 1.
+
+        Raises:
+            ValueError: see :class:`Vocabulary`.
+        """
+        vocabulary = names if isinstance(names, Vocabulary) else Vocabulary(names)
+        if self._text is None:
+            self._text = TextEmbeddings(self.clip_model, self.tokenizer)
+        templates = vocabulary.templates or self.templates
+        return self._text(vocabulary, templates, show_progress).to(self.mean.device)
+
+    def truncated_words(self, vocabulary: Vocabulary) -> list[str]:
+        """Names and synonyms whose ends are beyond the model's context length and have no effect."""
+        room = self.clip_model.context_length - 2  # start and end
+        suspects = [word for word in vocabulary.words if len(word) > room]
+        encode = getattr(self.tokenizer, 'encode', None)  # not every tokenizer of open_clip has it
+        return [word for word in suspects if encode is not None and len(encode(word)) > room]
+
+    # ------------------------------------------------------------------ classification
+    @torch.no_grad()
+    def forward(
+        self,
+        frames: Tensor,
+        queries: InstanceData,
+        names: Sequence[str],
+        pad_shape: tuple[int, int],
+    ) -> InstanceData:
+        """Name the sounding queries of one video clip (paper equation 6).
+
+        Args:
+            frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.
+            queries (InstanceData): ``scores`` (Q,) in [0, 1], sound scores, and ``masks`` (Q, T, h4, w4) logits.
+            names (Sequence[str]): N names, see :meth:`text_embeddings`.
+            pad_shape (tuple[int, int]): size of the padded input in pixels.
+
+        Returns:
+            InstanceData: the S queries that sound and have a mask in some frame, with ``class_scores`` (S, N) in
+            [0, 1].
+        """
+        text = self.text_embeddings(names)
+        if self.sound_thr is not None:
+            queries = queries[queries.scores > self.sound_thr]
+        embeddings, valid = self.embed_masks(frames, queries, pad_shape)
+        queries, valid = queries[valid.any(1)], valid[valid.any(1)]
+        queries.class_scores = self._class_scores(embeddings, valid, text)
+        return queries
+
+    def embed_masks(
+        self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Image embeddings of the masks of S queries; subclasses override this.
+
+        Args:
+            frames (Tensor): (T, 3, h, w) uint8 RGB.
+            queries (InstanceData): S queries with ``masks`` (S, T, h4, w4) logits.
+            pad_shape (tuple[int, int]): size of the padded input in pixels.
+
+        Returns:
+            tuple: embeddings (M, D) float32 of length 1, in the order of (query, frame), and which masks have one, bool
+            (S, T) of which M are True.
+        """
+        raise NotImplementedError
+
+    def _class_scores(self, embeddings: Tensor, valid: Tensor, text: Tensor) -> Tensor:
+        """Class scores (S, N) of the mean logits over the valid (S, T) frames of embeddings (M, D)."""
+        own_scale = getattr(self.clip_model, 'logit_scale', None)
+        scale = own_scale.exp() if self.logit_scale is None else self.logit_scale
+        with torch.autocast(text.device.type, enabled=False):
+            # (M, N); without images D is not known
+            logits = scale * embeddings @ text.T if len(embeddings) else text[:0] @ text.T
+        query = valid.nonzero(as_tuple=True)[0]
+        total = logits.new_zeros(len(valid), len(text)).index_add_(0, query, logits)
+        mean = total / valid.sum(1, keepdim=True)
+        if self.score == 'softmax':
+            return mean.softmax(-1)
+        bias = getattr(self.clip_model, 'logit_bias', None)
+        return (mean if bias is None else mean + bias).sigmoid()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Embed images.
+
+        Args:
+            images (Tensor): (M, 3, image_size, image_size) float32 RGB, 0..255.
+
+        Returns:
+            Tensor: (M, D) float32, of length 1; (0, 0) of no images.
+        """
+        if len(images) == 0:
+            return images.new_zeros(0, 0)
+        size = min(self.chunk_size, CPU_IMAGES) if images.device.type == 'cpu' else self.chunk_size
+        parts = ((images - self.mean) / self.std).split(size)
+        features = [self.clip_model.encode_image(part).float() for part in parts]
+        return F.normalize(torch.cat(features), dim=-1)
+
+
+def build_clip(clip_model: str | dict) -> nn.Module:
+    """Build an open_clip model without pretrained weights.
+
+    Args:
+        clip_model (str | dict): open_clip's name of a model, or its configuration.
+
+    Raises:
+        ValueError: open_clip has no model of that name.
+    """
+    if isinstance(clip_model, str):
+        if ':' not in clip_model and open_clip.get_model_config(clip_model) is None:
+            raise ValueError(
+                f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has'
+            )
+        with _quiet_root_logger():
+            model = open_clip.create_model(clip_model, load_weights=False, pretrained_text=False)
+    else:
+        cfg = deepcopy(dict(clip_model))
+        kind = open_clip.CustomTextCLIP if cfg.pop('custom_text', False) else open_clip.CLIP
+        model = kind(**cfg)
+    for module in model.modules():
+        # else torch transposes what comes in, and under autocast copies the projection for each token
+        if isinstance(module, (open_clip.transformer.Transformer, nn.MultiheadAttention)):
+            module.batch_first = False
+    return model
+
+
+@contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """Silence open_clip, which warns on the root logger that no weights are loaded."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.addHandler(handler)  # without one, the first message would install its own for good
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
