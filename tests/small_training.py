@@ -23,7 +23,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS, METRICS
 from tiny_model import tiny_config
 
-from ovavss_mm.engine import whole_files
+from ovavss_mm.utils import files
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECES = 10
@@ -181,7 +181,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def check_folder(work_dir: Path) -> int:
     """All checkpoints are whole, and the one that ``last_checkpoint`` names is there; its iteration, or 0."""
-    for path in work_dir.glob('*.pth'):
+    for path in work_dir.glob('[!.]*.pth'):
         assert weights(path), path
     last = work_dir / 'last_checkpoint'
     if not last.exists():
@@ -207,8 +207,8 @@ def _plain() -> list:
 class _SlowFile:
     """A file for writing, in pieces."""
 
-    def __init__(self, *args: Any) -> None:
-        self.file = open(*args)  # noqa: SIM115
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.file = open(*args, **kwargs)  # noqa: SIM115
 
     def __enter__(self) -> '_SlowFile':
         return self
@@ -219,8 +219,11 @@ class _SlowFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
 
-    def write(self, content: bytes) -> None:
-        """Write slowly."""
+    def write(self, content: bytes | str) -> None:
+        """Write bytes slowly."""
+        if isinstance(content, str):
+            self.file.write(content)
+            return
         size = len(content) // PIECES + 1
         for begin in range(0, len(content), size):
             self.file.write(content[begin : begin + size])
@@ -231,6 +234,6 @@ class _SlowFile:
 if __name__ == '__main__':
     torch.set_num_threads(1)
     if float(os.environ.get('SLOW_WRITE', 0)):
-        whole_files.open = _SlowFile
+        files.open = _SlowFile
     sys.argv[0] = str(ROOT / 'tools/train.py')
     runpy.run_path(sys.argv[0], run_name='__main__')

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is attached to the training and test loops."""
+"""Runner, hooks and optimizer wrapper of training and testing."""
 
 from .hooks import (
+    AtomicCheckpointHook,
     AVSegVisualizationHook,
     BadClipsHook,
     ContactSheetHook,
     NonFiniteLossError,
     NonFiniteLossHook,
     StrictCheckpointHook,
-    WholeCheckpointHook,
 )
-from .optim_wrapper import FiniteAmpOptimWrapper, FiniteOptimWrapper
+from .optim_wrapper import FiniteOptimWrapper
 
 __all__ = [
     'AVSegVisualizationHook',
+    'AtomicCheckpointHook',
     'BadClipsHook',
     'ContactSheetHook',
-    'FiniteAmpOptimWrapper',
     'FiniteOptimWrapper',
     'NonFiniteLossError',
     'NonFiniteLossHook',
     'StrictCheckpointHook',
-    'WholeCheckpointHook',
 ]

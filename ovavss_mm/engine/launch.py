@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 from torch import nn
 
 from ..compat import concerns_user
 from ..models.released.weights import how_to_get, known_weights, missing_files
+from ..utils.files import mend_last_checkpoint
 from .cpu_distributed import CPUDistributedDataParallel, init_gloo
 from .plain_checkpoints import plain_checkpoints
 
@@ -89,16 +91,19 @@ class AVRunner(Runner):
             return super().train()
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """As mmengine's; weights that it may read are read as plain data.
+        """Build the model; with ``cfg.amp`` its forward passes are in bfloat16, on a CPU too.
 
         Args:
-            model: or its config.
+            model (nn.Module | dict): or its config.
 
         Returns:
             The model.
         """
         with plain_checkpoints():
-            return super().build_model(model)
+            model = super().build_model(model)
+        if self.cfg.get('amp'):
+            model.forward = torch.autocast(get_device(), dtype=torch.bfloat16)(model.forward)
+        return model
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """As mmengine's, of plain data.
@@ -170,20 +175,9 @@ def choose_start(cfg: Config, resume: bool) -> None:
     Args:
         cfg: the whole config; ``resume`` and ``load_from`` are changed.
         resume: whether the command line asks for it; the config may ask for it too.
-
-    Raises:
-        ValueError: if ``last_checkpoint`` names none.
     """
     resume = resume or cfg.get('resume', False)
-    last = find_latest_checkpoint(cfg.work_dir) if resume and osp.isdir(cfg.work_dir) else None
-    if last is not None and _is_missing(last):  # the folder may have been moved since
-        beside = osp.join(cfg.work_dir, osp.basename(last))
-        last = beside if osp.isfile(beside) else last
-    if last == '':
-        raise ValueError(
-            f'{osp.join(cfg.work_dir, "last_checkpoint")} is empty: write the name of the checkpoint to go on from '
-            'into it, or remove it to start anew'
-        )
+    last = mend_last_checkpoint(cfg.work_dir) if resume else None
     cfg.resume = last is not None
     if last is not None:
         cfg.load_from = last
@@ -232,21 +226,17 @@ def iter_datasets(cfg: Any) -> Iterator[dict]:
 
 
 def enable_amp(cfg: Config) -> None:
-    """Switch a config to mixed precision: forward passes in bfloat16, on a GPU and on a CPU.
+    """Switch a config to mixed precision: forward passes in bfloat16, in training and testing.
 
-    bfloat16 has the range of float32, so gradients need no scaling. float16 with scaling, for GPUs before
-    Ampere, is ``optim_wrapper.type='FiniteAmpOptimWrapper'``.
+    On a GPU, training takes mmengine's ``AmpOptimWrapper``, which a CPU cannot. float16 is
+    ``optim_wrapper.type='AmpOptimWrapper'`` without this.
 
     Args:
-        cfg: the whole config; its ``model`` is changed.
-
-    Raises:
-        ValueError: if the model is of another kind.
+        cfg (Config): the whole config; ``amp`` and ``optim_wrapper`` are changed.
     """
-    kind = cfg.model.get('type')
-    if kind not in ('AVEncoderDecoder', 'mmseg.AVEncoderDecoder'):
-        raise ValueError(f'--amp needs model.type "AVEncoderDecoder" in the config, not {kind!r}')
-    cfg.model.precision = 'bfloat16'
+    cfg.amp = True  # see AVRunner
+    if torch.cuda.is_available() and cfg.get('optim_wrapper'):
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
 
 
 def make_deterministic(cfg: Config) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 
-def capture() -> dict[str, Any]:
+def get_random_state() -> dict[str, Any]:
     """The state of the generators of python, numpy and torch (CPU, and the current GPU where one is used).
 
     Returns:
@@ -31,11 +31,11 @@ def capture() -> dict[str, Any]:
     )
 
 
-def restore(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
     """Set the generators.
 
     Args:
-        state: from :func:`capture`, its tensors on any device. Without a GPU, a GPU's part is left out.
+        state: from :func:`get_random_state`, its tensors on any device. Without a GPU, a GPU's part is left out.
 
     Raises:
         ValueError: it is something else.

@@ -108,18 +108,26 @@ def test_log_leaves_out_what_does_not_concern_the_user(config_file):
     assert 'requires_grad=False' not in log.read_text()
 
 
-def test_amp_sets_the_precision_of_the_model(config_file):
+def test_amp_runs_forward_passes_in_bfloat16(config_file):
+    """In training and testing, of any model; weights and what is around stay in float32."""
     cfg = load(config_file)
-    cfg.model.type = 'AVEncoderDecoder'
     launch.enable_amp(cfg)
-    assert cfg.model.precision == 'bfloat16'
+    runner = launch.build_runner(cfg)
+    dtypes = []
+    runner.model.layer.register_forward_hook(lambda *args: dtypes.append(args[-1].dtype))
+    runner.train()
+    runner.model(torch.ones(2), mode='predict')
+    assert set(dtypes) == {torch.bfloat16} and len(dtypes) == 4
+    assert runner.model.layer.weight.dtype == torch.float32
+    assert not torch.is_autocast_enabled('cpu')
 
 
-def test_amp_refuses_a_model_it_does_not_know(config_file):
+def test_amp_takes_the_hosts_wrapper_on_a_gpu(config_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     cfg = load(config_file)
-    cfg.model.type = 'EncoderDecoder'
-    with pytest.raises(ValueError, match="not 'EncoderDecoder'"):
-        launch.enable_amp(cfg)
+    launch.enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and cfg.optim_wrapper.dtype == 'bfloat16'
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=1.0)
 
 
 def test_freed_memory_is_kept_in_the_process():
@@ -217,3 +225,7 @@ def test_resume_prefers_the_work_dir_to_load_from(tmp_path):
     assert (cfg.resume, cfg.load_from) == (False, 'coco.pth')
     launch.choose_start(cfg, resume=True)
     assert (cfg.resume, cfg.load_from) == (True, str(checkpoint))
+    (tmp_path / 'last_checkpoint').write_text('')  # cut short by a crash
+    torch.save(dict(state_dict={}), tmp_path / 'iter_9.pth')
+    launch.choose_start(cfg, resume=True)
+    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'iter_9.pth'))

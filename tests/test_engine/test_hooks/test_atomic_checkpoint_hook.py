@@ -17,15 +17,16 @@ from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS, DefaultScope
 from mmengine.runner import ValLoop
 
-from ovavss_mm.engine import launch, whole_files
+from ovavss_mm.engine import launch
+from ovavss_mm.engine.checkpoints import AtomicFileBackend
 from ovavss_mm.engine.plain_checkpoints import read_plain
-from ovavss_mm.engine.random_state import capture, restore
-from ovavss_mm.engine.whole_files import WholeFileBackend, remove_leftovers
+from ovavss_mm.engine.random_state import get_random_state, set_random_state
 from ovavss_mm.engine.work_dir import WorkDirBusyError, hold_work_dir
+from ovavss_mm.utils import files
 
 
 @MODELS.register_module(force=True)
-class WholeToy(BaseModel):
+class AtomicToy(BaseModel):
     """One layer; validation gives its inputs back."""
 
     def __init__(self):
@@ -48,11 +49,11 @@ def config(tmp_path, monkeypatch) -> Config:
         dataset=[dict(x=1.0), dict(x=2.0)] * 4,
         collate_fn=dict(type='default_collate'),
     )
-    hook = dict(type='mmseg.WholeCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=2)
+    hook = dict(type='mmseg.AtomicCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=2)
     return Config(
         dict(
             default_scope='mmseg',
-            model=dict(type='WholeToy'),
+            model=dict(type='AtomicToy'),
             train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler')),
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=6, val_interval=2),
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
@@ -70,8 +71,8 @@ def names(config: Config) -> list[str]:
 
 
 def test_old_checkpoints_go_when_the_new_one_is_whole(config, monkeypatch):
-    """At each write the former ones are there, and last_checkpoint names one of them."""
-    seen, put = [], WholeFileBackend.put
+    """At each write the former ones are there, and the pointer names one of them."""
+    seen, put = [], AtomicFileBackend.put
 
     def watched(self, content, path):
         folder = Path(config.work_dir)
@@ -79,29 +80,22 @@ def test_old_checkpoints_go_when_the_new_one_is_whole(config, monkeypatch):
         seen.append((Path(path).name, names(config), last.exists() and Path(last.read_text()).name))
         put(self, content, path)
 
-    monkeypatch.setattr(WholeFileBackend, 'put', watched)
+    monkeypatch.setattr(AtomicFileBackend, 'put', watched)
     launch.build_runner(config).train()
     assert names(config) == ['iter_5.pth', 'iter_6.pth']
     assert ('iter_5.pth', ['iter_3.pth', 'iter_4.pth'], 'iter_4.pth') in seen
-    assert (
-        'last_checkpoint',
-        ['iter_3.pth', 'iter_4.pth', 'iter_5.pth'],
-        'iter_4.pth',
-    ) in seen
 
 
 def test_what_a_kill_left_goes_at_the_next_start(config):
-    """Half-written files, and an old checkpoint for whose removal there was no time."""
     launch.build_runner(config).train()
     folder = Path(config.work_dir)
-    (folder / '.iter_7.pth.123.part').write_bytes(b'half')
-    (folder / 'iter_4.pth').write_bytes(b'old')
+    files.part_path(folder / 'iter_7.pth').write_bytes(b'half')
     config.resume, config.experiment_name = True, 'again'
     config.train_cfg.max_iters = 7
     config.load_from = (folder / 'last_checkpoint').read_text()
     launch.build_runner(config).train()
     assert names(config) == ['iter_6.pth', 'iter_7.pth']
-    assert not list(folder.glob('.*.part'))
+    assert not list(folder.glob('.*.part*'))
 
 
 class CountingMetric(BaseMetric):
@@ -187,13 +181,13 @@ def test_names_in_a_checkpoint_do_not_reach_other_folders(config, tmp_path):
 def test_backend_keeps_the_old_file_if_writing_fails(tmp_path, monkeypatch):
     """Nothing else is left either."""
     path = tmp_path / 'x'
-    backend = WholeFileBackend()
+    backend = AtomicFileBackend()
     backend.put(b'old', path)
 
     def full(number):
         raise OSError('disk full')
 
-    monkeypatch.setattr(whole_files.os, 'fsync', full)
+    monkeypatch.setattr(files.os, 'fsync', full)
     with pytest.raises(OSError, match='disk full'):
         backend.put(b'new', path)
     assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
@@ -201,7 +195,7 @@ def test_backend_keeps_the_old_file_if_writing_fails(tmp_path, monkeypatch):
 
 def test_late_removal(tmp_path):
     """At the end, not after an error, and not of what was written anew."""
-    backend = WholeFileBackend()
+    backend = AtomicFileBackend()
     a, b = tmp_path / 'a', tmp_path / 'b'
     a.write_text('1'), b.write_text('1')
     with pytest.raises(KeyError), backend.removing_late():
@@ -210,17 +204,9 @@ def test_late_removal(tmp_path):
     assert a.exists()
     with backend.removing_late():
         backend.remove(a), backend.remove(b)
-        WholeFileBackend().put(b'2', b)
+        AtomicFileBackend().put(b'2', b)
         assert a.exists()
     assert not a.exists() and b.read_text() == '2'
-
-
-def test_only_leftovers_are_removed(tmp_path):
-    """By their exact form."""
-    for name in ('.x.pth.12.part', 'x.pth', '.x.part', 'x.12.part', '.lock'):
-        (tmp_path / name).touch()
-    assert [p.name for p in remove_leftovers(tmp_path)] == ['.x.pth.12.part']
-    assert remove_leftovers(tmp_path / 'none') == []
 
 
 def test_random_state_round_trip(tmp_path):
@@ -230,13 +216,13 @@ def test_random_state_round_trip(tmp_path):
         return random.gauss(0, 1), np.random.standard_normal(), float(torch.randn(()))
 
     draw()
-    torch.save(capture(), tmp_path / 'state.pth')
+    torch.save(get_random_state(), tmp_path / 'state.pth')
     first = [draw() for _ in range(3)]
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
-    restore(torch.load(tmp_path / 'state.pth', weights_only=True))
+    set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
     assert [draw() for _ in range(3)] == first
     with pytest.raises(ValueError, match='no state'):
-        restore(dict(python=1))
+        set_random_state(dict(python=1))
 
 
 def test_second_training_in_a_work_dir_is_refused(tmp_path):
