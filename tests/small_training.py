@@ -24,6 +24,7 @@ from mmseg.registry import HOOKS, METRICS
 from tiny_model import tiny_config
 
 from ovavss_mm.utils import files
+from ovavss_mm.utils.safe_loading import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECES = 10
@@ -175,8 +176,7 @@ def losses(work_dir: Path) -> dict[int, set[str]]:
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint."""
-    with torch.serialization.safe_globals(_plain()):
-        return torch.load(path, weights_only=True)['state_dict']
+    return read_checkpoint(path)['state_dict']
 
 
 def check_folder(work_dir: Path) -> int:
@@ -195,13 +195,6 @@ def same(a: Path, b: Path) -> bool:
     """Whether two checkpoints have the same weights, to the last bit."""
     one, other = weights(a), weights(b)
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def _plain() -> list:
-    """What stands for numpy's and mmengine's objects in a checkpoint."""
-    from ovavss_mm.engine.plain_values import STAND_INS
-
-    return STAND_INS
 
 
 class _SlowFile:

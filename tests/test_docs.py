@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ovavss_mm.models.released.weights import known_weights
+from ovavss_mm.utils.known_weights import known_weights
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'data/README.md', *sorted((ROOT / 'docs').glob('*.md'))]

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
-    plain = import_quietly('ovavss_mm.engine.plain_checkpoints')
+    safe_loading = import_quietly('ovavss_mm.utils.safe_loading')
     launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         launch.build_runner(cfg).test()
         launch.leave_group()
-    except plain.RefusedCheckpointError as error:
+    except safe_loading.CheckpointError as error:
         sys.exit(f'error: {error}')
 
 

@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
 
     launch = import_quietly('ovavss_mm.engine.launch')
     work_dir = import_quietly('ovavss_mm.engine.work_dir')
-    plain = import_quietly('ovavss_mm.engine.plain_checkpoints')
+    safe_loading = import_quietly('ovavss_mm.utils.safe_loading')
     nonfinite = import_quietly('ovavss_mm.engine.hooks.nonfinite_hook')
     launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             launch.build_runner(cfg).train()
             launch.leave_group()
-        except (plain.RefusedCheckpointError, nonfinite.NonFiniteLossError) as error:
+        except (safe_loading.CheckpointError, nonfinite.NonFiniteLossError) as error:
             sys.exit(f'error: {error}')
 
 

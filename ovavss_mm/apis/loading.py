@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the names that a user gives to a config, a device and weights."""
 
-import json
 import os.path as osp
 import types
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
-from safetensors import safe_open
 from torch import nn
 
 from ..engine.hooks.strict_checkpoint_hook import StrictCheckpointHook
-from ..engine.plain_checkpoints import read_plain
-from ..models.released.weights import how_to_get, known_weights
-from ..utils.weights import package_file
+from ..utils import safe_loading
+from ..utils.files import last_checkpoint
+from ..utils.known_weights import how_to_get, known_weights, package_file
 
 # Models that are looked for when none is named, best first: config, weights.
 DEFAULT_MODELS = (
@@ -26,7 +24,6 @@ DEFAULT_MODELS = (
 )
 # The trained mini model that comes with the package.
 MINI_WEIGHTS = 'ovavss_mm://mini_world/ovavss_mini.safetensors'
-META_KEY = 'ovavss_mm'  # of a safetensors file's metadata; its value is JSON
 
 
 def find_config(model: str) -> str:
@@ -66,9 +63,7 @@ def find_default_model() -> tuple[str, str]:
     """
     for config, weights in DEFAULT_MODELS:
         if weights.endswith('last_checkpoint') and osp.isfile(weights):
-            last = Path(weights).read_text(encoding='utf-8').strip()
-            # the folder may have been moved since
-            weights = last if osp.isfile(last) else str(Path(weights).with_name(osp.basename(last)))
+            weights = last_checkpoint(osp.dirname(weights))
         if osp.isfile(weights):
             return config, weights
     shipped = package_file(MINI_WEIGHTS)
@@ -118,9 +113,7 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
         advice = f'\n{how_to_get(path)}' if known else ''
         raise FileNotFoundError(f'there are no weights {path!r}{advice}')
     try:
-        if str(path).endswith('.safetensors'):
-            return _read_safetensors(str(path))
-        checkpoint = read_plain(str(path), map_location='cpu')
+        checkpoint = safe_loading.read_checkpoint(str(path))
     except Exception as error:  # a file that is no checkpoint fails in as many ways as there are
         error = error.__cause__ or error  # the reader's own advice is for those who train
         reason = str(error).strip().splitlines() or ['']
@@ -138,14 +131,6 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     if wrong is not None:
         raise ValueError(f'{path}: {wrong[:100]!r} in its state dict is no tensor')
     return checkpoint
-
-
-def _read_safetensors(path: str) -> dict[str, Any]:
-    """Weights and metadata of a safetensors file, as ``tools/model_converters/publish.py`` writes it."""
-    with safe_open(path, framework='pt', device='cpu') as file:
-        meta = json.loads((file.metadata() or {}).get(META_KEY, '{}'))
-        # weights in half precision become those of the model's own precision when they are loaded
-        return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=meta)
 
 
 def load_strictly(

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from .files import written_whole
+from ..utils.files import atomic_path
 
 FORMAT = 'ovavss_mm audio features 1, weights sha256'
 # Key of the embedding of silence, (1, Da). Clips have keys with a slash.
@@ -172,7 +172,7 @@ class FeatureWriter:
         Args:
             rows (Mapping[str, np.ndarray]): key to float32 (frames, Da).
         """
-        with written_whole(self.folder / f'{len(self._parts()):06d}.safetensors') as beside:
+        with atomic_path(self.folder / f'{len(self._parts()):06d}.safetensors') as beside:
             save_file({k: np.ascontiguousarray(v) for k, v in rows.items()}, beside, self.meta)
         self.done.update(rows)
 
@@ -184,7 +184,7 @@ class FeatureWriter:
         """
         if self.folder.exists():
             joined = {k: v for part in self._parts() for k, v in load_file(part).items()}
-            with written_whole(self.path) as beside:
+            with atomic_path(self.path) as beside:
                 save_file({key: joined[key] for key in sorted(joined)}, beside, self.meta)
             shutil.rmtree(self.folder)
         return self.path.stat().st_size

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a clip, and files that are written whole or not at all."""
+"""The files of a clip."""
 
-import os
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from mmengine.fileio import exists, get_text, isdir, join_path, list_dir_or_file
 
@@ -31,26 +27,6 @@ def read_utf8(path: str) -> str:
         return get_text(path, encoding='utf-8-sig')
     except UnicodeDecodeError as err:
         raise ValueError(f'{path} is not in UTF-8 (byte {err.start}: {err.reason})') from err
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Write a file so that nobody ever meets half of it.
-
-    Args:
-        path (str | Path): the file's name; its folder is made.
-
-    Yields:
-        Path: where to write. At the end it is moved to ``path``; after an error it is removed.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def find_frames(clip_dir: str, suffix: str = '.jpg') -> dict[int, str]:

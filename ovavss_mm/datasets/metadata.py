@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from mmengine.fileio import exists
 
-from .files import is_plain, read_utf8, written_whole
+from ..utils.files import atomic_path
+from .files import is_plain, read_utf8
 
 SPLITS = ('train', 'val', 'test')
 SUBSETS = ('v1s', 'v1m', 'v2')
@@ -151,7 +152,7 @@ def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
     frames = sum(clip.num_frames for clip in clips)
     lines = [f'# split {split}: {len(clips)} clips, {frames} frames', '# clip\tframes\tnames']
     lines += [f'{clip.key}\t{clip.num_frames}\t{"_".join(clip.names)}' for clip in clips]
-    with written_whole(path) as beside:
+    with atomic_path(path) as beside:
         beside.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 

@@ -69,7 +69,9 @@ class Vocabulary(tuple):
             novel = () if base is None else (name for name in self if name not in set(self.base))
         self.novel = self._group('novel', novel)
         if both := set(self.base) & set(self.novel):
-            raise ValueError(f'names that are both base and novel: {shorten(map(repr, sorted(both)))}')
+            raise ValueError(
+                f'names that are both base and novel: {shorten(map(repr, sorted(both)))}'
+            )
         self.synonyms = self._checked_synonyms(synonyms or {}, taken)
         self.templates = None if templates is None else resolve_templates(templates)
         return self
@@ -86,7 +88,9 @@ class Vocabulary(tuple):
         """Base or novel names in the order of the vocabulary."""
         group, order = _checked_names(group, title), {name: i for i, name in enumerate(self)}
         if missing := sorted(set(group) - set(order)):
-            raise ValueError(f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}')
+            raise ValueError(
+                f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}'
+            )
         taken: dict[str, str] = {}
         for name in group:
             _take(taken, name, name, f'{title} name ')
@@ -100,9 +104,13 @@ class Vocabulary(tuple):
         for key, words in synonyms.items():
             name = str(key).strip()
             if name not in checked:
-                raise ValueError(f'synonyms of {one_line(repr(key))}, which is none of the class names')
+                raise ValueError(
+                    f'synonyms of {one_line(repr(key))}, which is none of the class names'
+                )
             if isinstance(words, str):
-                raise ValueError(f'synonyms of {name!r} must be a list, got {one_line(repr(words))}')
+                raise ValueError(
+                    f'synonyms of {name!r} must be a list, got {one_line(repr(words))}'
+                )
             words = _checked_names(words, f'synonyms of {name!r}: the')
             for word in words:
                 _take(taken, word, name)

@@ -19,10 +19,10 @@ from mmseg.registry import RUNNERS
 from torch import nn
 
 from ..compat import concerns_user
-from ..models.released.weights import how_to_get, known_weights, missing_files
+from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
 from ..utils.files import mend_last_checkpoint
+from ..utils.known_weights import how_to_get, known_weights, missing_files
 from .cpu_distributed import CPUDistributedDataParallel, init_gloo
-from .plain_checkpoints import plain_checkpoints
 
 # Of glibc's mallopt; 2**25 bytes is the most that the first takes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -32,8 +32,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 class AVRunner(Runner):
     """The runner of mmengine: it runs nothing that a checkpoint names, and has another name for the config it keeps.
 
-    Checkpoints are read as plain data, and the text of a config in one is not executed; see
-    :func:`plain_checkpoints`.
+    Checkpoints are read as plain data (:mod:`ovavss_mm.utils.safe_loading`), and the text of a config in one
+    is not executed.
 
     ``mim train ovavss_mm NAME.py`` searches the whole checkout for a config by its bare name and
     accepts one hit only. mmengine keeps the resolved config as ``<work_dir>/NAME.py``, which would
@@ -81,15 +81,6 @@ class AVRunner(Runner):
             )
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def train(self) -> nn.Module:
-        """As mmengine's; weights that parts of the model start from are read as plain data.
-
-        Returns:
-            The trained model.
-        """
-        with plain_checkpoints():
-            return super().train()
-
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model; with ``cfg.amp`` its forward passes are in bfloat16, on a CPU too.
 
@@ -99,8 +90,7 @@ class AVRunner(Runner):
         Returns:
             The model.
         """
-        with plain_checkpoints():
-            model = super().build_model(model)
+        model = super().build_model(model)
         if self.cfg.get('amp'):
             model.forward = torch.autocast(get_device(), dtype=torch.bfloat16)(model.forward)
         return model
@@ -119,10 +109,9 @@ class AVRunner(Runner):
             The checkpoint.
 
         Raises:
-            RefusedCheckpointError: it holds more than data, or is damaged.
+            CheckpointError: it holds more than data, or is damaged.
         """
-        with plain_checkpoints():
-            checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         if isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)
         return checkpoint

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.files import write_atomic
+
 FILE_NAME = 'confusion.json'
 _KIND = 'ovavss_mm confusion matrix'
 
@@ -82,11 +84,11 @@ class Confusion:
 
 
 def write_confusion(confusion: Confusion, path: str) -> None:
-    """Write a confusion matrix as JSON: under another name first, then moved into place.
+    """Write a confusion matrix as JSON, atomically.
 
     Args:
         confusion: to write.
-        path: of the file; its folder must exist.
+        path: of the file; its folder is made.
     """
     content = dict(
         kind=_KIND,
@@ -95,10 +97,7 @@ def write_confusion(confusion: Confusion, path: str) -> None:
         novel_names=confusion.novel_names,
         counts=confusion.counts.tolist(),
     )
-    beside = f'{path}.{os.getpid()}.tmp'
-    with open(beside, 'w', encoding='utf-8') as file:
-        json.dump(content, file)
-    os.replace(beside, path)
+    write_atomic(path, json.dumps(content))
 
 
 def read_confusion(path: str) -> Confusion:

@@ -3,7 +3,6 @@
 
 import logging
 import math
-import os
 import os.path as osp
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
-from mmengine.utils import mkdir_or_exist
 from mmseg.registry import METRICS
 from PIL import Image
 from prettytable import PrettyTable
 
+from ..utils.files import atomic_path
 from . import functional as F
 from .confusion import FILE_NAME, Confusion, write_confusion
 
@@ -186,7 +185,6 @@ class OVIoUMetric(BaseMetric):
         if pred.max(initial=0) > 255:
             raise ValueError(f'clip {clip}: PNG files hold labels up to 255, got {pred.max()}')
         folder = osp.join(self.output_dir, subset, clip)
-        mkdir_or_exist(folder)
         paths = sample.get('frame_paths') or [str(i) for i in range(len(pred))]
         if len(paths) != len(pred):
             raise ValueError(f'clip {clip}: {len(pred)} frames predicted, {len(paths)} frame_paths')
@@ -196,9 +194,8 @@ class OVIoUMetric(BaseMetric):
             if palette.size:
                 image.putpalette(palette.reshape(-1).tolist())
             target = osp.join(folder, osp.splitext(osp.basename(path))[0] + '.png')
-            beside = f'{target}.{os.getpid()}.tmp'
-            image.save(beside, format='PNG')
-            os.replace(beside, target)
+            with atomic_path(target) as beside:
+                image.save(beside)
 
     # ------------------------------------------------------------------ whole split
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..datasets.files import written_whole
+from ..utils.files import atomic_path
 from .drawing import iter_pictures
 from .names import NAMES
 from .scene import FRAME_SIZE, Scene, sample_scene
@@ -64,7 +64,7 @@ def write_video(path: str | Path, scenes: Sequence[Scene], fps: int = 25, scale:
 
     if fps < 1 or scale < 1:
         raise ValueError(f'fps and scale must be at least 1, got {fps} and {scale}')
-    with written_whole(path) as beside, av.open(os.fspath(beside), 'w', format='mp4') as file:
+    with atomic_path(path) as beside, av.open(os.fspath(beside), 'w', format='mp4') as file:
         video = file.add_stream('libx264', rate=fps, options={'crf': '18', 'preset': 'veryfast'})
         video.height, video.width = (scale * side for side in FRAME_SIZE)
         video.pix_fmt = 'yuv420p'

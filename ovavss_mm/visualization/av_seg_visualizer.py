@@ -2,7 +2,6 @@
 """The visualizer of clips with sound."""
 
 import importlib.util
-import os
 import os.path as osp
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +10,12 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.dist import master_only
-from mmengine.utils import mkdir_or_exist
 from mmseg.registry import VISUALIZERS
 from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 
 from ..datasets.palette import voc_palette
+from ..utils.files import atomic_path
 from .sheet import TRUTH, ClipView, draw_sheet
 
 
@@ -151,19 +150,15 @@ class AVSegVisualizer(SegLocalVisualizer):
 
 
 def write_picture(picture: np.ndarray, path: str) -> None:
-    """Write a picture file whole: under another name first, then moved into place.
+    """Write a picture file atomically.
 
     Args:
         picture: uint8 RGB (H, W, 3).
         path: its suffix says the format; folders are made.
     """
-    path = osp.abspath(path)
-    mkdir_or_exist(osp.dirname(path))
-    stem, suffix = osp.splitext(path)
-    beside = f'{stem}.{os.getpid()}.tmp{suffix}'
-    if not mmcv.imwrite(mmcv.rgb2bgr(picture), beside):
-        raise OSError(f'could not write {path}')
-    os.replace(beside, path)
+    with atomic_path(path) as beside:
+        if not mmcv.imwrite(mmcv.rgb2bgr(picture), str(beside)):
+            raise OSError(f'could not write {path}')
 
 
 def _check_backends(backends: Any) -> None:

@@ -14,7 +14,6 @@ from mmseg.registry import MODELS
 from safetensors.torch import save_file
 
 from ovavss_mm.apis.loading import (
-    META_KEY,
     choose_device,
     config_folder,
     find_config,
@@ -22,6 +21,7 @@ from ovavss_mm.apis.loading import (
     load_strictly,
     read_checkpoint,
 )
+from ovavss_mm.utils.safe_loading import META_KEY
 
 
 def test_configs_by_path_and_by_name(repo_root):

@@ -19,8 +19,8 @@ import toy_training as toy  # noqa: E402
 from toy_training import GOOD, INF_GRAD, NAN_GRAD, NAN_LOSS  # noqa: E402
 
 from ovavss_mm.engine import FiniteOptimWrapper, NonFiniteLossError  # noqa: E402
-from ovavss_mm.engine.plain_checkpoints import read_plain  # noqa: E402
 from ovavss_mm.utils import files  # noqa: E402
+from ovavss_mm.utils.safe_loading import read_checkpoint  # noqa: E402
 
 BAD = dict(nan_loss=NAN_LOSS, nan_grad=NAN_GRAD, inf_grad=INF_GRAD)
 STATISTICS = ('norm.running', 'norm.num')
@@ -112,7 +112,7 @@ def test_many_bad_batches_in_a_row_stop_with_the_state_saved(tmp_path):
     assert str(path) in message and 'load_from=' in message and 'optimizer.lr' in message
     assert '3 updates in a row' in message and 'clip8, clip9, clip10' in message
     assert 'clip2' not in message, 'of an earlier row'
-    saved = read_plain(str(path))
+    saved = read_checkpoint(str(path))
     witness = next(hook for hook in runner.hooks if isinstance(hook, Witness))
     assert all(
         torch.equal(value, witness.states[4][key]) for key, value in saved['state_dict'].items()

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from ovavss_mm.utils.weights import package_file
+from ovavss_mm.utils.known_weights import package_file
 
 
 def test_files_of_the_package_by_their_own_scheme(tmp_path, monkeypatch):

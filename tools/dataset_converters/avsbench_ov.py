@@ -230,7 +230,7 @@ def check(args: argparse.Namespace, splits: dict, vocabulary: object) -> tuple[d
     from rich.progress import track
 
     from ovavss_mm.datasets.archive_check import ArchiveCheck, check_clips, read_cache
-    from ovavss_mm.datasets.files import written_whole
+    from ovavss_mm.utils.files import atomic_path
 
     clips = [(split, clip) for split, chosen in splits.items() for clip in chosen]
     cache = Path(args.out, 'check.jsonl')
@@ -248,7 +248,7 @@ def check(args: argparse.Namespace, splits: dict, vocabulary: object) -> tuple[d
     if bad and args.fix_index:
         verdict += f'; {bad} bad clips are left out of the indices (--fix-index)'
     print('\n'.join([*report_lines(reports, SHOWN), verdict]))
-    with written_whole(Path(args.out, 'report.txt')) as beside:
+    with atomic_path(Path(args.out, 'report.txt')) as beside:
         text = '\n'.join([*report_lines(reports, None), verdict])
         beside.write_text(text + '\n', encoding='utf-8')
     print(f'All findings: {args.out}/report.txt')

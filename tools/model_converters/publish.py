@@ -100,7 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     from mmseg.registry import MODELS
     from safetensors.torch import save_file
 
-    from ovavss_mm.datasets.files import written_whole
+    from ovavss_mm.utils.files import atomic_path
+    from ovavss_mm.utils.safe_loading import META_KEY
 
     init_default_scope('mmseg')
     try:
@@ -112,8 +113,8 @@ def main(argv: list[str] | None = None) -> None:
         state = small_weights(dict(model.state_dict()))  # without what is frozen
         # one entry: of several, safetensors writes now this one first, now that one
         note = json.dumps(metadata(path, checkpoint), sort_keys=True)
-        with written_whole(args.target) as beside:
-            save_file(state, beside, metadata={loading.META_KEY: note})
+        with atomic_path(args.target) as beside:
+            save_file(state, beside, metadata={META_KEY: note})
             beside.chmod(0o644)  # safetensors lets nobody else read it
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ...datasets.files import written_whole
+from ...utils.files import atomic_path
 from ...visualization.confusion import COLORS
 from .suites import Suite
 from .tables import SILENT, Measured
@@ -50,7 +50,7 @@ def draw(suite: Suite, rows: Sequence[Measured], data: str) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture, whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_path(path) as beside:
         figure.savefig(beside, format='png')
 
 

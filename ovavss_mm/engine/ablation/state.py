@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...datasets.files import written_whole
+from ...utils.files import atomic_path
 from .plan import Job
 
 DONE, FAILED = 'done.json', 'failed.json'
@@ -82,5 +82,5 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write a file, whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_path(path) as beside:
         beside.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')

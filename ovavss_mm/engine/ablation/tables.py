@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from ...datasets.files import written_whole
+from ...utils.files import atomic_path
 from .plan import Entry, Plan
 from .state import Status, status_of
 from .suites import Suite
@@ -252,5 +252,5 @@ def together(texts: Sequence[str]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_path(path) as beside:
         beside.write_text(text, encoding='utf-8')

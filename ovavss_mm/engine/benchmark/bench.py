@@ -20,7 +20,6 @@ from torch import nn
 
 from ...models.released.skeleton import build_skeleton
 from ..hooks import StrictCheckpointHook
-from ..plain_checkpoints import plain_checkpoints
 from . import inputs
 from .forced import forced_hooks
 from .stages import STAGES, model_hooks, optimizer_hooks
@@ -259,8 +258,7 @@ def load_checkpoint(model: nn.Module, path: str, absent: list[str]) -> None:
         FileNotFoundError: there is no such file.
         RuntimeError: it does not fit the model.
     """
-    with plain_checkpoints():
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     patterns = [key.removeprefix('model.').replace('.', r'\.') + r'\.' for key in absent]
     runner = type('Owner', (), dict(model=model, logger=MMLogger.get_current_instance()))
     StrictCheckpointHook(patterns).after_load_checkpoint(runner, checkpoint)

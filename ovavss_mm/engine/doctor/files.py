@@ -26,7 +26,7 @@ def check_weights(folder: Path) -> Iterator[Finding]:
         A finding each; none of the listed files is needed by the mini model.
     """
     yield judge_mini_clip()
-    listed = load_file('models/released/weights.py')
+    listed = load_file('utils/known_weights.py')
     for weights in listed.known_weights().values():
         path = folder / weights.file
         get = listed.how_to_get(str(path)).partition('\n')[2].strip()

@@ -2,7 +2,7 @@
 """Refuses checkpoints that do not fit the model."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
-_SHOWN = 5
+from ...utils.state_dict import Mismatch, compare_keys, matches
+from ...utils.text import shorten
 
 
 @HOOKS.register_module()
@@ -27,34 +28,46 @@ class StrictCheckpointHook(Hook):
     A checkpoint whose ``meta`` has ``ovavss_init`` true is meant to initialise a part of the model:
     what it lacks is logged and not an error.
 
+    To start from weights of another model (another neck, decoder or number of queries), name what
+    may differ.
+
     Args:
-        allow_missing: regular expressions, matched from the start of a key; missing keys that match
-            one are allowed.
+        allow_missing (Sequence[str]): regular expressions, matched from the start of a key; missing
+            keys that match one are allowed. Defaults to ().
+        allow_unexpected (Sequence[str]): the same for keys that the model does not have, which are
+            not loaded. Defaults to ().
+        allow_shape (Sequence[str]): the same for keys of another shape; these are taken out of the
+            checkpoint, and the model keeps its initial values. Defaults to ().
+
+    Raises:
+        TypeError: a list of patterns is a string.
+        ValueError: a pattern is no regular expression.
     """
 
     # Before hooks that change what was read, such as mmengine's EMAHook.
     priority = 'VERY_HIGH'
 
-    def __init__(self, allow_missing: Sequence[str] = ()) -> None:
-        if isinstance(allow_missing, str):
-            raise TypeError(
-                f'allow_missing must be a sequence of patterns, not the string {allow_missing!r}'
-            )
-        try:
-            self.allow_missing = tuple(re.compile(pattern) for pattern in allow_missing)
-        except re.error as err:
-            raise ValueError(f'allow_missing has a bad pattern: {err} in {err.pattern!r}') from err
+    def __init__(
+        self,
+        allow_missing: Sequence[str] = (),
+        allow_unexpected: Sequence[str] = (),
+        allow_shape: Sequence[str] = (),
+    ) -> None:
+        self.allow_missing = _patterns('allow_missing', allow_missing)
+        self.allow_unexpected = _patterns('allow_unexpected', allow_unexpected)
+        self.allow_shape = _patterns('allow_shape', allow_shape)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check a checkpoint that was read and is about to be loaded.
 
         Args:
-            runner: whose model it is for.
-            checkpoint: a dict with ``state_dict``, or the state dict itself.
+            runner (Runner): whose model it is for.
+            checkpoint (dict): with ``state_dict``, or the state dict itself. Keys whose other shape
+                is allowed are removed.
 
         Raises:
-            TypeError: if there is no state dict in it.
-            RuntimeError: if keys are missing or unexpected or shapes differ.
+            TypeError: there is no state dict in it.
+            RuntimeError: keys are missing or unexpected, or shapes differ.
         """
         state = _state_dict_of(checkpoint)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -63,40 +76,49 @@ class StrictCheckpointHook(Hook):
         for group in _left_out_groups(model, set(known) - required):
             required |= group if group & set(state) else set()
         expected = {**known, **stored}
-        missing = [
-            key
-            for key in expected
-            if key in required and key not in state and not self._may_miss(key)
-        ]
-        unexpected = [key for key in state if key not in expected]
-        shapes = [
-            f'{key} is {_shape(value)}, the model has {_shape(expected[key])}'
-            for key, value in state.items()
-            if key in expected and _shape(value) != _shape(expected[key])
-        ]
-        if missing and (checkpoint.get('meta') or {}).get('ovavss_init'):
+        bad = compare_keys(state, expected, [key for key in expected if key in required])
+        bad = bad.without(self.allow_missing, self.allow_unexpected)
+        self._drop_shapes(runner, checkpoint, bad)
+        bad = bad.without(shapes=self.allow_shape)
+        if bad.missing and (checkpoint.get('meta') or {}).get('ovavss_init'):
             runner.logger.info(
-                f'initial weights: {len(missing)} keys of the model are not in the checkpoint and '
-                f'keep their initial values: {_some(missing)}'
+                f'initial weights: {len(bad.missing)} keys of the model are not in the checkpoint and '
+                f'keep their initial values: {shorten(bad.missing)}'
             )
-            missing = []
-        if missing or unexpected or shapes:
-            raise RuntimeError(_complaint(missing, unexpected, shapes))
+            bad = bad.without(missing=[''])
+        if bad:
+            raise RuntimeError(_complaint(bad))
 
-    def _may_miss(self, key: str) -> bool:
-        """Whether a missing key is allowed."""
-        return any(pattern.match(key) for pattern in self.allow_missing)
+    def _drop_shapes(self, runner: Runner, checkpoint: dict, bad: Mismatch) -> None:
+        """Remove keys whose other shape is allowed; torch would not pass over them."""
+        dropped = [key for key in bad.shapes if matches(key, self.allow_shape)]
+        state = checkpoint.get('state_dict', checkpoint)
+        for key in [key for key in state if key.removeprefix('module.') in dropped]:
+            del state[key]
+        if dropped:
+            runner.logger.info(
+                f'{len(dropped)} keys of another shape keep their initial values: {shorten(dropped)}'
+            )
+
+
+def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Check a list of regular expressions."""
+    if isinstance(patterns, str):
+        raise TypeError(f'{name} must be a sequence of patterns, not the string {patterns!r}')
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as err:
+            raise ValueError(f'{name} has a bad pattern: {err} in {pattern!r}') from err
+    return tuple(patterns)
 
 
 def _state_dict_of(checkpoint: Any) -> dict[str, Any]:
     """Give the state dict of a checkpoint, a leading 'module.' of its keys removed."""
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
-        keys = (
-            _some(map(str, checkpoint))
-            if isinstance(checkpoint, dict)
-            else type(checkpoint).__name__
-        )
+        named = isinstance(checkpoint, dict)
+        keys = shorten(checkpoint) if named else type(checkpoint).__name__
         raise TypeError(
             f'the checkpoint holds no state dict of tensors; it has: {keys}. A checkpoint of '
             'another project must be converted first'
@@ -126,33 +148,20 @@ def _left_out_groups(model: nn.Module, left_out: set[str]) -> list[set[str]]:
     return groups
 
 
-def _shape(value: Any) -> Any:
-    """Shape of a tensor; None for anything else, which is not compared."""
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
-
-
-def _some(items: Iterable[str]) -> str:
-    """Name the first few of a list."""
-    items = list(items)
-    return ', '.join(items[:_SHOWN]) + (
-        f' and {len(items) - _SHOWN} more' if items[_SHOWN:] else ''
-    )
-
-
-def _complaint(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
+def _complaint(bad: Mismatch) -> str:
     """Say what does not fit and what can be done."""
     kinds = (
-        ('in the model but not in the checkpoint', missing),
-        ('in the checkpoint but not in the model', unexpected),
-        ('of another shape', shapes),
+        ('in the model but not in the checkpoint', bad.missing),
+        ('in the checkpoint but not in the model', bad.unexpected),
+        ('of another shape', [f'{key} {text}' for key, text in bad.shapes.items()]),
     )
-    lines = [f'  {len(items)} {what}: {_some(items)}' for what, items in kinds if items]
+    lines = [f'  {len(items)} {what}: {shorten(items)}' for what, items in kinds if items]
     return '\n'.join(
         [
             'the checkpoint does not fit the model:',
             *lines,
-            'Use the config that the checkpoint was trained with (a checkpoint of another project '
-            'must be converted first). Keys that may be missing can be named in '
-            'StrictCheckpointHook(allow_missing=...).',
+            'Use the config that the checkpoint was trained with (a checkpoint of another project must be converted '
+            'first). What may differ can be named in StrictCheckpointHook(allow_missing=[...], '
+            'allow_unexpected=[...], allow_shape=[...]).',
         ]
     )

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...datasets.vocabulary import Vocabulary, resolve_templates
-from ...utils.weights import package_file
+from ...utils.known_weights import is_tag, package_file
 from ..layers.frozen import FrozenModule
-from ..released.weights import is_tag
 from .text_embeddings import TextEmbeddings
 
 SCORES = ('softmax', 'sigmoid')

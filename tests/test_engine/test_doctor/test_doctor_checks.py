@@ -16,7 +16,7 @@ from ovavss_mm.compat import DISTRIBUTIONS, INSTALL_OPS_COMMAND, REMOVE_OPS_COMM
 from ovavss_mm.engine import doctor
 from ovavss_mm.engine.doctor import files, findings, machine, packages
 from ovavss_mm.engine.doctor.findings import Answer, Finding
-from ovavss_mm.models.released.weights import known_weights
+from ovavss_mm.utils.known_weights import known_weights
 
 GIB = 2**30
 TORCH, AV = packages.PACKAGES[0], next(p for p in packages.PACKAGES if p.module == 'av')

@@ -19,10 +19,10 @@ from mmengine.runner import ValLoop
 
 from ovavss_mm.engine import launch
 from ovavss_mm.engine.checkpoints import AtomicFileBackend
-from ovavss_mm.engine.plain_checkpoints import read_plain
 from ovavss_mm.engine.random_state import get_random_state, set_random_state
 from ovavss_mm.engine.work_dir import WorkDirBusyError, hold_work_dir
 from ovavss_mm.utils import files
+from ovavss_mm.utils.safe_loading import read_checkpoint
 
 
 @MODELS.register_module(force=True)
@@ -166,7 +166,7 @@ def test_names_in_a_checkpoint_do_not_reach_other_folders(config, tmp_path):
     victim = tmp_path / 'victim.pth'
     victim.write_text('precious')
     last = Path(config.work_dir) / 'iter_6.pth'
-    content = read_plain(str(last))
+    content = read_checkpoint(str(last))
     content['message_hub']['runtime_info'].update(
         best_ckpt=str(victim), keep_ckpt_ids=['/../../victim', '1/../../victim', 5, 6]
     )

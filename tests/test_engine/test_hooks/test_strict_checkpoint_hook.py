@@ -63,7 +63,7 @@ def test_frozen_weights_may_come_along_but_whole():
     state['audio_encoder.net.bias'] = torch.zeros(2)
     check(state)
     state['audio_encoder.net.bias'] = torch.zeros(3)
-    with pytest.raises(RuntimeError, match=r'audio_encoder\.net\.bias is \(3,\).*has \(2,\)'):
+    with pytest.raises(RuntimeError, match=r'audio_encoder\.net\.bias is \(3,\), expected \(2,\)'):
         check(state)
 
 
@@ -79,7 +79,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named_with_counts():
     assert '1 in the model but not in the checkpoint: head.bias' in text
     assert '8 in the checkpoint but not in the model: other.0, ' in text
     assert 'and 3 more' in text and 'other.7' not in text
-    assert '1 of another shape: head.weight is (4, 9), the model has (4, 3)' in text
+    assert '1 of another shape: head.weight is (4, 9), expected (4, 3)' in text
 
 
 def test_non_persistent_buffers_are_unexpected():
@@ -95,6 +95,22 @@ def test_allowed_patterns_excuse_missing_keys_only():
         check(state, allow_missing=[r'head\.bias'])
     with pytest.raises(RuntimeError, match=r'head\.extra'):
         check({**state, 'head.extra': torch.zeros(1)}, allow_missing=[r'head\.'])
+
+
+def test_starting_from_another_model_needs_its_differences_named():
+    """Each kind is allowed by its own option; what differs in shape keeps its initial values."""
+    state = {**Model().state_dict(), 'neck.old': torch.zeros(1), 'head.weight': torch.zeros(4, 9)}
+    state['seen'] = torch.ones(2)
+    with pytest.raises(RuntimeError, match=r'not in the model: neck\.old'):
+        check(dict(state), allow_shape=[r'head\.'])
+    with pytest.raises(RuntimeError, match=r'head\.weight is \(4, 9\)') as caught:
+        check(dict(state), allow_unexpected=[r'neck\.'])
+    assert 'allow_shape=' in str(caught.value) and 'neck.old' not in str(caught.value)
+    model = Model()
+    before = model.head.weight.clone()
+    check(state, allow_unexpected=[r'neck\.'], allow_shape=[r'head\.weight'])
+    model.load_state_dict(state, strict=False)
+    assert torch.equal(model.head.weight, before) and model.seen.sum() == 2
 
 
 def test_partial_initialisation_logs_what_is_missing(caplog):
@@ -125,7 +141,7 @@ def test_bad_patterns_are_refused():
     with pytest.raises(ValueError, match=r'bad pattern.*\(head'):
         StrictCheckpointHook(allow_missing=['(head'])
     with pytest.raises(TypeError, match='sequence'):
-        StrictCheckpointHook(allow_missing='head')
+        StrictCheckpointHook(allow_shape='head')
 
 
 def test_runner_refuses_a_file_before_the_model_changes(tmp_path):

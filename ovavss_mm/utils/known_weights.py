@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights that the configs read: what they are, and where a person gets them.
 
-The list is ``weights.csv`` beside this module; all files belong in ``data/weights``.
+The list is ``known_weights.csv`` beside this module; all files belong in ``data/weights``.
 """
 
 import csv
@@ -9,6 +9,9 @@ import os.path as osp
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
+
+PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+PACKAGE_SCHEME = 'ovavss_mm://'
 
 
 class Weights(NamedTuple):
@@ -36,7 +39,9 @@ class Weights(NamedTuple):
 @cache
 def known_weights() -> dict[str, Weights]:
     """All listed weights by file name."""
-    with open(osp.join(osp.dirname(__file__), 'weights.csv'), encoding='utf-8', newline='') as file:
+    with open(
+        osp.join(osp.dirname(__file__), 'known_weights.csv'), encoding='utf-8', newline=''
+    ) as file:
         rows = [Weights(**row) for row in csv.DictReader(file)]
     return {row.file: row._replace(size_mib=int(row.size_mib)) for row in rows}
 
@@ -94,3 +99,17 @@ def missing_files(config: Any) -> Iterator[str]:
             yield path
         for value in config.values():
             yield from missing_files(value)
+
+
+def package_file(path: str) -> str:
+    """Resolve ``ovavss_mm://PATH``, the way in which configs name a file that ships in the package.
+
+    Args:
+        path (str): any path.
+
+    Returns:
+        str: PATH below the package's folder, wherever it is installed; other paths as they are.
+    """
+    if path.startswith(PACKAGE_SCHEME):
+        return osp.join(PACKAGE, *path.removeprefix(PACKAGE_SCHEME).split('/'))
+    return path

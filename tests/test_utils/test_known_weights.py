@@ -11,10 +11,10 @@ from mmseg.registry import MODELS
 
 from ovavss_mm.engine import launch
 from ovavss_mm.models import CLIPSquareCropClassifier
-from ovavss_mm.models.layers.frozen import read_weights
-from ovavss_mm.models.released.weights import how_to_get, is_tag, known_weights, missing_files
+from ovavss_mm.utils.known_weights import how_to_get, is_tag, known_weights, missing_files
+from ovavss_mm.utils.safe_loading import read_state_dict
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / 'configs/ovavss').glob('*.py'))
 TINY = dict(
     embed_dim=8,
@@ -68,9 +68,9 @@ def test_missing_weights_say_what_they_are_and_where_to_get_them(file, parts):
 
 def test_missing_file_is_explained_where_it_is_read():
     with pytest.raises(FileNotFoundError, match=r"some/ViT-B-16\.pt: OpenAI's CLIP ViT-B/16"):
-        read_weights('some/ViT-B-16.pt')
+        read_state_dict('some/ViT-B-16.pt')
     with pytest.raises(FileNotFoundError, match=r'other\.pt: data/README\.md'):
-        read_weights('some/other.pt')
+        read_state_dict('some/other.pt')
 
 
 def test_training_asks_for_weights_before_it_builds_the_model():
