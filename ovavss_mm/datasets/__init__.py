@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data: the dataset, its vocabulary and the transforms of its pipeline."""
 
+from .avsbench import ClipDataset
 from .avsbench_ov import AVSBenchOVDataset
 from .metadata import IndexedClip, read_index, read_metadata, select_clips, write_index
 from .palette import voc_index, voc_palette
-from .samplers import SeededInfiniteSampler
+from .samplers import SeededIndex, SeededInfiniteSampler
 from .transforms import (
     FlipClip,
     LoadClipAudio,
@@ -22,6 +23,7 @@ from .vocabulary import Vocabulary
 
 __all__ = [
     'AVSBenchOVDataset',
+    'ClipDataset',
     'FlipClip',
     'IndexedClip',
     'LoadClipAudio',
@@ -31,6 +33,7 @@ __all__ = [
     'PackAVSegInputs',
     'ResizeClip',
     'SampleClipFrames',
+    'SeededIndex',
     'SeededInfiniteSampler',
     'SoundFrontEnd',
     'SwapClipAudio',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a clip."""
+"""Text files, and the files of a clip."""
 
 import unicodedata
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mmengine.fileio import exists
 
-from ..utils.files import atomic_path
+from ..utils.files import write_atomic
 from .files import is_plain, read_utf8
 
 SPLITS = ('train', 'val', 'test')
@@ -152,8 +152,7 @@ def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
     frames = sum(clip.num_frames for clip in clips)
     lines = [f'# split {split}: {len(clips)} clips, {frames} frames', '# clip\tframes\tnames']
     lines += [f'{clip.key}\t{clip.num_frames}\t{"_".join(clip.names)}' for clip in clips]
-    with atomic_path(path) as beside:
-        beside.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    write_atomic(path, '\n'.join(lines) + '\n')
 
 
 def read_index(path: str, split: str | None = None) -> list[IndexedClip]:

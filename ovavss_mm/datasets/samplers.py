@@ -1,99 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of a training's clips, and the chance in their augmentation."""
+"""The order of a training's clips, and the random numbers of their augmentation."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
+from mmengine.logging import print_log
 from mmseg.registry import DATA_SAMPLERS
 
 
-class StreamIndex(int):
-    """The index of a clip, which knows where in a training's stream of clips it stands.
-
-    It is an ``int`` in all else. ``+``, ``-`` and ``%``, with which wrappers of datasets find the
-    index within a part, keep what it knows; so does pickling.
+class SeededIndex(NamedTuple):
+    """The index of a clip, with what its augmentation is seeded by.
 
     Attributes:
-        chance (tuple[int, ...]): seed and position in the stream; what is random about the sample
-            follows from it.
+        index (int): of the clip in the data set.
+        seed (int): of the training.
+        position (int): of the sample in the training's stream of samples, of all processes together.
     """
 
-    chance: tuple[int, ...]
-
-    def __new__(cls, index: int, chance: tuple[int, ...]) -> 'StreamIndex':
-        """Make one.
-
-        Args:
-            index: of the clip.
-            chance: not negative; see the class.
-        """
-        self = super().__new__(cls, index)
-        self.chance = tuple(chance)
-        return self
-
-    def __reduce__(self) -> tuple:
-        """For pickling, on the way to a loader process."""
-        return StreamIndex, (int(self), self.chance)
-
-    def __add__(self, other: int) -> 'StreamIndex':
-        """The sum, at the same position."""
-        return StreamIndex(int(self) + other, self.chance)
-
-    def __sub__(self, other: int) -> 'StreamIndex':
-        """The difference, at the same position."""
-        return StreamIndex(int(self) - other, self.chance)
-
-    def __mod__(self, other: int) -> 'StreamIndex':
-        """The remainder, at the same position."""
-        return StreamIndex(int(self) % other, self.chance)
-
-    def another(self, size: int) -> 'StreamIndex':
-        """A random index below ``size`` in place of this one; the same each time.
-
-        Args:
-            size: how many there are.
-        """
-        chance = (*self.chance, 1)
-        return StreamIndex(np.random.default_rng(chance).integers(size), chance)
+    index: int
+    seed: int
+    position: int
 
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler(InfiniteSampler):
-    """mmengine's infinite sampler, whose indices say where in the stream they stand.
+    """mmengine's infinite sampler, which gives :class:`SeededIndex` for a :class:`ClipDataset`.
 
-    With it :class:`AVSBenchOVDataset` augments a sample by the seed and the sample's position alone:
-    the same whatever the number of loader processes, and after a training was resumed.
+    A sample is then augmented by the seed and its position alone: the same whatever the number of
+    loader processes, and after a training was resumed. Other data sets, such as mmengine's wrappers
+    of several, get plain indices, and augment with the random numbers of the loader process.
 
     Args:
-        dataset (Sized): the dataset.
-        shuffle (bool): whether each pass over the data has another order.
-        seed (int, optional): of order and augmentation; None: drawn, the same for all processes.
+        dataset (Sized): the data set.
+        shuffle (bool): whether each pass over the data has another order. Defaults to True.
+        seed (int, optional): of order and augmentation. Defaults to None: drawn, the same for all
+            processes.
     """
 
-    def _infinite_indices(self) -> Iterator[StreamIndex]:
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+        super().__init__(dataset, shuffle, seed)
+        self.seeds_samples = getattr(dataset, 'takes_seeded_index', False)
+        if not self.seeds_samples:
+            name = type(dataset).__name__
+            print_log(
+                f'augmentation depends on the loader processes: {name} takes no SeededIndex',
+                'current',
+            )
+
+    def _infinite_indices(self) -> Iterator[SeededIndex | int]:
         """The stream of all processes together, without end."""
         for position, index in enumerate(super()._infinite_indices()):
-            yield StreamIndex(index, (self.seed, position))
+            yield SeededIndex(index, self.seed, position) if self.seeds_samples else index
 
 
 @contextmanager
-def own_chance(index: int) -> Iterator[None]:
-    """Within, the random numbers of python, numpy and torch (CPU) follow from the position of an index.
+def seeded_rng(seed: int, position: int) -> Iterator[None]:
+    """Within, the random numbers of python, numpy and torch (CPU) follow from seed and position.
 
-    Afterwards their generators are as before. Nothing happens for a plain ``int``.
+    Afterwards their generators are as before.
 
     Args:
-        index: of a sample.
+        seed (int): not negative.
+        position (int): not negative.
     """
-    if not isinstance(index, StreamIndex):
-        yield
-        return
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    words = np.random.SeedSequence(index.chance).generate_state(8)
+    words = np.random.SeedSequence((seed, position)).generate_state(8)
     try:
         random.seed(int(words[0]) << 32 | int(words[1]))
         np.random.seed(words[2:6])

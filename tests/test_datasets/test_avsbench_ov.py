@@ -7,7 +7,7 @@ import archive
 import pytest
 
 from ovavss_mm.datasets import AVSBenchOVDataset, read_metadata, select_clips, voc_palette
-from ovavss_mm.datasets.avsbench_ov import _add_other_audio
+from ovavss_mm.datasets.avsbench import add_other_audio
 
 HEADER = 'vid,uid,s_min,s_sec,a_obj,split,label\n'
 
@@ -133,7 +133,7 @@ def test_other_audio_is_long_enough_and_of_other_names():
         for i in range(60)
     ]
     sound = {clip['audio_path']: clip for clip in clips if clip['audio_path']}
-    for clip in _add_other_audio(clips):
+    for clip in add_other_audio(clips):
         other = sound[clip['other_audio_path']]
         assert other['num_frames'] >= clip['num_frames']
         assert not set(other['names']) & set(clip['names'])

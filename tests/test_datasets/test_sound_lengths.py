@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-import logging
-
-import archive
 import numpy as np
 import pytest
 import soundfile
 
-from ovavss_mm.datasets import AVSBenchOVDataset, avsbench_ov
 from ovavss_mm.datasets.sound_lengths import describe_lengths, is_short
 from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 
@@ -57,15 +53,3 @@ def test_short_means_padded(tmp_path, rate):
         path = clip(tmp_path / 'a.wav', rate=rate, samples=samples)['audio_path']
         assert is_short(path, 5) is expected
     assert is_short(None, 5) is False
-
-
-def test_data_set_logs_one_line(tmp_path, monkeypatch):
-    own = archive.write_archive(tmp_path / 'own', archive.CLIPS[:3])
-    soundfile.write(own / 'v1s' / 'bird_0' / 'audio.wav', np.zeros(16000), 16000)
-    lines = []
-    monkeypatch.setattr(avsbench_ov, 'print_log', lambda *args: lines.append(args))
-    dataset = AVSBenchOVDataset(str(own), 'train', base_names='base_names.txt')
-    ((line, _, level),) = lines
-    assert line.startswith('train: 1 of 3 clips have less sound than their frames need')
-    assert level == logging.WARNING
-    assert len(dataset) == 3

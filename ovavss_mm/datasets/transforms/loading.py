@@ -113,7 +113,8 @@ class LoadClipLabels(BaseTransform):
     Before :class:`ResizeClip` (training) they are resized with the frames, after it (test) they
     stay as they are. Pixels of a name that the clip does not list become background.
 
-    Reads label_paths, frame_inds (default: all), names, vocabulary and ori_shape; sets annotated,
+    Reads label_paths, frame_inds (default: all), names, vocabulary, ori_shape and label_reader
+    (default: :func:`read_labels`, pictures in VOC colours); sets annotated,
     bool (T,), and, unless the clip has no label at all, gt_seg_maps, uint8 (T, H, W): 0 background,
     i + 1 name i of the vocabulary, 255 all over a frame that is not annotated.
     """
@@ -134,16 +135,16 @@ class LoadClipLabels(BaseTransform):
         results['annotated'] = np.array([path is not None for path in chosen])
         if not any(results['label_paths']):
             return results
-        vocabulary = results['vocabulary']
+        vocabulary, shape = results['vocabulary'], results['ori_shape']
+        reader = results.get('label_reader', read_labels)
         listed = [name in results['names'] for name in vocabulary]
         # Label of each palette index: itself if the clip lists its name, else background.
         lookup = np.zeros(256, np.uint8)
         lookup[1 : len(vocabulary) + 1] = np.arange(1, len(vocabulary) + 1) * listed
-        maps = np.full((len(chosen), *results['ori_shape']), UNANNOTATED, np.uint8)  # (T, H, W)
+        maps = np.full((len(chosen), *shape), UNANNOTATED, np.uint8)  # (T, H, W)
         for label_map, path in zip(maps, chosen, strict=True):
             if path is not None:
-                labels = read_labels(path, len(vocabulary), results['ori_shape'])
-                cv2.LUT(labels, lookup, dst=label_map)
+                cv2.LUT(reader(path, len(vocabulary), shape), lookup, dst=label_map)
         results['gt_seg_maps'] = maps
         return results
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings bad clips that a dataset went past into the log."""
+"""Names and counts bad clips in the log."""
 
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
@@ -9,14 +9,15 @@ from mmseg.registry import HOOKS
 
 @HOOKS.register_module()
 class BadClipsHook(Hook):
-    """Names and counts the clips that ``AVSBenchOVDataset(on_bad_clip='skip')`` could not read.
+    """Names and counts the clips that a data set with ``on_bad_clip='skip'`` could not read.
 
-    They come with the metainfo of what was given in their place, from loader processes and from all
-    processes of a training alike. Each clip is named once, in a warning; ``bad_clips`` in the log is
-    how often one was met, over restarts too.
+    They come with the metainfo of the sample that was given in their place, from loader processes
+    and from all processes of a training alike. Each clip is named once, in a warning; ``bad_clips``
+    in the log is how often one was met, over restarts too.
 
     Args:
-        interval (int): iterations after which processes tell each other; a single one logs at once.
+        interval (int): iterations after which several processes tell each other; a single one logs at
+            once. Defaults to 50.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -27,48 +28,27 @@ class BadClipsHook(Hook):
         self._named: set[str] = set()
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        """Collect what the samples of a batch say.
-
-        Args:
-            runner: of the training.
-            batch_idx: not used.
-            data_batch: with ``data_samples``, whose metainfo may have ``bad_clips``.
-            outputs: not used.
-        """
+        """Collect the metainfo ``bad_clips`` of the samples of a batch."""
         for sample in (data_batch or {}).get('data_samples', []):
             self._met += sample.get('bad_clips', ())
         if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
-            self._report(runner)
+            self.after_train(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Report the rest.
-
-        Args:
-            runner: of the training.
-        """
-        self._report(runner)
-
-    def _report(self, runner: Runner) -> None:
         """Log what all processes have met since the last time."""
-        met, self._met = self._met, []
-        if get_world_size() > 1:
-            met = [item for part in all_gather_object(met) for item in part]
+        met = sum(all_gather_object(self._met), [])
+        self._met = []
         if not met:
             return
         hub = runner.message_hub
         total = len(met) + (hub.get_info('bad_clips') if 'bad_clips' in hub.runtime_info else 0)
         hub.update_info('bad_clips', total)
         hub.update_scalar('train/bad_clips', total)
-        for clip_dir, reason in met:
-            if clip_dir not in self._named:
-                self._named.add(clip_dir)
+        for folder, reason in met:
+            if folder not in self._named:
+                self._named.add(folder)
                 runner.logger.warning(
-                    f'bad clip {clip_dir}: {reason}. The next clip that can be read takes its place '
-                    "(dataset.on_bad_clip='skip')"
+                    f"bad clip {folder}: {reason}. Another takes its place (on_bad_clip='skip')"
                 )

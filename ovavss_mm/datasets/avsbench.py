@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base of the data sets: video clips with sound in the folders of AVSBench."""
+
+import os.path as osp
+import warnings
+from collections.abc import Iterable, Mapping
+
+from mmengine.fileio import exists, isdir, join_path
+from mmseg.datasets import BaseSegDataset
+
+from ..utils.text import shorten
+from .files import find_audio, find_frames, find_labels
+from .metadata import SPLITS
+from .samplers import SeededIndex, seeded_rng
+from .transforms.loading import read_labels
+from .vocabulary import Vocabulary
+
+ON_BAD_CLIP = ('raise', 'skip')
+# What readers raise over a file that is missing, damaged or not what it should be.
+BAD_CLIP_ERRORS = (OSError, ValueError)
+# Label maps are uint8 and 255 marks pixels without annotation.
+MAX_NAMES = 254
+
+
+class ClipDataset(BaseSegDataset):
+    """Video clips with sound and label maps; a subclass says which clips there are.
+
+    A subclass makes the vocabulary, overrides :meth:`rows`, and where its data differ
+    :meth:`clip_dir`, :meth:`first_frame_only` or ``label_reader``. By default a clip is a folder
+    ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second;
+    one without ``audio.wav`` is silent. All files of all clips are looked for at the start, none
+    is opened.
+
+    A sample before the pipeline is a dict:
+        clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
+        frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated),
+        audio_path (str | None, None: silence), other_audio_path (str | None, sound of another clip
+        of the split at least as long, with no name in common if there is one),
+        names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
+        vocabulary (tuple[str], all N names; index i has label i + 1),
+        label_reader (Callable, see there).
+
+    ``metainfo`` has classes (background and the N names), palette, base_names and novel_names.
+
+    Attributes:
+        label_reader (Callable): ``(path, N, (H, W)) -> uint8 (H, W)``, 0 background, i + 1 name i;
+            reads the label map of a frame of H x W pixels. Defaults to pictures in VOC colours.
+
+    Args:
+        data_root (str): folder of the data.
+        split (str): 'train', 'val' or 'test'.
+        vocabulary (Vocabulary): the N names, base and novel ones.
+        with_labels (bool): False: label_paths are None, labels are not looked for. Defaults to True.
+        on_bad_clip (str): what a training does about a clip whose files cannot be read: 'raise'
+            stops, 'skip' gives another one; see :class:`BadClipsHook`, which logs and counts them.
+            With test_mode=True it is always 'raise': figures of another test set would not be
+            comparable. Defaults to 'raise'.
+        metainfo (dict, optional): what to add to ``metainfo``. Defaults to None.
+        **kwargs: ann_file, pipeline, test_mode, lazy_init, indices, serialize_data and max_refetch
+            of :class:`mmseg.datasets.BaseSegDataset`. max_refetch (default 20) is how many clips in
+            a row may be bad.
+
+    Raises:
+        FileNotFoundError: data_root or the folder of a clip is missing.
+        ValueError: a wrong argument, no clip in the split, or clips whose frames and labels are not
+            what they should be.
+    """
+
+    label_reader = staticmethod(read_labels)
+    takes_seeded_index = True
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        vocabulary: Vocabulary,
+        with_labels: bool = True,
+        on_bad_clip: str = 'raise',
+        metainfo: dict | None = None,
+        **kwargs,
+    ):
+        if split not in SPLITS:
+            raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
+        if on_bad_clip not in ON_BAD_CLIP:
+            raise ValueError(f'on_bad_clip must be of {ON_BAD_CLIP}, got {on_bad_clip!r}')
+        self.split = split
+        self.vocabulary = vocabulary
+        self.with_labels = with_labels
+        self.on_bad_clip = on_bad_clip
+        self._bad_clips: list[tuple[str, str]] = []  # met since the last good one: folder, reason
+        own = dict(
+            classes=vocabulary.classes,
+            palette=vocabulary.palette,
+            base_names=vocabulary.base,
+            novel_names=vocabulary.novel,
+        )
+        if clash := sorted(set(own) & set(metainfo or {})):
+            raise ValueError(f'metainfo cannot set {", ".join(clash)}: the vocabulary does')
+        super().__init__(
+            data_root=data_root,
+            data_prefix=dict(),
+            metainfo=own | (metainfo or {}),
+            **dict(max_refetch=20) | kwargs,
+        )
+
+    # ------------------------------------------------------------------ which clips there are
+    def rows(self) -> list[Mapping]:
+        """Clips of the split, to be overridden.
+
+        Returns:
+            list[Mapping]: with uid (str), subset (str), split (str), names (tuple[str, ...]) and, if
+            known, frames (int), their number.
+
+        Raises:
+            ValueError: there is none.
+        """
+        raise NotImplementedError
+
+    def clip_dir(self, row: Mapping) -> str:
+        """Folder of a clip."""
+        return join_path(self.data_root, row['subset'], row['uid'])
+
+    def first_frame_only(self, row: Mapping) -> bool:
+        """Whether only the first frame of a clip has a label map, as in training clips of v1s."""
+        return row['subset'] == 'v1s' and row['split'] == 'train'
+
+    def load_data_list(self) -> list[dict]:
+        """Find the files of all clips of the split; see the class for the keys.
+
+        Raises:
+            FileNotFoundError: the folder of a clip or of its frames or labels is missing.
+            ValueError: other problems with the clips. Either names the first few and counts all.
+        """
+        rows = self.rows()
+        clips, problems = [], []
+        for row in rows:
+            try:
+                clips.append(self._find_clip(row))
+            except (FileNotFoundError, ValueError) as err:
+                problems.append(err)
+        if problems:
+            raise type(problems[0])(
+                f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  '
+                f'{shorten(problems, sep=chr(10) + "  ")}\n'
+                'tools/dataset_converters/avsbench_ov.py checks all clips, and can make indices '
+                'without the bad ones (--fix-index)'
+            ) from problems[0]
+        return add_other_audio(clips)
+
+    def _find_clip(self, row: Mapping) -> dict:
+        """The sample of a row, but for other_audio_path."""
+        clip_dir = self.clip_dir(row)
+        frames = find_frames(clip_dir, self.img_suffix)
+        if len(frames) != row.get('frames', len(frames)):
+            raise ValueError(f'{clip_dir}: {len(frames)} frames, {row["frames"]} in the index')
+        labels = {}
+        if self.with_labels:
+            labels = find_labels(clip_dir, frames, self.first_frame_only(row), self.seg_map_suffix)
+        return dict(
+            clip_id=row['uid'],
+            subset=row['subset'],
+            split=row['split'],
+            clip_dir=clip_dir,
+            num_frames=len(frames),
+            frame_paths=[frames[i] for i in sorted(frames)],
+            label_paths=[labels.get(i) for i in sorted(frames)],
+            audio_path=find_audio(clip_dir),
+            names=tuple(row['names']),
+            vocabulary=self.vocabulary.names,
+        )
+
+    # ------------------------------------------------------------------ one sample
+    def get_data_info(self, idx: int) -> dict:
+        """The sample of a clip before the pipeline, see the class."""
+        return super().get_data_info(idx) | dict(label_reader=self.label_reader)
+
+    def __getitem__(self, idx: int | SeededIndex) -> dict:
+        """The packed sample of a clip; in a training with on_bad_clip='skip' maybe of another one.
+
+        What is random in it follows from the seed and the position of a :class:`SeededIndex`, and
+        from the generators of the process otherwise.
+
+        Raises:
+            OSError: a file of the clip is missing or cannot be read.
+            ValueError: the files of the clip do not fit together; with 'skip', too many clips in a
+                row are bad.
+        """
+        if isinstance(idx, SeededIndex):
+            with seeded_rng(idx.seed, idx.position):
+                return super().__getitem__(idx.index)
+        return super().__getitem__(idx)
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """A clip through the pipeline; None for a bad one if another is to be given in its place.
+
+        The sample that is given then has the metainfo ``bad_clips``, ``[(folder, reason), ...]``.
+        """
+        try:
+            data = super().prepare_data(idx)
+        except BAD_CLIP_ERRORS as error:
+            if self.test_mode or self.on_bad_clip == 'raise':
+                raise
+            self._note_bad_clip(idx, error)
+            return None
+        if self._bad_clips:
+            data['data_samples'].set_metainfo(dict(bad_clips=self._bad_clips))
+            self._bad_clips = []
+        return data
+
+    def _note_bad_clip(self, idx: int, error: Exception) -> None:
+        """Warn of a bad clip; ValueError if there were too many in a row to be the clips' fault."""
+        folder = self.get_data_info(idx)['clip_dir']
+        bad = self._bad_clips
+        bad.append((folder, f'{type(error).__name__}: {error}'))
+        warnings.warn(f'bad clip {folder}: {bad[-1][1]}', RuntimeWarning, stacklevel=2)
+        if len(bad) > self.max_refetch:
+            self._bad_clips = []
+            raise ValueError(
+                f'{len(bad)} clips in a row cannot be read, from {bad[0][0]} ({bad[0][1]}) to '
+                f'{folder} ({bad[-1][1]}): is the disk there, and does the pipeline fit the data?'
+            ) from error
+
+
+def check_names_fit(vocabulary: Vocabulary, source: str) -> None:
+    """Raise ValueError if label maps or ``a_obj`` cannot hold the names of a vocabulary.
+
+    Args:
+        vocabulary (Vocabulary): the names.
+        source (str): where they are from, for the message.
+    """
+    if len(vocabulary) > MAX_NAMES:
+        raise ValueError(
+            f'at most {MAX_NAMES} names fit into label maps, {source} has {len(vocabulary)}'
+        )
+    joined = [name for name in vocabulary.names if '_' in name]
+    if joined:
+        raise ValueError(
+            f'{source}: "_" separates the names of a clip, a name cannot have one: {joined[0]!r} '
+            f'({len(joined)} such names); write it with "-" or a space'
+        )
+
+
+def check_root(data_root: str, files: Iterable[str]) -> None:
+    """Raise FileNotFoundError, saying what to do, if a folder or one of its files is not there."""
+    if osp.basename(osp.normpath(data_root)) == 'mini':
+        hint = f'make them with: python tools/dataset_converters/mini_world.py --out {data_root}'
+    else:
+        hint = 'data/README.md says how to get the data and where to put them'
+    if not isdir(data_root):
+        raise FileNotFoundError(f'data_root {osp.abspath(data_root)} does not exist; {hint}')
+    for name in files:
+        path = join_path(data_root, name)
+        if not exists(path):
+            raise FileNotFoundError(f'data_root {data_root} has no {name} ({path}); {hint}')
+
+
+def add_other_audio(clips: list[dict]) -> list[dict]:
+    """Give each clip other_audio_path; the same clips in the same order get the same."""
+    pools = {
+        length: [c for c in clips if c['audio_path'] and c['num_frames'] >= length]
+        for length in {c['num_frames'] for c in clips}
+    }
+    for i, clip in enumerate(clips):
+        pool = pools[clip['num_frames']]
+        # Neighbours in the list often show the same, so the search starts half a list away.
+        start = i * len(pool) // len(clips) + len(pool) // 2
+        others = (pool[(start + k) % len(pool)] for k in range(len(pool)))
+        clip['other_audio_path'] = _other_audio(clip, others)
+    return clips
+
+
+def _other_audio(clip: dict, others: Iterable[dict]) -> str | None:
+    """Sound of the first other clip with no name in common, else of the first, else None."""
+    fallback = None
+    for other in others:
+        if other['clip_id'] == clip['clip_id']:
+            continue
+        if set(other['names']).isdisjoint(clip['names']):
+            return other['audio_path']
+        fallback = fallback or other['audio_path']
+    return fallback
