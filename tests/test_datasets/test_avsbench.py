@@ -25,7 +25,7 @@ class BinaryMasks(ClipDataset):
     label_reader = staticmethod(read_mask)
 
     def __init__(self, data_root, split, **kwargs):
-        super().__init__(data_root, split, Vocabulary.create(['object'], ['object']), **kwargs)
+        super().__init__(data_root, split, Vocabulary(['object'], ['object']), **kwargs)
 
     def rows(self):
         return [

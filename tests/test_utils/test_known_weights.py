@@ -3,14 +3,10 @@
 
 from pathlib import Path
 
-import open_clip
 import pytest
-import torch
 from mmengine.config import Config
-from mmseg.registry import MODELS
 
 from ovavss_mm.engine import launch
-from ovavss_mm.models import CLIPSquareCropClassifier
 from ovavss_mm.utils.known_weights import how_to_get, is_tag, known_weights, missing_files
 from ovavss_mm.utils.safe_loading import read_state_dict
 
@@ -106,41 +102,3 @@ def test_only_files_that_are_not_there_are_missing(tmp_path):
 )
 def test_tags_are_no_paths(name, tag):
     assert is_tag(name) == tag
-
-
-@pytest.fixture
-def clip_file(tmp_path, monkeypatch) -> str:
-    """Weights of a tiny CLIP that stands for ViT-B/16."""
-    monkeypatch.setattr(open_clip, 'get_model_config', lambda name: TINY)
-    weights = open_clip.CLIP(**TINY).state_dict()
-    torch.save({k: v + 1 for k, v in weights.items()}, tmp_path / 'clip.pt')
-    return str(tmp_path / 'clip.pt')
-
-
-def test_tag_is_downloaded_when_weights_are_needed(clip_file, monkeypatch):
-    urls = []
-
-    def download(url):
-        urls.append(url)
-        return clip_file
-
-    monkeypatch.setattr(open_clip.pretrained, 'download_pretrained_from_url', download)
-    config = dict(type='CLIPSquareCropClassifier', clip_model='ViT-B-16-quickgelu')
-    classifier = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint='openai')))
-    assert not urls, 'nothing is downloaded in a constructor'
-    classifier.init_weights()
-    classifier.init_weights()
-    (url,) = urls
-    assert url == known_weights()['ViT-B-16.pt'].source
-    stored = torch.load(clip_file, weights_only=True)
-    assert all(torch.equal(v, stored[k]) for k, v in classifier.clip_model.state_dict().items())
-    assert not classifier.state_dict(), 'checkpoints leave them out'
-
-
-@pytest.mark.parametrize('clip', ['ViT-B-16-quickgelu', TINY])
-def test_unknown_tags_are_named(clip_file, clip):
-    tag = 'openai' if isinstance(clip, dict) else 'nobody'
-    init_cfg = dict(type='Pretrained', checkpoint=tag)
-    classifier = CLIPSquareCropClassifier(clip=clip, init_cfg=init_cfg)
-    with pytest.raises(ValueError, match=f"open_clip has no weights '{tag}'"):
-        classifier.init_weights()
