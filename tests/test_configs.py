@@ -248,8 +248,8 @@ def test_released_models_differ_where_they_must_and_nowhere_else(load, name):
     criterion, classifier = release.model.decode_head.criterion, release.model.classifier
     assert criterion.loss_mask.pop('type') == 'mmdet.CrossEntropyLoss'
     assert criterion.loss_mask.pop('use_sigmoid') is True
-    assert criterion.assigner.match_costs[1].pop('type') == 'mmdet.CrossEntropyLossCost'
-    assert criterion.assigner.match_costs[1].pop('use_sigmoid') is True
+    assert criterion.match_costs[1].pop('type') == 'mmdet.CrossEntropyLossCost'
+    assert criterion.match_costs[1].pop('use_sigmoid') is True
     assert (classifier.sound_thr, classifier.anchor, classifier.mask_size) == (
         None,
         'corner',
@@ -263,7 +263,7 @@ def test_released_models_differ_where_they_must_and_nowhere_else(load, name):
     ours = paper.model.decode_head.criterion
     ours.loss_mask.pop('type')
     for key in ('type', 'binary_input'):
-        ours.assigner.match_costs[1].pop(key)
+        ours.match_costs[1].pop(key)
     paper.model.classifier.update(sound_thr=None, anchor='corner', mask_size='padded')
     assert release.model == paper.model
     for key in (
@@ -314,11 +314,11 @@ def test_full_size_model_trains_and_predicts(load):
     assert torch.equal(features[1], extracted[1]), 'VGGish may have run before, features on disk'
     assert queries.masks.shape == (100, 2, 16, 24)
     # CLIP at full size is slow: only the three that sound most
-    model.classifier.sound_thr = queries.sound_scores.topk(4).values[-1].item()
+    model.classifier.sound_thr = queries.scores.topk(4).values[-1].item()
     result = predict(model, clip)
     assert result.pred_sem_seg.data.shape == (2, 64, 96)
     assert set(result.pred_queries.sound_scores.tolist()) <= set(
-        queries.sound_scores.topk(3).values.tolist()
+        queries.scores.topk(3).values.tolist()
     )
 
 

@@ -6,4 +6,4 @@ costs = [
     dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
     dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
 ]
-model = dict(decode_head=dict(criterion=dict(loss_mask=bce, assigner=dict(match_costs=costs))))
+model = dict(decode_head=dict(criterion=dict(loss_mask=bce, match_costs=costs)))

@@ -3,5 +3,5 @@ _base_ = ['../{{$OVAVSS_BASE:ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov
 model = dict(
     audio_encoder=None,
     neck=dict(fusion=None),
-    decode_head=dict(transformer_decoder=dict(audio_prompt='none')),
+    decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt'))),
 )

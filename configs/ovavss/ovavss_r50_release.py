@@ -7,7 +7,7 @@ costs = [
 ]
 bce = dict(_delete_=True, type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0)
 model = dict(
-    decode_head=dict(criterion=dict(assigner=dict(match_costs=costs), loss_mask=bce)),
+    decode_head=dict(criterion=dict(match_costs=costs, loss_mask=bce)),
     classifier=dict(sound_thr=None, anchor='corner', mask_size='padded'),
 )
 param_scheduler = [

@@ -26,6 +26,7 @@ import ovavss_mm.models
 import ovavss_mm.visualization  # noqa: F401  (a config that is no file imports nothing itself)
 
 from ..datasets.transforms import PackAVSegInputs
+from ..models.segmentors.windows import Blender, Window, group_windows
 from .job import Job, Wanted, output_names
 from .loading import choose_device, find_config, load_strictly, read_checkpoint
 from .overlay_video import Overlay
@@ -33,7 +34,6 @@ from .request import LabelledFrame, Request
 from .sound import SoundReader
 from .sources import Source, frames_at, list_inputs, open_source
 from .vocabulary import TextBank, Vocabulary, resolve_templates, warn_of_long
-from .windows import Blender, Window, group_windows
 
 # Of a test pipeline, these are what a source does here.
 _READING = (

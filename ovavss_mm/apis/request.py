@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from ..models.segmentors.windows import FrameClass
 from ..visualization.name_colors import name_palette
 from .vocabulary import Vocabulary
-from .windows import Found
 
 MAX_FPS = 60
 
@@ -61,4 +61,4 @@ class LabelledFrame:
 
     time: float
     label_map: np.ndarray
-    found: dict[int, Found]
+    found: dict[int, FrameClass]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .windows import Found
+from ..models.segmentors.windows import FrameClass
 
 _DIGITS = 4
 
@@ -34,7 +34,7 @@ class Timeline:
         self.num_frames = 0
         self._heard: dict[int, _Heard] = {}
 
-    def add(self, time: float, found: Mapping[int, Found]) -> dict[str, Any]:
+    def add(self, time: float, found: Mapping[int, FrameClass]) -> dict[str, Any]:
         """Take the next labelled frame.
 
         Args:

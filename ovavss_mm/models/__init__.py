@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model, one folder a stage of the paper's figure 3."""
+"""The model, one folder a stage of the paper's Figure 2."""
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
 from .classifiers import (
@@ -9,7 +9,7 @@ from .classifiers import (
 )
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead
-from .layers import AddFusion, BiAttention, FusedPixelDecoder
+from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck
 from .segmentors import AVEncoderDecoder
@@ -20,6 +20,7 @@ __all__ = [
     'AVSegDataPreProcessor',
     'AddFusion',
     'AudioMaskDecHead',
+    'AudioMaskDecoder',
     'BiAttention',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',

@@ -93,7 +93,7 @@ def test_without_overlap_it_is_the_models_own_map(inferencer, video):
     source = _open(video)
     items = list(inferencer.preprocess(source, _reader(source)))
     from ovavss_mm.apis.inferencer import _packed
-    from ovavss_mm.apis.windows import Window
+    from ovavss_mm.models.segmentors.windows import Window
 
     data = inferencer.collate_fn([_packed(Window(list(range(7)), items), tuple(NAMES))])
     inferencer.model.test_cfg['return_masks'] = False

@@ -16,7 +16,7 @@ from ovavss_mm.apis.overlay_video import Overlay, shorten
 from ovavss_mm.apis.sound import SoundReader, track_of_array
 from ovavss_mm.apis.sources import PicturesSource, VideoSource
 from ovavss_mm.apis.timeline import Timeline
-from ovavss_mm.apis.windows import Found
+from ovavss_mm.models.segmentors.windows import Found
 from ovavss_mm.visualization.drawing import overlay
 from ovavss_mm.visualization.name_colors import name_palette
 

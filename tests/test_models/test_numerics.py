@@ -23,8 +23,8 @@ from torch import Tensor
 import ovavss_mm.engine  # noqa: F401  (registers the optimizer wrappers)
 from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 from ovavss_mm.evaluation import functional as F
-from ovavss_mm.models.losses.clip_criterion import ClipCriterion, ClipTargets
-from ovavss_mm.models.segmentors.label_map import best_pairs, paint_pairs
+from ovavss_mm.models.losses.video_criterion import VideoCriterion, VideoTargets
+from ovavss_mm.models.segmentors.label_map import best_pairs, paint, resize_pairs
 
 SIZES = [(1, 1), (1, 2000), (2000, 30), (30, 2000), (33, 31)]
 FEW = settings(
@@ -45,9 +45,10 @@ def models():
     """A model that is sure of nothing, and one of bfloat16."""
     torch.manual_seed(0)
     tests = dict(classifier=dict(sound_thr=None), test_cfg=dict(score_thr=0.0))
-    return {
-        precision: tiny_model(precision=precision, **tests) for precision in ('float32', 'bfloat16')
-    }
+    made = {precision: tiny_model(**tests) for precision in ('float32', 'bfloat16')}
+    mixed = made['bfloat16']
+    mixed.forward = torch.autocast('cpu', torch.bfloat16)(mixed.forward)  # as AVRunner does
+    return made
 
 
 def labels_of(kind: str, frames: int, size: tuple[int, int]) -> Tensor:
@@ -198,8 +199,8 @@ def test_one_name(models):
 @pytest.mark.parametrize('delta', [
     dict(neck=dict(fusion=dict(_delete_=True, type='AddFusion'))),
     dict(neck=dict(fusion=None), audio_encoder=None,
-         decode_head=dict(transformer_decoder=dict(audio_prompt='none'))),
-    dict(decode_head=dict(transformer_decoder=dict(audio_prompt='concat_add'))),
+         decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt')))),
+    dict(decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='ConcatAddPrompt', audio_channels=16)))),
     dict(decode_head=dict(criterion=dict(loss_mask=dict(
         _delete_=True, type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0)))),
 ], ids=['add', 'no sound', 'concat_add', 'bce'])  # fmt: skip
@@ -229,10 +230,16 @@ def test_weights_stay_finite_where_a_clip_is_not(models):
 
 
 # ------------------------------------------------------------------ classifier
+def paint_pairs(pairs: InstanceData, frames: Tensor, pad: tuple, size: tuple) -> Tensor:
+    """Label map (T, H, W)."""
+    masks = resize_pairs(pairs, tuple(frames.shape[-2:]), pad, size).masks
+    return torch.stack([paint(pairs.labels.tolist(), masks[:, t]) for t in range(len(frames))])
+
+
 def named(masks: Tensor, frames: Tensor, names: tuple = NAMES, **kwargs) -> InstanceData:
     torch.manual_seed(0)
     classifier = MODELS.build(CLASSIFIER | dict(sound_thr=None) | kwargs)
-    queries = InstanceData(masks=masks, sound_scores=torch.ones(len(masks)))
+    queries = InstanceData(masks=masks, scores=torch.ones(len(masks)))
     pad = tuple(side * 4 for side in masks.shape[-2:])
     return classifier(frames, queries, names, pad), pad
 
@@ -263,7 +270,7 @@ def test_classifier_on_saturated_masks(kind, image, crop):
             assert found.class_scores.isfinite().all()
             assert torch.allclose(found.class_scores.sum(1), torch.ones(len(found)))
     pairs = best_pairs(found)
-    label_map = paint_pairs(pairs, frames, pad, (37, 41), 1)
+    label_map = paint_pairs(pairs, frames, pad, (37, 41))
     assert label_map.shape == (1, 37, 41)
     assert bool(label_map.any()) == (kind != 'none'), 'one name is sure'
 
@@ -277,22 +284,22 @@ def test_classifier_on_frames_of_any_size(size, crop):
     found, pad = named(masks, images_of('noise', 1, size), crop=crop)
     assert len(found) == 2 and found.class_scores.isfinite().all()
     label_map = paint_pairs(
-        best_pairs(found, score_thr=0.0), images_of('black', 1, size), pad, size, 3
+        best_pairs(found, score_thr=0.0), images_of('black', 1, size), pad, size
     )
     assert label_map.shape == (1, *size) and (label_map > 0).all()
 
 
 # ------------------------------------------------------------------ criterion
-def criterion(**kwargs) -> ClipCriterion:
+def criterion(**kwargs) -> VideoCriterion:
     cfg = tiny_config().decode_head.criterion
-    return ClipCriterion(**(cfg | kwargs))
+    return VideoCriterion(**(cfg | kwargs))
 
 
 @pytest.mark.parametrize('scale', [1e4, -1e4, 1e15, 0.0], ids=['on', 'off', 'extreme', 'zero'])
 @pytest.mark.parametrize('labels', LABELS)
 def test_criterion_on_saturated_masks(labels, scale):
     """Right or wrong, of one layer or another."""
-    targets = ClipTargets.from_label_map(labels_of(labels, 2, (32, 48)))
+    targets = VideoTargets.from_label_map(labels_of(labels, 2, (32, 48)))
     sound = (torch.randn(3, 6, 2) * (1e4 if scale else 0)).requires_grad_()
     embed = torch.full((3, 6, 4), scale / 4).requires_grad_()
     pixels = torch.ones(2, 4, 8, 12, requires_grad=True)
@@ -308,7 +315,7 @@ def test_criterion_on_saturated_masks(labels, scale):
 @given(st.integers(1, 4), st.integers(1, 8), st.integers(1, 40), st.integers(1, 40), st.floats(-1e4, 1e4),
        st.sampled_from(LABELS))  # fmt: skip
 def test_criterion_on_any_shape(frames, queries, height, width, scale, labels):
-    targets = ClipTargets.from_label_map(labels_of(labels, frames, (4 * height, 4 * width)))
+    targets = VideoTargets.from_label_map(labels_of(labels, frames, (4 * height, 4 * width)))
     sound = torch.randn(2, queries, 2, requires_grad=True)
     embed = (scale * torch.randn(2, queries, 4)).requires_grad_()
     pixels = torch.randn(frames, 4, height, width, requires_grad=True)

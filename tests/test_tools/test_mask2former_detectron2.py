@@ -69,7 +69,7 @@ def test_what_mask2former_has_is_loaded_and_the_rest_stays_fresh(arrays, convert
     assert meta['ovavss_init'] is True and meta['backbone'] == backbone
     query = arrays[backbone]['sem_seg_head.predictor.static_query.weight']
     np.testing.assert_array_equal(state['decode_head.query_feat.weight'], query)
-    for name in ('cls_embed', 'audio_', 'query_to_audio', 'fusion', 'classifier', 'audio_encoder'):
+    for name in ('sound_head', 'audio_', 'audio_prompt', 'fusion', 'classifier', 'audio_encoder'):
         assert not [key for key in state if name in key]
     assert 'class_embed.weight: COCO classes' in printed and '2 of the sound head' in printed
 
@@ -89,7 +89,7 @@ def test_verbose_lists_every_key(arrays, convert, capsys):
     tool.main(convert({'model': arrays['r50']}, '--verbose'))
     printed = capsys.readouterr().out
     assert 'backbone.stem.conv1.weight -> backbone.conv1.weight' in printed
-    assert '    decode_head.cls_embed.bias' in printed
+    assert '    decode_head.sound_head.bias' in printed
     assert all(key in printed for key in arrays['r50'])
 
 

@@ -75,6 +75,8 @@ model = dict(
             init_cfg=None,
         ),
         transformer_decoder=dict(
+            type='AudioMaskDecoder',
+            audio_prompt=dict(type='AudioMaskDecPrompt'),
             num_layers=9,
             layer_cfg=dict(
                 self_attn_cfg=attn_cfg,
@@ -94,14 +96,11 @@ model = dict(
             num_points=num_points,
             oversample_ratio=3.0,
             importance_sample_ratio=0.75,
-            assigner=dict(
-                type='mmdet.HungarianAssigner',
-                match_costs=[
-                    dict(type='mmdet.ClassificationCost', weight=2.0),
-                    dict(type='mmdet.FocalLossCost', weight=5.0, binary_input=True),
-                    dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
-                ],
-            ),
+            match_costs=[
+                dict(type='mmdet.ClassificationCost', weight=2.0),
+                dict(type='mmdet.FocalLossCost', weight=5.0, binary_input=True),
+                dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
+            ],
             loss_sound=dict(type='SoundScoreLoss', no_object_weight=0.1, loss_weight=2.0),
             loss_mask=dict(type='MaskFocalLoss', loss_weight=5.0),
             loss_dice=dict(type='mmdet.DiceLoss', naive_dice=True, eps=1.0, loss_weight=5.0),
@@ -116,5 +115,5 @@ model = dict(
         anchor='center',
         mask_size='image',
     ),
-    test_cfg=dict(window=5, max_pairs=10, score_thr=0.3),
+    test_cfg=dict(mode='slide', window=5, max_pairs=10, score_thr=0.3),
 )

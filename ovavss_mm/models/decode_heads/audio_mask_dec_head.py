@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio-guided mask decoder: learned queries become sounding objects (paper section 3.4)."""
+"""Universal sound source localization: learned queries become sounding objects (paper section 3.3)."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.audio_mask_decoder import AudioMaskDecoder
-from ..losses.clip_criterion import ClipCriterion, ClipTargets
+from ..layers.audio_prompts import interpolate_time
+from ..losses.video_criterion import VideoCriterion, VideoTargets
 
 
 class QueryPredictions(NamedTuple):
@@ -37,25 +37,28 @@ class QueryPredictions(NamedTuple):
 
 @MODELS.register_module()
 class AudioMaskDecHead(BaseModule):
-    """Mask2Former's head over the tokens of all T frames, with queries that listen.
+    """Mask2Former head over the tokens of all T frames, whose queries also attend to audio.
 
-    First the queries attend to the audio, which gives prediction 0; the audio tokens attend to each other
-    once; then every layer attends to one level of masked pixels, to the other queries and to the audio. Other ways of
-    hearing are ``transformer_decoder.audio_prompt``.
+    First the queries attend to the audio, which gives prediction 0; the audio tokens attend to each other once; then
+    every layer attends to one level of masked pixels, to the other queries and to the audio. Variants are
+    ``transformer_decoder.audio_prompt``.
+
+    mmdet's ``Mask2FormerTrackHead`` is not the base: it matches and samples layer by layer over masks of all queries,
+    averages targets over processes, and has no place for audio between its layers.
 
     Args:
         in_channels: channels of f4 and of the neck's f8, f16, f32.
         pixel_decoder: config of the pixel decoder.
-        transformer_decoder: config of :class:`AudioMaskDecoder`.
+        transformer_decoder: config of the decoder, such as :class:`AudioMaskDecoder`.
         feat_channels: C of the decoder.
         out_channels: C of the per-pixel and mask embeddings.
         num_queries: Q.
         num_frames: learned audio positions; clips of another T interpolate them.
         audio_channels: Da.
         positional_encoding: arguments of the 3-D sine positions.
-        criterion: config of :class:`ClipCriterion`; None for a model that only predicts.
+        criterion: config of :class:`VideoCriterion`; None for a model that only predicts.
         num_classes: 1, class-agnostic, a query sounds or it does not; or N, a closed-set head that tells the N names of
-            the training vocabulary apart (paper table 2), for :class:`ClosedSetClassifier`.
+            the training vocabulary apart (paper Table 2), for :class:`ClosedSetClassifier`.
 
     Raises:
         ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, or a decoder of other channels.
@@ -92,7 +95,8 @@ class AudioMaskDecHead(BaseModule):
                 out_channels=out_channels,
             )
         )
-        self.transformer_decoder = AudioMaskDecoder(**transformer_decoder)
+        self.transformer_decoder = MODELS.build(transformer_decoder)
+        self.needs_audio = self.transformer_decoder.audio_prompt.needs_audio
         if self.transformer_decoder.embed_dims != feat_channels:
             raise ValueError(
                 f'transformer_decoder works on {self.transformer_decoder.embed_dims} channels, '
@@ -104,7 +108,7 @@ class AudioMaskDecHead(BaseModule):
         self.query_feat = nn.Embedding(num_queries, feat_channels)
         self.query_embed = nn.Embedding(num_queries, feat_channels)
         self.level_embed = nn.Embedding(self.pixel_decoder.num_encoder_levels, feat_channels)
-        self.cls_embed = nn.Linear(feat_channels, num_classes + 1)
+        self.sound_head = nn.Linear(feat_channels, num_classes + 1)
         self.mask_embed = nn.Sequential(
             nn.Linear(feat_channels, feat_channels),
             nn.ReLU(inplace=True),
@@ -113,16 +117,14 @@ class AudioMaskDecHead(BaseModule):
             nn.Linear(feat_channels, out_channels),
         )
         self.num_frames = num_frames
-        if self.transformer_decoder.has_audio_tokens:
+        if self.transformer_decoder.audio_prompt.with_tokens:
             self.audio_proj = nn.Sequential(
                 nn.Linear(audio_channels, feat_channels),
                 nn.ReLU(inplace=True),
                 nn.Linear(feat_channels, feat_channels),
             )
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
-        elif self.transformer_decoder.audio_prompt == 'concat_add':
-            self.audio_join = nn.Linear(num_frames * audio_channels, feat_channels)
-        self.criterion = None if criterion is None else ClipCriterion(**criterion)
+        self.criterion = None if criterion is None else VideoCriterion(**criterion)
 
     def init_weights(self) -> None:
         """As in Mask2Former: Xavier in all of the decoder's matrices, the pixel decoder by itself."""
@@ -137,8 +139,8 @@ class AudioMaskDecHead(BaseModule):
         """Decode B clips of T frames.
 
         Args:
-            x: maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da), both fused.
-            data_samples: not used; the host's signature.
+            x: maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da) or (B, T, S, Da), both fused.
+            data_samples: not used; mmseg's signature.
 
         Returns:
             The predictions of all layers.
@@ -154,15 +156,17 @@ class AudioMaskDecHead(BaseModule):
             ).unflatten(0, (batch, -1))
             for level in levels
         ]
-        query_pos = self._query_positions(audio)
+        decoder, prompt = self.transformer_decoder, self.transformer_decoder.audio_prompt
+        tokens = audio if audio.ndim == 4 else audio.unsqueeze(2)  # (B, T, S, Da)
+        query_pos = self.query_embed.weight.expand(batch, -1, -1)
+        query_pos = prompt.query_positions(query_pos, tokens.flatten(1, 2))
         query = self.query_feat.weight.expand(batch, -1, -1)
-        audio, audio_pos = self._audio_tokens(audio)
-        decoder = self.transformer_decoder
-        query = decoder.listen_first(query, audio, query_pos, audio_pos)
+        audio, audio_pos = self._audio_tokens(tokens) if prompt.with_tokens else (None, None)
+        query = prompt.init_queries(query, audio, query_pos, audio_pos)
         outputs = [self._predict_queries(query)]
         for i, layer in enumerate(decoder.layers):
             level = i % len(levels)
-            audio = decoder.audio_for(i, audio, audio_pos)
+            audio = prompt.update_audio(i, audio, audio_pos)
             mask = self._attn_mask(outputs[-1][1], level_embeds[level])
             query = layer(
                 query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask
@@ -185,33 +189,26 @@ class AudioMaskDecHead(BaseModule):
         )
         return tokens, position
 
-    def _query_positions(self, audio: Tensor) -> Tensor:
-        """Positions (B, Q, C) of the queries; with 'concat_add' the audio (B, T, Da), joined over time, is in them."""
-        position = self.query_embed.weight.expand(len(audio), -1, -1)
-        if self.transformer_decoder.audio_prompt != 'concat_add':
-            return position
-        joined = _interpolate_time(audio, self.num_frames).flatten(1)  # (B, num_frames * Da)
-        return position + self.audio_join(joined).unsqueeze(1)
-
-    def _audio_tokens(self, audio: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Tokens and positions, each (B, T, C), of audio (B, T, Da), if queries attend to such."""
-        if not self.transformer_decoder.has_audio_tokens:
-            return None, None
-        batch, frames = audio.shape[:2]
-        position = _interpolate_time(self.audio_embed.weight[None], frames)
-        return self.audio_proj(audio), position.expand(batch, -1, -1)
+    def _audio_tokens(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and positions, each (B, T * S, C), of audio (B, T, S, Da); a frame's tokens share its position."""
+        batch, frames, per_frame = audio.shape[:3]
+        position = interpolate_time(self.audio_embed.weight[None], frames)  # (1, T, C)
+        position = position.repeat_interleave(per_frame, 1).expand(batch, -1, -1)
+        return self.audio_proj(audio.flatten(1, 2)), position
 
     def _predict_queries(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """Sound logits (B, Q, num_classes + 1) and mask embeddings (B, Q, C) of queries (B, Q, C)."""
         query = self.transformer_decoder.post_norm(query)
-        return self.cls_embed(query), self.mask_embed(query)
+        return self.sound_head(query), self.mask_embed(query)
 
     @torch.no_grad()
     def _attn_mask(self, mask_embed: Tensor, pixel_embed: Tensor) -> Tensor:
-        """Where not to look: (B * heads, Q, T * h * w) bool, of (B, Q, C) and (B, T, C, h, w)."""
+        """Where not to attend: (B * heads, Q, T * h * w) bool, of (B, Q, C) and (B, T, C, h, w)."""
         logits = torch.einsum('bqc,btchw->bqthw', mask_embed, pixel_embed).flatten(2)
         masked = logits.sigmoid() < 0.5
-        masked &= ~masked.all(-1, keepdim=True)  # a query that would see nothing sees everything
+        masked &= ~masked.all(
+            -1, keepdim=True
+        )  # a query that would attend to nothing attends to everything
         return (
             masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
         )
@@ -227,7 +224,7 @@ class AudioMaskDecHead(BaseModule):
         Args:
             x: as in :meth:`forward`.
             data_samples: B samples with ``gt_sem_seg`` (T, H, W) at the padded input size.
-            train_cfg: not used; the host's signature.
+            train_cfg: not used; mmseg's signature.
 
         Returns:
             ``loss_sound``, ``loss_mask``, ``loss_dice`` of the last layer, ``d0.loss_sound`` ... of earlier ones.
@@ -240,7 +237,7 @@ class AudioMaskDecHead(BaseModule):
                 predictions.sound_logits[:, i],
                 predictions.mask_embed[:, i],
                 predictions.pixel_embed[i],
-                ClipTargets.from_label_map(sample.gt_sem_seg.data),
+                VideoTargets.from_label_map(sample.gt_sem_seg.data),
             )
             for i, sample in enumerate(data_samples)
         ]
@@ -261,25 +258,18 @@ class AudioMaskDecHead(BaseModule):
 
         Args:
             x: as in :meth:`forward`.
-            batch_img_metas: not used; the host's signature.
-            test_cfg: not used; the host's signature.
+            batch_img_metas: not used; mmseg's signature.
+            test_cfg: not used; mmseg's signature.
 
         Returns:
-            Per clip ``sound_scores`` (Q,) in [0, 1] and ``masks`` (Q, T, h4, w4) logits; of a closed-set head also
-            ``name_scores`` (Q, N) in [0, 1], whose sum is the sound score.
+            Per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks`` (Q, T, h4, w4) logits
+            (equation 4); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is the sound score.
         """
         predictions = self(x)
         scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]
         clips = []
         for score, mask in zip(scores, predictions.masks().float(), strict=True):
-            clips.append(InstanceData(sound_scores=score.sum(-1), masks=mask))
+            clips.append(InstanceData(scores=score.sum(-1), masks=mask))
             if self.num_classes > 1:
                 clips[-1].name_scores = score
         return clips
-
-
-def _interpolate_time(rows: Tensor, frames: int) -> Tensor:
-    """Rows (B, T, c) for another T; as they are where it is the same."""
-    if rows.shape[1] == frames:
-        return rows
-    return F.interpolate(rows.mT, size=frames, mode='linear', align_corners=False).mT

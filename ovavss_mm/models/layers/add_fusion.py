@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plainest fusion: sound is added to every position (paper table 3, 'add')."""
+"""The plainest fusion: sound is added to every position (paper Table 3, 'add')."""
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -24,12 +24,13 @@ class AddFusion(BaseModule):
         nn.init.xavier_uniform_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
 
-    def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, visual: Tensor, audio: Tensor, num_frames: int = 1) -> tuple[Tensor, Tensor]:
         """Add the sound.
 
         Args:
             visual: (M, L, C) visual tokens of M frames.
             audio: (M, S, Da) audio tokens of the same frames; the mean of several is added.
+            num_frames: not used: frames are fused one by one.
 
         Returns:
             The visual tokens with the sound, and the audio tokens as they came.

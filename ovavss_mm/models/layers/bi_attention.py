@@ -65,12 +65,13 @@ class BiAttention(BaseModule):
         """(M, L, E) -> (M, h, L, d)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, visual: Tensor, audio: Tensor, num_frames: int = 1) -> tuple[Tensor, Tensor]:
         """Fuse both sides of each frame.
 
         Args:
             visual: (M, L, C) visual tokens of M frames.
             audio: (M, S, Da) audio tokens of the same frames; S is 1 in OV-AVSS.
+            num_frames: not used: frames are fused one by one.
 
         Returns:
             Both, fused, in the shapes in which they came.

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-scale deformable attention, arranged for a CPU; on a GPU mmcv's kernel."""
+"""Multi-scale deformable attention that is fast on a CPU; on a GPU it is mmcv's."""
 
 import torch
-from mmcv.ops.multi_scale_deform_attn import (
-    MultiScaleDeformableAttention,
-    MultiScaleDeformableAttnFunction,
-)
+from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,14 +52,16 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         Returns:
             (M, L, C).
         """
-        if self.plain:
+        exact = torch.promote_types(query.dtype, torch.float32)  # bfloat16 cannot tell pixels apart
+        if self.plain or query.is_cuda:
             arguments = dict(value=value, query_pos=query_pos, reference_points=reference_points)
+            arguments = {k: None if v is None else v.to(exact) for k, v in arguments.items()}
             arguments.update(spatial_shapes=spatial_shapes, level_start_index=level_start_index)
-            return super().forward(query, **arguments, **kwargs)
+            with torch.autocast(query.device.type, enabled=False):  # mmcv's kernel has no bfloat16
+                return super().forward(query.to(exact), **arguments, **kwargs)
         identity, value = query, query if value is None else value
         query = query + query_pos
         sizes = (self.num_heads, self.num_levels, self.num_points)
-        exact = torch.promote_types(query.dtype, torch.float32)  # bfloat16 cannot tell pixels apart
         offsets = _planes(self.sampling_offsets, query).unflatten(1, (*sizes, 2)).to(exact)
         weights = _planes(self.attention_weights, query).unflatten(1, (self.num_heads, -1))
         weights = weights.to(exact).softmax(2).unflatten(2, sizes[1:])  # (M, h, levels, points, L)
@@ -72,26 +71,8 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
             :, None, :, None
         ]  # (M, 1, levels, 1, 2, L)
         locations = reference + offsets / size  # (M, h, levels, points, 2, L), in [0, 1]
-        if values.is_cuda:
-            sampled = self._sample_cuda(
-                values, locations, weights, spatial_shapes, level_start_index
-            )
-        else:
-            sampled = sample_planes(values, 2 * locations - 1, weights, spatial_shapes.tolist())
+        sampled = sample_planes(values, 2 * locations - 1, weights, spatial_shapes.tolist())
         return self.dropout(self.output_proj(sampled.transpose(1, 2))) + identity
-
-    def _sample_cuda(
-        self, values: Tensor, locations: Tensor, weights: Tensor, shapes: Tensor, starts: Tensor
-    ) -> Tensor:
-        """As :func:`sample_planes` by mmcv's kernel, which has float32 and tokens outermost: (M, C, L)."""
-        return MultiScaleDeformableAttnFunction.apply(
-            values.unflatten(1, (self.num_heads, -1)).permute(0, 3, 1, 2).contiguous(),
-            shapes,
-            starts,
-            locations.permute(0, 5, 1, 2, 3, 4).contiguous(),
-            weights.permute(0, 4, 1, 2, 3).contiguous(),
-            self.im2col_step,
-        ).transpose(1, 2)
 
 
 def _planes(linear: nn.Linear, tokens: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a query stand for a sounding object? (paper equation 6)"""
+"""Loss of the sound scores (paper section 3.5; equations 3 and 7)."""
 
 from mmdet.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS

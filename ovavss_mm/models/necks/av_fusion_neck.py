@@ -26,7 +26,7 @@ class AVFusionNeck(BaseModule):
         norm_cfg: norm of the projections.
         fusion: config of the fusion, :class:`BiAttention` (the paper's) or :class:`AddFusion`, without the two
             channel numbers. None for no early fusion: maps are projected, audio passes unchanged.
-        fused_levels: maps that are fused, of ``LEVELS``; the others are only projected (paper table 3).
+        fused_levels: maps that are fused, of ``LEVELS``; the others are only projected (paper Table 3).
 
     Raises:
         ValueError: not four numbers of input channels; a level that is unknown or given twice, or none.
@@ -56,6 +56,7 @@ class AVFusionNeck(BaseModule):
         )
         channels = dict(visual_channels=out_channels, audio_channels=audio_channels)
         self.fusion = None if fusion is None else MODELS.build(dict(fusion, **channels))
+        self.needs_audio = self.fusion is not None
         # low to high resolution: the order in which the maps are joined
         self.fused = [i for i in (2, 1, 0) if LEVELS[i] in fused_levels]
 
@@ -65,12 +66,15 @@ class AVFusionNeck(BaseModule):
         for conv in self.input_convs:
             xavier_init(conv.conv, gain=1, bias=0, distribution='uniform')
 
-    def forward(self, feats: Sequence[Tensor], audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Fuse M frames with their sound.
+    def forward(
+        self, feats: Sequence[Tensor], audio: Tensor, num_frames: int
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Fuse the M = B * T frames of B clips with their sound.
 
         Args:
             feats: f4, f8, f16, f32 of M frames, each (M, c, h, w).
             audio: (M, Da) audio embeddings, or (M, S, Da) where a frame has S audio tokens.
+            num_frames: T, for fusions over time.
 
         Returns:
             The maps: f4 as it came, f8, f16, f32 (M, C, h, w) fused; and the fused audio in its shape.
@@ -81,7 +85,8 @@ class AVFusionNeck(BaseModule):
         fused = [maps[i] for i in self.fused]
         # (M, C, h, w) -> (M, L, C)
         visual = torch.cat([x.flatten(2).transpose(1, 2) for x in fused], dim=1)
-        visual, tokens = self.fusion(visual, audio.unsqueeze(1) if audio.ndim == 2 else audio)
+        tokens = audio.unsqueeze(1) if audio.ndim == 2 else audio  # (M, S, Da)
+        visual, tokens = self.fusion(visual, tokens, num_frames)
         parts = visual.split([x.shape[-2] * x.shape[-1] for x in fused], dim=1)
         for i, part in zip(self.fused, parts, strict=True):
             # (M, h * w, C) -> (M, C, h, w)

@@ -25,10 +25,10 @@ _NOT_NEEDED = [
 # Our names of what Mask2Former does not have: they keep their initial values.
 FRESH = {
     r'neck\.fusion\.': 'early fusion of sound and sight',
-    r'decode_head\.cls_embed\.': 'sound head',
+    r'decode_head\.sound_head\.': 'sound head',
     r'decode_head\.audio_(proj|embed)\.': 'projection and positions of the audio',
     _DECODER + r'layers\.\d+\.audio_attn\.': 'attention of queries to audio',
-    _DECODER + r'(query_to_audio|audio_to_audio)\.': 'attention to the audio before the layers',
+    _DECODER + r'audio_prompt\.': 'attention to the audio before the layers',
     r'audio_encoder\.': 'frozen, from a file of its own',
     r'classifier\.': 'frozen, from a file of its own',
 }

@@ -125,16 +125,19 @@ RULES: list[tuple[str, str]] = [
         _DECODER + r'layers.\1.ffn.layers.1.\2',
     ),
     (_QUERY + r'transformer_ffn_layers\.(\d)\.norm\.(\w+)$', _DECODER + r'layers.\1.norms.2.\2'),
-    (_QUERY + r'v2a\.multihead_attn\.(.+)$', _DECODER + r'query_to_audio.attn.attn.\1'),
-    (_QUERY + r'v2a\.norm\.(\w+)$', _DECODER + r'query_to_audio.norm.\1'),
-    (_QUERY + r'a2a\.self_attn\.(.+)$', _DECODER + r'audio_to_audio.attn.attn.\1'),
-    (_QUERY + r'a2a\.norm\.(\w+)$', _DECODER + r'audio_to_audio.norm.\1'),
+    (
+        _QUERY + r'v2a\.multihead_attn\.(.+)$',
+        _DECODER + r'audio_prompt.query_audio_attn.attn.attn.\1',
+    ),
+    (_QUERY + r'v2a\.norm\.(\w+)$', _DECODER + r'audio_prompt.query_audio_attn.norm.\1'),
+    (_QUERY + r'a2a\.self_attn\.(.+)$', _DECODER + r'audio_prompt.audio_self_attn.0.attn.attn.\1'),
+    (_QUERY + r'a2a\.norm\.(\w+)$', _DECODER + r'audio_prompt.audio_self_attn.0.norm.\1'),
     (_QUERY + r'decoder_norm\.(\w+)$', _DECODER + r'post_norm.\1'),
     (_QUERY + r'(?:query_feat|static_query)\.weight$', 'decode_head.query_feat.weight'),
     (_QUERY + r'query_embed\.weight$', 'decode_head.query_embed.weight'),
     (_QUERY + r'level_embed\.weight$', 'decode_head.level_embed.weight'),
     (_QUERY + r'audio_query_embed\.weight$', 'decode_head.audio_embed.weight'),
-    (_QUERY + r'class_embed\.(\w+)$', r'decode_head.cls_embed.\1'),
+    (_QUERY + r'class_embed\.(\w+)$', r'decode_head.sound_head.\1'),
     *[
         (_QUERY + rf'mask_embed\.layers\.{i}\.(\w+)$', rf'decode_head.mask_embed.{2 * i}.\1')
         for i in range(3)

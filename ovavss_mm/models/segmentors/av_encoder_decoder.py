@@ -1,171 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OV-AVSS as one model: frames and sound in, label maps out (paper figure 3)."""
+"""The whole model: frames and sound in, label maps out (paper Figure 2)."""
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 
 import torch
 from mmengine.structures import InstanceData, PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 
-from .label_map import best_pairs, paint_pairs, pair_masks
+from .label_map import best_pairs, dense_pairs, resize_pairs
+from .windows import Blender, group_windows
 
-PRECISIONS = ('float32', 'bfloat16')
-STAGES = ('backbone', 'neck', 'pixel_decoder', 'decoder', 'clip')
-TEST_CFG = dict(window=5, max_pairs=10, score_thr=0.3, return_masks=False)
-
-
-def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:
-    """Items of equal key together, groups in order of first appearance."""
-    groups = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return list(groups.values())
-
-
-def _check_test_cfg(cfg: dict) -> None:
-    """Raise ValueError if ``test_cfg`` has another key, or a value of another kind."""
-    unknown = set(cfg) - set(TEST_CFG)
-    counts = (cfg['window'], cfg['max_pairs'])
-    if unknown or any(not _is_number(count, int) or count < 1 for count in counts):
-        raise ValueError(
-            f'test_cfg has the keys {tuple(TEST_CFG)}, window and max_pairs whole numbers of at least 1, got {cfg}'
-        )
-    thr = cfg['score_thr']
-    if not _is_number(thr, (int, float)) or math.isnan(thr):
-        raise ValueError(f'test_cfg.score_thr must be a number, got {thr!r}')
-
-
-def _is_number(value: object, kind: type | tuple[type, ...]) -> bool:
-    """Whether a value is a number of a kind; True and False are none."""
-    return isinstance(value, kind) and not isinstance(value, bool)
+TEST_CFG = dict(
+    mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False
+)
 
 
 @MODELS.register_module()
 class AVEncoderDecoder(EncoderDecoder):
-    """Backbone and audio encoder, fusion neck, audio-guided decoder, open-vocabulary classifier.
+    """mmseg's encoder-decoder for clips of video with sound; see :mod:`ovavss_mm.models.interfaces` for its parts.
 
-    Clips of equal shape go through the network together, others one after the other, so each clip of a
-    batch gets exactly what it gets alone.
+    Clips of equal shape go through the network together, others one after the other, so each clip of a batch gets
+    exactly what it gets alone.
 
     Args:
-        backbone: config of the image backbone.
-        audio_encoder: config of the audio encoder; None for a model that hears nothing, whose neck has no fusion and
-            whose decoder no audio prompt.
-        neck: config of the fusion neck.
-        decode_head: config of the decoder.
-        classifier: config of the classifier; None for a model that is only trained.
-        data_preprocessor: config of the data preprocessor.
-        train_cfg: not used; the host's key.
-        test_cfg: ``window`` frames that the network sees at a time (longer clips are cut), ``max_pairs`` and
-            ``score_thr`` of the label map, ``return_masks`` for the masks of painted pairs.
-        init_cfg: as in mmengine.
-        precision: ``'float32'``, or ``'bfloat16'`` for autocast in training and testing, on a CPU and a GPU.
-            Sampling points, norms, losses, matching and similarities stay in float32.
-        compile: stages that torch.compile translates, of ``STAGES``; needs a C++ compiler.
+        backbone (dict): config of the image backbone.
+        decode_head (dict): config of the decode head, of queries or dense.
+        neck (dict, optional): config of the fusion neck. None: maps and audio pass as they are.
+        audio_encoder (dict, optional): config of the audio encoder. None: a model without sound.
+        tracker (dict, optional): config of the tracker that gives queries of single frames one order over a clip.
+        classifier (dict, optional): config of the classifier of queries. None for dense heads, and for a model that is
+            only trained.
+        data_preprocessor (dict, optional): config of the data preprocessor.
+        auxiliary_head (dict, optional): as in mmseg.
+        train_cfg (dict, optional): not used; mmseg's key.
+        test_cfg (dict, optional): ``mode``, ``'slide'`` over time or ``'whole'`` clips; ``window``, T of 'slide', and
+            ``stride`` in frames (None: the window); ``max_pairs`` and ``score_thr`` of the label map; ``return_masks``
+            of pairs. Defaults to windows of 5 frames.
+        init_cfg (dict, optional): as in mmengine.
 
     Raises:
-        ValueError: an unknown stage, precision or key of ``test_cfg``, or a value of it out of range; a neck or decoder
-            that needs audio without an encoder of it.
+        ValueError: a wrong key or value in ``test_cfg``; a neck or head that needs audio without an audio encoder.
     """
 
     def __init__(
         self,
         backbone: dict,
-        audio_encoder: dict | None,
-        neck: dict,
         decode_head: dict,
+        neck: dict | None = None,
+        audio_encoder: dict | None = None,
+        tracker: dict | None = None,
         classifier: dict | None = None,
         data_preprocessor: dict | None = None,
+        auxiliary_head: dict | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
-        precision: str = 'float32',
-        compile: Sequence[str] = (),
     ) -> None:
-        test_cfg = dict(TEST_CFG, **(test_cfg or {}))
-        if precision not in PRECISIONS or not set(compile) <= set(STAGES):
-            raise ValueError(
-                f'precision must be of {PRECISIONS}, compile of {STAGES}, got {precision!r}, {compile}'
-            )
+        test_cfg = checked_test_cfg(test_cfg or {})
         super().__init__(
             backbone=backbone,
-            neck=neck,
             decode_head=decode_head,
-            data_preprocessor=data_preprocessor,
+            neck=neck,
+            auxiliary_head=auxiliary_head,
             train_cfg=train_cfg,
             test_cfg=test_cfg,
+            data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        self.precision = precision
         self.audio_encoder = None if audio_encoder is None else MODELS.build(audio_encoder)
-        self._check_audio()
+        self.tracker = None if tracker is None else MODELS.build(tracker)
         self.classifier = None if classifier is None else MODELS.build(classifier)
-        _check_test_cfg(test_cfg)
-        for stage in compile:
-            for module in self._modules_of(stage):
-                module.compile()
-
-    def _check_audio(self) -> None:
-        """Raise ValueError if a stage needs audio that is not there."""
-        prompt, fusion = self.decode_head.transformer_decoder.audio_prompt, self.neck.fusion
-        if self.audio_encoder is None and (fusion is not None or prompt != 'none'):
+        parts = dict(neck=getattr(self, 'neck', None), decode_head=self.decode_head)
+        needy = [name for name, part in parts.items() if getattr(part, 'needs_audio', False)]
+        if self.audio_encoder is None and needy:
             raise ValueError(
-                "a model without audio_encoder needs neck.fusion=None and transformer_decoder.audio_prompt='none', "
-                f'got {type(fusion).__name__} and {prompt!r}'
+                f'a model without audio_encoder cannot have a {" and a ".join(needy)} that needs audio: set '
+                "neck.fusion=None and decode_head.transformer_decoder.audio_prompt.type='NoAudioPrompt', or others"
             )
 
-    def _modules_of(self, stage: str) -> list[nn.Module]:
-        """Modules whose forward passes are a stage."""
-        if stage == 'clip':
-            clip = getattr(self.classifier, 'clip', None)
-            return [] if clip is None else [clip.visual]
-        if stage == 'decoder':
-            return list(self.decode_head.transformer_decoder.layers)
-        return [
-            self.decode_head.pixel_decoder if stage == 'pixel_decoder' else getattr(self, stage)
-        ]
+    def _init_decode_head(self, decode_head: dict) -> None:
+        """Build the head; what mmseg asks of its own heads, others need not have."""
+        self.decode_head = MODELS.build(decode_head)
+        for key in ('align_corners', 'num_classes', 'out_channels'):
+            setattr(self, key, getattr(self.decode_head, key, None))
 
-    def forward(
-        self,
-        inputs: dict[str, list[Tensor]],
-        data_samples: list[SegDataSample] | None = None,
-        mode: str = 'tensor',
-    ) -> object:
-        """As the host's, in the model's precision.
-
-        Args:
-            inputs: ``imgs``, ``frames`` and ``audio``, lists of B, as the data preprocessor gives them.
-            data_samples: B samples.
-            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
-
-        Returns:
-            What :meth:`loss`, :meth:`predict` or :meth:`_forward` return.
-        """
-        if self.precision == 'float32':  # whatever is around it, such as an AmpOptimWrapper, holds
-            return super().forward(inputs, data_samples, mode)
-        with torch.autocast(inputs['imgs'][0].device.type, dtype=torch.bfloat16):
-            return super().forward(inputs, data_samples, mode)
-
+    # ------------------------------------------------------------------ network
     def extract_feat(self, imgs: Tensor, audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Features of B clips of one shape.
+        """Extract and fuse the features of B clips of one shape.
 
         Args:
-            imgs: (B, T, 3, H, W) float32 normalised.
-            audio: (B, T, 1, 96, 64) log-mel patches or (B, T, Da) embeddings.
+            imgs (Tensor): (B, T, 3, H, W) float32, normalised.
+            audio (Tensor): (B, T, ...) float32, what the audio encoder takes.
 
         Returns:
-            Maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da), both fused; (B, T, 0) of a model
-            without audio encoder.
+            tuple: maps, each (B * T, c, h, w), f4 first, and audio (B, T, Da) or (B, T, S, Da); (B, T, 0) without audio
+            encoder.
         """
-        batch, audio = len(imgs), audio.flatten(0, 1)
+        (batch, frames), audio = imgs.shape[:2], audio.flatten(0, 1)
+        feats = self.backbone(imgs.flatten(0, 1))
         audio = audio.flatten(1)[:, :0] if self.audio_encoder is None else self.audio_encoder(audio)
-        feats, audio = self.neck(self.backbone(imgs.flatten(0, 1)), audio)
-        return feats, audio.unflatten(0, (batch, -1))
+        if self.with_neck:
+            feats, audio = self.neck(feats, audio, frames)
+        return feats, audio.unflatten(0, (batch, frames))
 
     def loss(
         self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]
@@ -173,22 +113,52 @@ class AVEncoderDecoder(EncoderDecoder):
         """Losses of B clips of any shapes, each the mean over clips.
 
         Args:
-            inputs: ``imgs`` and ``audio``, lists of B, as the data preprocessor gives them.
-            data_samples: with ``gt_sem_seg``.
+            inputs (dict): ``imgs`` and ``audio``, lists of B, as the data preprocessor gives them.
+            data_samples (list[SegDataSample]): with ``gt_sem_seg``.
 
         Returns:
-            Names to scalars, see the decode head.
+            dict[str, Tensor]: names to scalars, see the heads.
         """
         total = defaultdict(float)
         clips = zip(inputs['imgs'], inputs['audio'], data_samples, strict=True)
         for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape)):
             imgs, audio, samples = zip(*group, strict=True)
-            losses = self._decode_head_forward_train(
-                self.extract_feat(torch.stack(imgs), torch.stack(audio)), list(samples)
-            )
+            x = self.extract_feat(torch.stack(imgs), torch.stack(audio))
+            losses = self._decode_head_forward_train(x, list(samples))
+            if self.with_auxiliary_head:
+                losses.update(self._auxiliary_head_forward_train(x, list(samples)))
             for name, value in losses.items():
                 total[name] = total[name] + value * (len(group) / len(data_samples))
         return dict(total)
+
+    def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:
+        """Raw predictions of clips of one shape, see the decode head."""
+        return self.decode_head(
+            self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio']))
+        )
+
+    def encode_decode(
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict] | None = None
+    ) -> list[InstanceData | Tensor]:
+        """Encode B windows of one shape and decode them.
+
+        Args:
+            inputs (dict): ``imgs`` and ``audio``, lists of B.
+            batch_img_metas (list[dict], optional): metainfo of B samples, for the head.
+
+        Returns:
+            list: for each window, the queries of all its frames, InstanceData with ``scores`` (Q,) and ``masks``
+            (Q, T, h4, w4); or the logits (T, K, h, w) of a dense head.
+        """
+        x = self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio']))
+        predictions = list(self.decode_head.predict(x, batch_img_metas, self.test_cfg))
+        return predictions if self.tracker is None else [self.tracker(p) for p in predictions]
+
+    # ------------------------------------------------------------------ testing
+    @property
+    def window(self) -> int:
+        """T of the windows that slide over a clip."""
+        return self.test_cfg['window']
 
     def predict(
         self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]
@@ -196,95 +166,165 @@ class AVEncoderDecoder(EncoderDecoder):
         """Label maps of B clips of any shapes.
 
         Args:
-            inputs: ``imgs``, ``frames`` and ``audio``, lists of B.
-            data_samples: metainfo ``vocabulary``, the names, and ``ori_shape``, the size of the label map.
+            inputs (dict): ``imgs``, ``frames`` and ``audio``, lists of B.
+            data_samples (list[SegDataSample]): metainfo ``vocabulary``, the N class names, and ``ori_shape``, the size
+                of the label map.
 
         Returns:
-            The samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for 255 names and more): 0 background, i + 1
-            name i; and ``pred_queries``: the pairs of query and name that were painted, with ``window_start`` (M,),
-            the first frame of the window in which each was found.
+            list[SegDataSample]: the samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for 255 names and more): 0
+            background, i + 1 name i; and ``pred_queries``, the painted pairs of query and name: ``labels``, ``scores``,
+            ``sound_scores`` and ``window_start`` (M,), the first frame of the window in which each was found, and
+            ``masks`` (M, T, H, W) bool with ``return_masks``.
 
         Raises:
-            ValueError: a sample without vocabulary, or a model without classifier.
+            ValueError: a sample without vocabulary, or queries without a classifier.
         """
-        if self.classifier is None:
-            raise ValueError('this model has no classifier: set model.classifier to predict names')
         for sample in data_samples:
             if not sample.get('vocabulary'):
                 raise ValueError(
                     f'clip {sample.get("clip_id", "without a name")} has an empty vocabulary: give metainfo '
                     '`vocabulary`, the names to look for'
                 )
+        return self.postprocess_result(self.inference(inputs, data_samples), data_samples)
+
+    def inference(
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[SegDataSample]
+    ) -> list[list[tuple[int, InstanceData]]]:
+        """Pairs of B clips of any shapes, in windows that slide over time or over the whole clip.
+
+        Args:
+            inputs (dict): ``imgs``, ``frames`` and ``audio``, lists of B.
+            batch_img_metas (list[SegDataSample]): B samples, see :meth:`predict`.
+
+        Returns:
+            list: for each clip, a window's first frame and its pairs with ``masks`` (M, T, H, W), in order of time.
+        """
+        mode = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.whole_inference
+        return mode(inputs, batch_img_metas)
+
+    def whole_inference(
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[SegDataSample]
+    ) -> list[list[tuple[int, InstanceData]]]:
+        """:meth:`inference` on whole clips."""
+        windows = [(i, 0, len(clip)) for i, clip in enumerate(inputs['imgs'])]
+        return self._infer_windows(inputs, batch_img_metas, windows)
+
+    def slide_inference(
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[SegDataSample]
+    ) -> list[list[tuple[int, InstanceData]]]:
+        """:meth:`inference` in windows that slide over time; the last one is shifted back, never short."""
+        stride = self.test_cfg['stride'] or self.window
         windows = [
-            (index, start)
-            for index, clip in enumerate(inputs['imgs'])
-            for start in range(0, len(clip), self.window)
+            (i, window.numbers[0], len(window.numbers))
+            for i, clip in enumerate(inputs['imgs'])
+            for (window,), _ in group_windows(range(len(clip)), self.window, stride)
         ]
-        parts = {}
-        shapes = {
-            window: tuple(self._cut(inputs[key], window).shape for key in ('imgs', 'audio'))
-            for window in windows
-        }
+        return self._infer_windows(inputs, batch_img_metas, windows)
+
+    def aug_test(self, *args: object, **kwargs: object) -> None:
+        """Refuse test-time augmentation, which averages the logits of fixed classes."""
+        raise NotImplementedError('AVEncoderDecoder has no test-time augmentation')
+
+    def _infer_windows(
+        self,
+        inputs: dict[str, list[Tensor]],
+        samples: list[SegDataSample],
+        windows: list[tuple[int, int, int]],
+    ) -> list[list[tuple[int, InstanceData]]]:
+        """Pairs of windows (index of the clip, first frame, T), at most B of one shape at a time."""
+
+        def cut(key: str, window: tuple[int, int, int]) -> Tensor:
+            index, start, length = window
+            return inputs[key][index][start : start + length]
+
+        found: dict[tuple, InstanceData] = {}
+        shapes = {w: tuple(cut(key, w).shape for key in ('imgs', 'audio')) for w in windows}
         for group in group_by(windows, shapes.get):
             # a long clip is no larger batch than a short one
-            for at in range(0, len(group), len(data_samples)):
-                chunk = group[at : at + len(data_samples)]
-                for window, queries in zip(
-                    chunk, self._predict_queries(inputs, chunk), strict=True
-                ):
-                    frames = self._cut(inputs['frames'], window)
-                    parts[window] = self._name_pixels(frames, queries, data_samples[window[0]])
-        for index, sample in enumerate(data_samples):
-            own = [window for window in windows if window[0] == index]
-            maps, pairs = zip(*[parts[window] for window in own], strict=True)
-            for (_, start), found in zip(own, pairs, strict=True):
-                found.window_start = torch.full_like(found.labels, start)
-            sample.set_data(
-                dict(
-                    pred_sem_seg=PixelData(data=torch.cat(maps)),
-                    pred_queries=InstanceData.cat(list(pairs)),
+            for at in range(0, len(group), len(samples)):
+                chunk = group[at : at + len(samples)]
+                batch = {key: [cut(key, w) for w in chunk] for key in ('imgs', 'audio')}
+                metas = [samples[w[0]].metainfo for w in chunk]
+                for w, prediction in zip(chunk, self.encode_decode(batch, metas), strict=True):
+                    found[w] = self._name_pairs(cut('frames', w), prediction, samples[w[0]])
+        clips: list[list] = [[] for _ in samples]
+        for window in windows:
+            clips[window[0]].append((window[1], found[window]))
+        return clips
+
+    def _name_pairs(
+        self, frames: Tensor, prediction: InstanceData | Tensor, sample: SegDataSample
+    ) -> InstanceData:
+        """Pairs with masks (M, T, H, W) of the prediction for a window of frames (T, 3, h, w)."""
+        img_shape = tuple(frames.shape[-2:])
+        pad_shape = sample.get('pad_shape', img_shape)
+        shapes = (img_shape, pad_shape, tuple(sample.ori_shape))
+        if isinstance(prediction, Tensor):
+            if len(prediction[0]) not in (1, len(sample.vocabulary) + 1):
+                raise ValueError(
+                    f'the head tells background and {len(prediction[0]) - 1} classes apart, the vocabulary has '
+                    f'{len(sample.vocabulary)} names: a dense model predicts those it was trained with'
                 )
-            )
+            return dense_pairs(prediction, *shapes)
+        if self.classifier is None:
+            raise ValueError('this model has no classifier: set model.classifier to predict names')
+        named = self.classifier(frames, prediction, sample.vocabulary, pad_shape)
+        pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
+        return resize_pairs(pairs, *shapes)
+
+    def postprocess_result(
+        self,
+        clips: list[list[tuple[int, InstanceData]]],
+        data_samples: list[SegDataSample],
+    ) -> list[SegDataSample]:
+        """Paint the label maps of clips.
+
+        Args:
+            clips (list): from :meth:`inference`.
+            data_samples (list[SegDataSample]): as many samples.
+
+        Returns:
+            list[SegDataSample]: see :meth:`predict`.
+        """
+        for sample, windows in zip(data_samples, clips, strict=True):
+            blender = Blender(len(sample.vocabulary))
+            for start, pairs in windows:
+                length = pairs.masks.shape[1]
+                blender.add(list(range(start, start + length)), pairs)
+                pairs.window_start = torch.full_like(pairs.labels, start)
+                if not self.test_cfg['return_masks']:
+                    pairs.pop('masks')
+            maps = torch.stack([label_map for _, label_map, _ in blender.take(start + length)])
+            queries = InstanceData.cat([pairs for _, pairs in windows])
+            sample.set_data(dict(pred_sem_seg=PixelData(data=maps), pred_queries=queries))
         return data_samples
 
-    @property
-    def window(self) -> int:
-        """T of the windows into which longer clips are cut."""
-        return self.test_cfg['window']
 
-    def _cut(self, clips: list[Tensor], window: tuple[int, int]) -> Tensor:
-        """Frames, or rows of audio, of a window: index of its clip, and its first frame."""
-        index, start = window
-        return clips[index][start : start + self.window]
+def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:
+    """Group items of equal key, in order of first appearance."""
+    groups = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return list(groups.values())
 
-    def _predict_queries(
-        self, inputs: dict[str, list[Tensor]], windows: list[tuple[int, int]]
-    ) -> list[InstanceData]:
-        """Queries of windows of one shape."""
-        imgs, audio = (
-            torch.stack([self._cut(inputs[key], window) for window in windows])
-            for key in ('imgs', 'audio')
+
+def checked_test_cfg(cfg: dict) -> dict:
+    """Complete ``test_cfg``, and validate its keys and values."""
+    cfg = TEST_CFG | cfg
+    window, stride = cfg['window'], cfg['stride']
+    counts = all(type(cfg[key]) is int and cfg[key] >= 1 for key in ('window', 'max_pairs'))
+    strides = stride is None or (type(stride) is int and counts and 1 <= stride <= window)
+    if (
+        set(cfg) != set(TEST_CFG)
+        or cfg['mode'] not in ('slide', 'whole')
+        or not counts
+        or not strides
+    ):
+        raise ValueError(
+            f"test_cfg has the keys {tuple(TEST_CFG)}, mode 'slide' or 'whole', stride None or from 1 to window, "
+            f'window and max_pairs whole numbers of at least 1, got {cfg}'
         )
-        return self.decode_head.predict(self.extract_feat(imgs, audio))
-
-    def _name_pixels(
-        self, frames: Tensor, queries: InstanceData, sample: SegDataSample
-    ) -> tuple[Tensor, InstanceData]:
-        """Label map (T, H, W) at ``ori_shape`` and painted pairs of one window of frames (T, 3, h, w)."""
-        vocabulary = sample.vocabulary
-        pad_shape = sample.get('pad_shape', tuple(frames.shape[-2:]))
-        named = self.classifier(frames, queries, vocabulary, pad_shape)
-        pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
-        label_map = paint_pairs(pairs, frames, pad_shape, sample.ori_shape, len(vocabulary))
-        logits = pairs.pop('masks')
-        if self.test_cfg['return_masks']:
-            pairs_of = InstanceData(masks=logits)
-            masks = list(pair_masks(pairs_of, frames, pad_shape, sample.ori_shape))
-            pairs.masks = torch.stack(masks) if masks else label_map[None][:0] > 0
-        return label_map, pairs
-
-    def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:
-        """Raw predictions of clips of one shape, see the decode head."""
-        return self.decode_head(
-            self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio']))
-        )
+    thr = cfg['score_thr']
+    if isinstance(thr, bool) or not isinstance(thr, (int, float)) or thr != thr:
+        raise ValueError(f'test_cfg.score_thr must be a number, got {thr!r}')
+    return cfg

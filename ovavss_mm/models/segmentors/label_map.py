@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From named queries to one label a pixel (paper section 3.6)."""
-
-from collections.abc import Iterator
+"""From named queries, or from dense logits, to one label a pixel (paper section 3.4)."""
 
 import torch
 from mmengine.structures import InstanceData
@@ -12,13 +10,13 @@ from ..layers.resize import resize_masks
 
 
 def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3) -> InstanceData:
-    """The best pairs of query and name.
+    """Select the best pairs of query and class name.
 
     Args:
-        named: S queries with ``class_scores`` (S, N) in [0, 1], ``sound_scores`` (S,) and ``masks``
-            (S, T, h4, w4) logits.
-        max_pairs: how many pairs at most.
-        score_thr: a pair's score must be above this.
+        named: S queries with ``class_scores`` (S, N) in [0, 1], sound ``scores`` (S,) and ``masks`` (S, T, h4, w4)
+            logits.
+        max_pairs: greatest number of pairs.
+        score_thr: the class score of a pair must be above this.
 
     Returns:
         Pairs, highest score first: ``scores``, ``labels`` (0-based names), ``sound_scores``, ``masks``.
@@ -31,54 +29,94 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
     return InstanceData(
         scores=flat[order],
         labels=order % num_names,
-        sound_scores=named.sound_scores[query],
+        sound_scores=named.scores[query],
         masks=named.masks[query],
     )
 
 
-def paint_pairs(
+def resize_pairs(
     pairs: InstanceData,
-    frames: Tensor,
+    img_shape: tuple[int, int],
     pad_shape: tuple[int, int],
     ori_shape: tuple[int, int],
-    num_names: int,
-) -> Tensor:
-    """Paint pairs in order; a pixel once taken stays taken.
+) -> InstanceData:
+    """Bring the masks of pairs to the size of the label map.
 
     Args:
-        pairs: ``masks`` (M, T, h4, w4) logits and ``labels`` (M,), best first.
-        frames: (T, 3, h, w), for their size, T and device.
+        pairs: with ``masks`` (M, T, h4, w4) logits.
+        img_shape: size of the frames without padding.
         pad_shape: size of the padded input.
-        ori_shape: size of the label map.
-        num_names: N.
+        ori_shape: (H, W), size of the label map.
 
     Returns:
-        (T, H, W) at ``ori_shape``: 0 background, i + 1 name i; uint8, or int16 for 255 names and more.
+        The same pairs with ``masks`` (M, T, H, W) bool, where the logits are above 0.
     """
-    dtype = torch.uint8 if num_names < 255 else torch.int16  # 255 means 'not annotated'
-    label_map = torch.zeros(len(frames), *ori_shape, dtype=dtype, device=frames.device)
-    masks = pair_masks(pairs, frames, pad_shape, ori_shape)
-    for mask, label in zip(masks, pairs.labels, strict=True):
-        label_map[mask & (label_map == 0)] = (label + 1).to(dtype)
+    masks = [
+        # one after the other: logits at full size are large
+        _to_original(mask[None], img_shape, pad_shape, ori_shape)[0] > 0
+        for mask in pairs.masks
+    ]
+    empty = torch.zeros(
+        0, pairs.masks.shape[1], *ori_shape, dtype=torch.bool, device=pairs.masks.device
+    )
+    out = InstanceData(**{key: value for key, value in pairs.items() if key != 'masks'})
+    out.masks = torch.stack(masks) if masks else empty
+    return out
+
+
+def dense_pairs(
+    logits: Tensor,
+    img_shape: tuple[int, int],
+    pad_shape: tuple[int, int],
+    ori_shape: tuple[int, int],
+) -> InstanceData:
+    """Turn dense logits into one pair for each class that is present.
+
+    Args:
+        logits: (T, K, h, w): K = N + 1 classes, background first, of which a pixel has the greatest; or K = 1, whose
+            sigmoid is above 0.5.
+        img_shape: size of the frames without padding.
+        pad_shape: size of the padded input.
+        ori_shape: (H, W), size of the label map.
+
+    Returns:
+        Pairs as of :func:`resize_pairs`, whose masks do not overlap; ``scores`` are the mean probabilities in them.
+    """
+    logits = _to_original(logits.float(), img_shape, pad_shape, ori_shape)
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)  # softmax of (0, x) is sigmoid
+    probability, label_map = logits.softmax(1).max(1)  # (T, H, W)
+    labels = label_map.unique()
+    labels = labels[labels > 0]
+    masks = label_map[None] == labels[:, None, None, None]
+    scores = (masks * probability).flatten(1).sum(1) / masks.flatten(1).sum(1)
+    return InstanceData(labels=labels - 1, scores=scores, sound_scores=scores, masks=masks)
+
+
+def paint(labels: list[int], masks: Tensor) -> Tensor:
+    """Paint masks in order; a pixel once taken stays taken.
+
+    Args:
+        labels: M 0-based names, best first.
+        masks: (M, H, W) bool.
+
+    Returns:
+        Label map (H, W) int64: 0 background, i + 1 name i.
+    """
+    label_map = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
+    for label, mask in zip(labels, masks, strict=True):
+        label_map[mask & (label_map == 0)] = label + 1
     return label_map
 
 
-def pair_masks(
-    pairs: InstanceData, frames: Tensor, pad_shape: tuple[int, int], ori_shape: tuple[int, int]
-) -> Iterator[Tensor]:
-    """Where the mask of each pair is above 0, at the size of the label map.
-
-    Args:
-        pairs: ``masks`` (M, T, h4, w4) logits.
-        frames: (T, 3, h, w), for their size.
-        pad_shape: size of the padded input.
-        ori_shape: size of the label map.
-
-    Yields:
-        (T, H, W) bool, one pair after the other: masks at full size are large.
-    """
-    for mask in pairs.masks:
-        mask = resize_masks(mask[None], pad_shape, tuple(frames.shape[-2:]))
-        if mask.shape[-2:] != tuple(ori_shape):
-            mask = F.interpolate(mask, size=ori_shape, mode='bilinear', align_corners=False)
-        yield mask[0] > 0
+def _to_original(
+    maps: Tensor,
+    img_shape: tuple[int, int],
+    pad_shape: tuple[int, int],
+    ori_shape: tuple[int, int],
+) -> Tensor:
+    """Maps (A, B, h, w) at the size of the label map, without padding."""
+    maps = resize_masks(maps, pad_shape, img_shape)
+    if maps.shape[-2:] == tuple(ori_shape):
+        return maps
+    return F.interpolate(maps, size=ori_shape, mode='bilinear', align_corners=False)

@@ -5,7 +5,7 @@ import re
 
 from ovavss_mm.apis.timeline import Timeline
 from ovavss_mm.apis.web.chart import escape, message_html, timeline_html
-from ovavss_mm.apis.windows import Found
+from ovavss_mm.models.segmentors.windows import Found
 from ovavss_mm.visualization.name_colors import name_palette
 
 EVIL = ('<script>x()</script>', '"><img src=x onerror=x()>', '${x()} {{x}}', '../../etc/passwd')

@@ -14,7 +14,7 @@ def make_queries() -> InstanceData:
     masks = torch.full((4, 2, 8, 12), -5.0)
     masks[0, :, :4, :4] = masks[3, :, 4:, 4:] = masks[2, 1, 2:5, 2:5] = 5.0
     scores = torch.tensor([[0.6, 0.1, 0.1], [0.9, 0, 0], [0, 0.2, 0.3], [0, 0, 0.1]])
-    return InstanceData(masks=masks, name_scores=scores, sound_scores=scores.sum(1))
+    return InstanceData(masks=masks, name_scores=scores, scores=scores.sum(1))
 
 
 def test_takes_the_names_of_queries_that_have_a_mask():
@@ -51,7 +51,7 @@ def test_a_name_without_training_clips_is_learned_to_be_wrong():
     )
     losses = model.loss(**prepare(model, [make_clip()], training=True))  # names 1 and 3
     sum(losses.values()).backward()
-    gradient = model.decode_head.cls_embed.bias.grad
+    gradient = model.decode_head.sound_head.bias.grad
     assert gradient[1] > 0, 'a step makes name 2 less likely'
     clip = make_clip()
     with torch.no_grad():

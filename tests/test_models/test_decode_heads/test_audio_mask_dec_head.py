@@ -187,7 +187,7 @@ def test_audio_positions_are_the_table_or_between_its_rows(head):
     table = head.audio_embed.weight
 
     def positions_of(batch, frames):
-        return head._audio_tokens(torch.zeros(batch, frames, AUDIO, dtype=torch.double))[1]
+        return head._audio_tokens(torch.zeros(batch, frames, 1, AUDIO, dtype=torch.double))[1]
 
     assert torch.equal(positions_of(2, 5), table.expand(2, -1, -1))
     assert torch.allclose(positions_of(1, 1)[0, 0], table[2]), 'the middle'
@@ -214,9 +214,22 @@ def test_positions_are_learned_whatever_the_number_of_frames(frames):
     assert (gradient.abs().sum(1) > 0).all() == (frames > 1)
 
 
+@pytest.mark.parametrize('kind', ['NoAudioPrompt', 'ConcatAddPrompt', 'AudioMaskDecPrompt'])
+def test_a_frame_may_have_several_audio_tokens(kind):
+    """Two tokens that are equal are one token, but in the prompt that counts them."""
+    deltas = dict(audio_channels=16) if kind == 'ConcatAddPrompt' else {}
+    head = make_prompted(kind, **deltas)
+    maps, audio = make_input(frames=3)
+    one, two = head((maps, audio)), head((maps, torch.stack([audio, audio], 2)))
+    if kind != 'ConcatAddPrompt':
+        assert torch.allclose(one.mask_embed, two.mask_embed, atol=1e-6)
+    louder = torch.stack([audio, audio + 1], 2)
+    assert changed(two, head((maps, louder)), -1) == (kind != 'NoAudioPrompt')
+
+
 # ------------------------------------------------------------------ ways of hearing
-def make_prompted(**deltas) -> AudioMaskDecHead:
-    return make_head(transformer_decoder=deltas)
+def make_prompted(kind: str = 'AudioMaskDecPrompt', **deltas) -> AudioMaskDecHead:
+    return make_head(transformer_decoder=dict(audio_prompt=dict(type=kind, **deltas)))
 
 
 def heard_after(head: AudioMaskDecHead, audio, other) -> list[bool]:
@@ -227,7 +240,7 @@ def heard_after(head: AudioMaskDecHead, audio, other) -> list[bool]:
 
 
 def test_without_a_prompt_queries_do_not_hear():
-    head = make_prompted(audio_prompt='none')
+    head = make_prompted('NoAudioPrompt')
     audio = make_input()[1]
     assert not any(heard_after(head, audio, audio + torch.randn_like(audio)))
     maps = make_input()[0]
@@ -236,33 +249,36 @@ def test_without_a_prompt_queries_do_not_hear():
         'no audio at all will do'
     )
     assert not [n for n, _ in head.named_parameters() if 'audio' in n]
+    assert not head.needs_audio and make_head().needs_audio
 
 
 @pytest.mark.parametrize('frame', [0, 2, 4])
 def test_concat_add_tells_the_frames_apart_and_is_a_position(frame):
-    head, audio = make_prompted(audio_prompt='concat_add'), make_input()[1]
+    head, audio = make_prompted('ConcatAddPrompt', audio_channels=16), make_input()[1]
     other = audio.clone()
     other[:, frame] += 1.0
     # a position has no part in what a query says before it has attended to anything
     assert heard_after(head, audio, other) == [False] + [True] * LAYERS
     assert heard_after(head, audio, audio.flip(1))[-1], 'the order of sounds matters'
-    expected = head.query_embed.weight + head.audio_join(audio.flatten(1)).unsqueeze(1)
-    assert torch.equal(head._query_positions(audio), expected)
+    prompt, position = head.transformer_decoder.audio_prompt, head.query_embed.weight[None]
+    expected = position + prompt.audio_join(audio.flatten(1)).unsqueeze(1)
+    assert torch.equal(prompt.query_positions(position, audio), expected)
     for frames in (1, 3, 8):
         one = audio[:, :1].expand(-1, frames, -1)
         same = audio[:, :1].expand(-1, 5, -1)
-        assert torch.allclose(head._query_positions(one), head._query_positions(same))
+        positions = [prompt.query_positions(position, rows) for rows in (one, same)]
+        assert torch.allclose(*positions)
 
 
 def test_cross_attention_hears_before_the_layers_only():
-    head, audio = make_prompted(audio_prompt='cross_attention'), make_input()[1]
+    head, audio = make_prompted('CrossAttentionPrompt'), make_input()[1]
     assert all(heard_after(head, audio, audio.roll(1, 1)))
     with torch.no_grad():
-        head.transformer_decoder.query_to_audio.norm.weight.zero_()  # what was heard is lost
+        head.transformer_decoder.audio_prompt.query_audio_attn.norm.weight.zero_()  # what was heard is lost
     assert not any(heard_after(head, audio, audio + 1))
     ours = make_head()
     with torch.no_grad():
-        ours.transformer_decoder.query_to_audio.norm.weight.zero_()
+        ours.transformer_decoder.audio_prompt.query_audio_attn.norm.weight.zero_()
     assert heard_after(ours, audio, audio + 1) == [False] + [True] * LAYERS
 
 
@@ -270,8 +286,7 @@ def test_audio_attends_to_itself_once_or_before_each_layer(monkeypatch):
     maps, audio = make_input()
     for kind, number in (('shared', 1), ('per_layer', LAYERS)):
         head, calls, tokens = make_prompted(audio_self_attn=kind), [], []
-        modules = head.transformer_decoder.audio_to_audio
-        for module in [modules] if number == 1 else modules:
+        for module in head.transformer_decoder.audio_prompt.audio_self_attn:
             module.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         for layer in head.transformer_decoder.layers:
             layer.register_forward_pre_hook(lambda _, a, tokens=tokens: tokens.append(a[2]))
@@ -282,10 +297,19 @@ def test_audio_attends_to_itself_once_or_before_each_layer(monkeypatch):
         )
 
 
-@pytest.mark.parametrize('prompt', ['none', 'concat_add', 'cross_attention', 'audio_mask_dec'])
-@pytest.mark.parametrize('self_attn', ['shared', 'per_layer'])
-def test_no_variant_has_a_weight_that_does_not_learn(prompt, self_attn):
-    head = make_prompted(audio_prompt=prompt, audio_self_attn=self_attn)
+@pytest.mark.parametrize(
+    'prompt',
+    [
+        dict(kind='NoAudioPrompt'),
+        dict(kind='ConcatAddPrompt', audio_channels=16),
+        dict(kind='CrossAttentionPrompt'),
+        dict(audio_self_attn='shared'),
+        dict(audio_self_attn='per_layer'),
+    ],
+    ids=['none', 'concat_add', 'cross_attention', 'shared', 'per_layer'],
+)
+def test_no_variant_has_a_weight_that_does_not_learn(prompt):
+    head = make_prompted(**prompt)
     losses = head.loss(make_input(frames=3), make_samples(frames=3))
     sum(losses.values()).backward()
     assert not [
@@ -302,7 +326,7 @@ def test_a_closed_set_head_gives_names():
     for b, queries in enumerate(head.predict(x)):
         expected = predictions.sound_logits[-1, b].softmax(-1).float()
         assert torch.allclose(queries.name_scores, expected[:, :3])
-        assert torch.allclose(queries.sound_scores, 1 - expected[:, 3])
+        assert torch.allclose(queries.scores, 1 - expected[:, 3])
     assert all(v.isfinite() for v in head.loss(make_input(), make_samples()).values())
 
 
@@ -345,7 +369,7 @@ def test_predict_gives_the_last_layer(head):
     for b, queries in enumerate(head.predict(x)):
         expected = predictions.sound_logits[-1, b].exp()
         expected = (expected[:, 0] / expected.sum(-1)).float()
-        assert torch.allclose(queries.sound_scores, expected)
+        assert torch.allclose(queries.scores, expected)
         assert queries.masks.shape == (QUERIES, 3, *SIZES[0])
         assert torch.allclose(queries.masks, predictions.masks(-1)[b].float())
 
@@ -376,8 +400,11 @@ def test_init_weights_draws_the_decoder_and_the_pixel_decoder():
         (dict(num_frames=0), 'at least 1, got 0, 6'),
         (dict(num_queries=0), 'at least 1, got 5, 0'),
         (dict(num_classes=0), 'at least 1, got 5, 6, 0'),
-        (dict(transformer_decoder=dict(audio_prompt='loud')), "audio_mask_dec.*got 'loud'"),
-        (dict(transformer_decoder=dict(audio_self_attn='twice')), "got .*'twice'"),
+        (dict(transformer_decoder=dict(audio_prompt=dict(type='Loud'))), "prompt, got 'Loud'"),
+        (
+            dict(transformer_decoder=dict(audio_prompt=dict(audio_self_attn='twice'))),
+            "got 'twice'",
+        ),
         (dict(feat_channels=64), '32 channels, feat_channels is 64'),
     ],
 )

@@ -2,11 +2,12 @@
 import pytest
 import torch
 from mmdet.models.layers.transformer.mask2former_layers import Mask2FormerTransformerDecoderLayer
+from mmseg.registry import MODELS
 from tiny_model import draw_weights, tiny_config
 from torch import nn
 
 from ovavss_mm.models.layers import AudioMaskDecoder, AudioMaskDecoderLayer
-from ovavss_mm.models.layers.audio_mask_decoder import AudioAttention
+from ovavss_mm.models.layers.audio_prompts import AudioAttention
 
 ATTN = dict(embed_dims=8, num_heads=2, batch_first=True)
 BATCH, QUERIES, TOKENS, FRAMES, HEADS = 2, 3, 10, 4, 4
@@ -86,7 +87,7 @@ def test_without_audio_the_block_is_the_hosts(layer, inputs):
     assert torch.allclose(layer(**inputs), expected, atol=1e-4)
 
 
-def test_queries_listen_between_self_attention_and_ffn(layer, inputs):
+def test_queries_attend_to_audio_between_self_attention_and_ffn(layer, inputs):
     """With all but the audio made to add nothing, what is left is norm(audio_attn(norm(query)))."""
     for attention in (layer.cross_attn, layer.self_attn):
         nn.init.zeros_(attention.attn.out_proj.weight)
@@ -122,8 +123,11 @@ def test_every_input_counts_within_its_clip(layer, inputs, name):
 
 # ------------------------------------------------------------------ all blocks
 def test_decoder_has_blocks_and_two_attentions_of_its_own():
-    decoder = AudioMaskDecoder(**tiny_config().decode_head.transformer_decoder)
+    decoder = MODELS.build(tiny_config().decode_head.transformer_decoder)
+    assert isinstance(decoder, AudioMaskDecoder)
     assert len(decoder.layers) == 4 and decoder.embed_dims == 32 and decoder.num_heads == HEADS
     assert all(type(layer) is AudioMaskDecoderLayer for layer in decoder.layers)
     names = {name.split('.')[0] for name, _ in decoder.named_parameters()}
-    assert names == {'layers', 'post_norm', 'query_to_audio', 'audio_to_audio'}
+    assert names == {'layers', 'post_norm', 'audio_prompt'}
+    names = {name.split('.')[0] for name, _ in decoder.audio_prompt.named_parameters()}
+    assert names == {'query_audio_attn', 'audio_self_attn'}

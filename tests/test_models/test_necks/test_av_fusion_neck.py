@@ -40,7 +40,7 @@ def make_audio(frames: int = 3) -> torch.Tensor:
 @given(st.integers(1, 3), st.integers(1, 17), st.integers(1, 17))
 def test_shapes(neck, frames, height, width):
     feats = make_maps(frames, height, width)
-    maps, audio = neck(feats, make_audio(frames))
+    maps, audio = neck(feats, make_audio(frames), 1)
     assert maps[0] is feats[0], 'f4 passes unchanged'
     for new, old in zip(maps[1:], feats[1:], strict=True):
         assert new.shape == (frames, 16, *old.shape[-2:])
@@ -49,7 +49,7 @@ def test_shapes(neck, frames, height, width):
 
 def test_joins_levels_from_low_to_high_resolution_and_parts_them_again(neck):
     feats, audio = make_maps(), make_audio()
-    maps, fused = neck(feats, audio)
+    maps, fused = neck(feats, audio, 1)
     projected = [conv(x) for conv, x in zip(neck.input_convs, feats[1:], strict=True)]
     tokens = [x.flatten(2).mT for x in projected]
     visual, expected = neck.fusion(torch.cat(tokens[::-1], 1), audio[:, None])
@@ -63,7 +63,7 @@ def test_sound_of_a_frame_changes_that_frame_only(neck):
     feats, audio = make_maps(), make_audio()
     other = audio.clone()
     other[1] += torch.randn(12)
-    (before, heard), (after, other_heard) = neck(feats, audio), neck(feats, other)
+    (before, heard), (after, other_heard) = neck(feats, audio, 1), neck(feats, other, 1)
     for x, y in zip((*before[1:], heard), (*after[1:], other_heard), strict=True):
         assert torch.equal(x[[0, 2]], y[[0, 2]])
         assert (x[1] - y[1]).abs().max() > 1e-3
@@ -72,27 +72,27 @@ def test_sound_of_a_frame_changes_that_frame_only(neck):
 @pytest.mark.parametrize('level', [1, 2, 3])
 def test_a_pixel_of_any_level_changes_the_sound_of_its_frame_only(neck, level):
     feats, audio = make_maps(), make_audio()
-    before = neck(feats, audio)[1]
+    before = neck(feats, audio, 1)[1]
     feats[level] = feats[level].clone()
     feats[level][2, :, 0, -1] += 3.0
-    after = neck(feats, audio)[1]
+    after = neck(feats, audio, 1)[1]
     assert torch.equal(before[:2], after[:2])
     assert (before[2] - after[2]).abs().max() > 1e-5
 
 
 def test_one_token_a_frame_may_come_with_or_without_its_axis(neck):
     feats, audio = make_maps(), make_audio()
-    maps, fused = neck(feats, audio)
-    maps_of_tokens, tokens = neck(feats, audio.unsqueeze(1))
+    maps, fused = neck(feats, audio, 1)
+    maps_of_tokens, tokens = neck(feats, audio.unsqueeze(1), 1)
     assert tokens.shape == (3, 1, 12) and torch.equal(tokens[:, 0], fused)
     assert all(torch.equal(x, y) for x, y in zip(maps, maps_of_tokens, strict=True))
 
 
 def test_a_frame_may_have_several_audio_tokens(neck):
     feats, audio = make_maps(), torch.randn(3, 4, 12, dtype=torch.double)
-    maps, fused = neck(feats, audio)
+    maps, fused = neck(feats, audio, 1)
     assert fused.shape == (3, 4, 12)
-    shuffled_maps, shuffled = neck(feats, audio[:, [2, 0, 3, 1]])
+    shuffled_maps, shuffled = neck(feats, audio[:, [2, 0, 3, 1]], 1)
     assert torch.allclose(shuffled, fused[:, [2, 0, 3, 1]])
     assert all(torch.allclose(x, y) for x, y in zip(maps, shuffled_maps, strict=True))
 
@@ -119,7 +119,7 @@ def make_variant(**kwargs) -> AVFusionNeck:
 def test_without_fusion_nothing_sees_the_sound_nor_hears_the_picture():
     neck, feats = make_variant(fusion=None), make_maps()
     for audio in (make_audio(), make_audio() + 1):
-        maps, fused = neck(feats, audio)
+        maps, fused = neck(feats, audio, 1)
         assert fused is audio and maps[0] is feats[0]
         for new, conv, old in zip(maps[1:], neck.input_convs, feats[1:], strict=True):
             assert torch.equal(new, conv(old))
@@ -127,25 +127,25 @@ def test_without_fusion_nothing_sees_the_sound_nor_hears_the_picture():
 
 def test_add_fusion_adds_the_projected_sound_to_every_position():
     neck, feats, audio = make_variant(fusion=dict(type='AddFusion')), make_maps(), make_audio()
-    maps, fused = neck(feats, audio)
+    maps, fused = neck(feats, audio, 1)
     assert torch.equal(fused, audio)
     added = audio @ neck.fusion.proj.weight.T + neck.fusion.proj.bias
     for new, conv, old in zip(maps[1:], neck.input_convs, feats[1:], strict=True):
         assert torch.allclose(new, conv(old) + added[:, :, None, None])
     tokens = torch.stack([audio, audio + 2], 1)
-    assert torch.allclose(neck(feats, tokens)[0][2], neck(feats, audio + 1)[0][2])
+    assert torch.allclose(neck(feats, tokens, 1)[0][2], neck(feats, audio + 1, 1)[0][2])
 
 
 @pytest.mark.parametrize('levels', [('f32',), ('f8', 'f32'), ['f16']])
 def test_levels_that_are_not_fused_are_untouched(levels):
     neck, feats, audio = make_variant(fused_levels=levels), make_maps(), make_audio()
-    maps, fused = neck(feats, audio)
+    maps, fused = neck(feats, audio, 1)
     assert (fused - audio).abs().max() > 1e-3
     projected = [conv(x) for conv, x in zip(neck.input_convs, feats[1:], strict=True)]
     for name, new, plain in zip(('f8', 'f16', 'f32'), maps[1:], projected, strict=True):
         assert torch.equal(new, plain) == (name not in levels)
         feats[('f4', 'f8', 'f16', 'f32').index(name)] += 1.0 if name not in levels else 0.0
-    assert torch.equal(neck(feats, audio)[1], fused), 'the sound hears the fused levels only'
+    assert torch.equal(neck(feats, audio, 1)[1], fused), 'the sound hears the fused levels only'
 
 
 @pytest.mark.parametrize('levels', [(), 'f32', ('f4',), ('f8', 'f8')])

@@ -77,7 +77,7 @@ def test_class_head_is_left_out_and_all_else_keeps_its_rules():
 def test_fresh_weights_are_sorted_by_purpose():
     keys = [
         'neck.fusion.gamma_v',
-        'decode_head.cls_embed.bias',
+        'decode_head.sound_head.bias',
         'classifier.clip_model.a',
         'audio_encoder.b',
     ]

@@ -249,7 +249,7 @@ def test_prediction_has_the_promised_form(model):
     assert result.clip_id == 'noise' and result.gt_sem_seg is not None
 
 
-@pytest.mark.parametrize('frames', [6, 10, 12])
+@pytest.mark.parametrize('frames', [10, 15])
 def test_windows_of_a_long_clip_are_clips(model, frames):
     imgs, audio, sample = make_clip(frames, (32, 64))
     whole = predict(model, [(imgs, audio, sample)])[0]
@@ -264,6 +264,50 @@ def test_windows_of_a_long_clip_are_clips(model, frames):
     assert whole.pred_queries.window_start.tolist() == first
 
 
+@pytest.mark.parametrize('frames', [6, 7, 12])
+def test_the_last_window_is_shifted_back(model, frames, monkeypatch):
+    """A clip of 6 frames is 0-4 and 1-5, not five frames and one without any before it."""
+    monkeypatch.setitem(model.test_cfg, 'return_masks', True)
+    imgs, audio, sample = make_clip(frames, (32, 64))
+    whole = predict(model, [(imgs, audio, sample)])[0]
+    last = predict(model, [(imgs[-5:], audio[-5:], sample)])[0]
+    assert whole.pred_queries.window_start.max() == frames - 5
+    assert whole.pred_queries.masks.shape[1] == 5, 'masks of all windows have one length'
+    alone = frames % 5 or 5  # frames that the last window alone sees
+    assert torch.equal(whole.pred_sem_seg.data[-alone:], last.pred_sem_seg.data[-alone:])
+    assert whole.pred_sem_seg.data.shape == (frames, 32, 64)
+
+
+def test_whole_mode_takes_a_clip_at_once(model, monkeypatch):
+    clip = make_clip(8, (32, 64))
+    sizes, extract = [], model.extract_feat
+    monkeypatch.setattr(
+        model, 'extract_feat', lambda *x: (sizes.append(x[0].shape[1]), extract(*x))[1]
+    )
+    monkeypatch.setitem(model.test_cfg, 'mode', 'whole')
+    (sample,) = predict(model, [clip])
+    assert sizes == [8] and sample.pred_sem_seg.data.shape == (8, 32, 64)
+    monkeypatch.setitem(model.test_cfg, 'mode', 'slide')
+    monkeypatch.setitem(model.test_cfg, 'stride', 1)
+    predict(model, [clip])
+    assert sizes == [8] + [5] * 4
+
+
+def test_inherited_methods_mean_something_for_clips(model):
+    """`encode_decode`, `inference` and its modes, on clips."""
+    clips = [make_clip(5, (32, 64)), make_clip(5, (32, 64))]
+    data = prepare(model, clips)
+    with torch.no_grad():
+        queries = model.encode_decode(data['inputs'])
+        assert [q.masks.shape[:2] for q in queries] == [(6, 5)] * 2
+        slide = model.inference(data['inputs'], data['data_samples'])
+        whole = model.whole_inference(data['inputs'], data['data_samples'])
+    for (a,), (b,) in zip(slide, whole, strict=True):
+        assert a[0] == b[0] == 0 and torch.equal(a[1].masks, b[1].masks)
+    with pytest.raises(NotImplementedError, match='test-time augmentation'):
+        model.aug_test(data['inputs'], data['data_samples'])
+
+
 def test_a_long_clip_takes_no_larger_batch_than_a_short_one(model, monkeypatch):
     sizes, extract = [], model.extract_feat
     monkeypatch.setattr(
@@ -272,7 +316,7 @@ def test_a_long_clip_takes_no_larger_batch_than_a_short_one(model, monkeypatch):
         lambda imgs, audio: (sizes.append(tuple(imgs.shape[:2])), extract(imgs, audio))[1],
     )
     predict(model, [make_clip(10, (32, 64)), make_clip(12, (32, 64))])
-    assert sorted(sizes) == [(1, 2), (2, 5), (2, 5)]
+    assert sorted(sizes) == [(1, 5), (2, 5), (2, 5)]
 
 
 def test_vocabulary_may_differ_from_clip_to_clip(model):
@@ -342,7 +386,7 @@ def test_a_model_without_classifier_trains_and_does_not_predict():
     'bad',
     [
         *(dict(window=0), dict(window='5'), dict(window=True), dict(max_pairs=0)),
-        *(dict(max_pairs=2.5), dict(mode='whole')),
+        *(dict(max_pairs=2.5), dict(mode='half'), dict(stride=0), dict(stride=6), dict(unknown=1)),
     ],
 )
 def test_test_cfg_is_checked(bad):
@@ -364,7 +408,7 @@ def test_test_cfg_has_defaults():
     config = tiny_config()
     config.pop('test_cfg')
     assert MODELS.build(config).test_cfg == dict(
-        window=5, max_pairs=10, score_thr=0.3, return_masks=False
+        mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False
     )
 
 
@@ -388,7 +432,7 @@ def test_masks_of_painted_pairs_on_request(model, monkeypatch):
 DEAF = dict(
     audio_encoder=None,
     neck=dict(fusion=None),
-    decode_head=dict(transformer_decoder=dict(audio_prompt='none')),
+    decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt'))),
 )
 
 
@@ -402,7 +446,7 @@ def test_a_model_without_sound_gives_the_same_for_any():
     ]
     for other in queries[1:]:
         assert torch.equal(other.masks, queries[0].masks)
-        assert torch.equal(other.sound_scores, queries[0].sound_scores)
+        assert torch.equal(other.scores, queries[0].scores)
     losses = losses_of(model, [(imgs, audio, sample)])
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
@@ -410,5 +454,7 @@ def test_a_model_without_sound_gives_the_same_for_any():
 
 @pytest.mark.parametrize('part', ['neck', 'decode_head'])
 def test_a_part_that_needs_sound_needs_its_encoder(part):
-    with pytest.raises(ValueError, match='without audio_encoder needs neck.fusion=None'):
+    with pytest.raises(
+        ValueError, match=f'without audio_encoder cannot have a {part} that needs audio'
+    ):
         tiny_model(**{key: value for key, value in DEAF.items() if key != part})

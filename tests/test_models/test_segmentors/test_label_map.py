@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
-from ovavss_mm.models.segmentors.label_map import best_pairs, paint_pairs
+from ovavss_mm.models.segmentors.label_map import best_pairs, dense_pairs, paint, resize_pairs
 
 
 def make_named(queries: int = 3, names: int = 4) -> InstanceData:
     return InstanceData(
         class_scores=torch.rand(queries, names),
-        sound_scores=torch.rand(queries),
+        scores=torch.rand(queries),
         masks=torch.randn(queries, 2, 4, 6),
     )
 
 
-def make_frames(height: int = 16, width: int = 24, frames: int = 2) -> torch.Tensor:
-    return torch.zeros(frames, 3, height, width, dtype=torch.uint8)
+def paint_pairs(pairs, img_shape, pad_shape, ori_shape) -> torch.Tensor:
+    """Label map (T, H, W) of pairs with masks (M, T, h4, w4)."""
+    masks = resize_pairs(pairs, img_shape, pad_shape, ori_shape).masks
+    return torch.stack([paint(pairs.labels.tolist(), masks[:, t]) for t in range(masks.shape[1])])
 
 
 def make_pairs(*rectangles: tuple) -> InstanceData:
@@ -51,7 +52,7 @@ def test_pairs_are_the_best_of_all_queries_and_names(queries, names, max_pairs, 
     assert pairs.labels.tolist() == [name for _, name, _ in expected]
     order = torch.tensor([query for _, _, query in expected], dtype=torch.long)
     assert torch.equal(pairs.masks, named.masks[order])
-    assert torch.equal(pairs.sound_scores, named.sound_scores[order])
+    assert torch.equal(pairs.sound_scores, named.scores[order])
 
 
 def test_a_score_at_the_threshold_is_not_enough():
@@ -73,9 +74,9 @@ def test_a_query_may_have_two_names_and_a_name_two_queries():
 def test_the_first_pair_that_covers_a_pixel_names_it(number, height, width, seed):
     torch.manual_seed(seed)
     pairs = InstanceData(masks=torch.randn(number, 2, 4, 6), labels=torch.randint(0, 9, (number,)))
-    label_map = paint_pairs(pairs, make_frames(height, width), (16, 24), (height, width), 9)
-    assert label_map.shape == (2, height, width) and label_map.dtype == torch.uint8
-    expected = torch.zeros(2, height, width, dtype=torch.uint8)
+    label_map = paint_pairs(pairs, (height, width), (16, 24), (height, width))
+    assert label_map.shape == (2, height, width)
+    expected = torch.zeros(2, height, width, dtype=torch.long)
     full = [F.interpolate(m[None], (16, 24), mode='bilinear')[0] for m in pairs.masks]
     for t, y, x in torch.ones_like(expected).nonzero().tolist():
         for mask, label in zip(full, pairs.labels, strict=True):
@@ -88,35 +89,24 @@ def test_the_first_pair_that_covers_a_pixel_names_it(number, height, width, seed
 def test_a_taken_pixel_stays_taken():
     best = (4, slice(0, 2), slice(0, 6))
     pairs = make_pairs(best, (0, slice(0, 4), slice(0, 3)))
-    label_map = paint_pairs(pairs, make_frames(), (16, 24), (16, 24), 5)
+    label_map = paint_pairs(pairs, (16, 24), (16, 24), (16, 24))
     assert (label_map[:, :7] == 5).all()
     assert (label_map[:, 9:, :11] == 1).all()
     assert (label_map[:, 9:, 13:] == 0).all()
-    alone = paint_pairs(make_pairs(best), make_frames(), (16, 24), (16, 24), 5)
+    alone = paint_pairs(make_pairs(best), (16, 24), (16, 24), (16, 24))
     assert torch.equal(label_map == 5, alone == 5)
 
 
 def test_without_pairs_all_is_background():
     empty = InstanceData(masks=torch.zeros(0, 2, 4, 6), labels=torch.zeros(0, dtype=torch.long))
-    label_map = paint_pairs(empty, make_frames(), (16, 24), (16, 24), 5)
+    label_map = paint_pairs(empty, (16, 24), (16, 24), (16, 24))
     assert label_map.shape == (2, 16, 24) and not label_map.any()
-
-
-@pytest.mark.parametrize(
-    ('names', 'dtype'),
-    [(1, torch.uint8), (254, torch.uint8), (255, torch.int16), (1000, torch.int16)],
-)
-def test_every_name_fits_the_dtype(names, dtype):
-    """And none is 255 in uint8, which means 'not annotated'."""
-    pairs = make_pairs((names - 1, slice(0, 4), slice(0, 6)))
-    label_map = paint_pairs(pairs, make_frames(), (16, 24), (16, 24), names)
-    assert label_map.dtype == dtype and (label_map == names).all()
 
 
 def test_masks_are_brought_to_the_size_of_the_original():
     """The right half of frames 12 x 20, padded to 16 x 24; the original is 24 x 40."""
     pairs = make_pairs((0, slice(0, 4), slice(3, 6)))  # from column 12 of 24 on
-    label_map = paint_pairs(pairs, make_frames(12, 20), (16, 24), (24, 40), 1)
+    label_map = paint_pairs(pairs, (12, 20), (16, 24), (24, 40))
     assert label_map.shape == (2, 24, 40)
     assert (label_map[..., 25:] == 1).all() and (label_map[..., :23] == 0).all()
 
@@ -124,6 +114,27 @@ def test_masks_are_brought_to_the_size_of_the_original():
 def test_padding_is_cut_off_before_resizing():
     pairs = make_pairs((0, slice(3, 4), slice(0, 6)))  # rows 12 to 15, which are padding
     pairs.masks[:, :, 3] = 0.5  # too little to reach row 11
-    frames = make_frames(11, 24)
-    assert paint_pairs(pairs, frames, (16, 24), (16, 24), 1).sum() == 0
-    assert paint_pairs(pairs, make_frames(16, 24), (16, 24), (16, 24), 1).sum() > 0
+    assert paint_pairs(pairs, (11, 24), (16, 24), (16, 24)).sum() == 0
+    assert paint_pairs(pairs, (16, 24), (16, 24), (16, 24)).sum() > 0
+
+
+# ------------------------------------------------------------------ dense logits
+def test_dense_logits_are_painted_as_they_are():
+    logits = torch.randn(2, 5, 4, 6) * 3
+    pairs = dense_pairs(logits, (14, 22), (16, 24), (20, 30))
+    full = F.interpolate(logits, (16, 24), mode='bilinear')[..., :14, :22]
+    full = F.interpolate(full, (20, 30), mode='bilinear')
+    label_map = [paint(pairs.labels.tolist(), pairs.masks[:, t]) for t in range(2)]
+    assert torch.equal(torch.stack(label_map), full.argmax(1))
+    for label, mask, score in zip(pairs.labels, pairs.masks, pairs.scores, strict=True):
+        expected = full.softmax(1)[:, label + 1][mask].mean()
+        assert torch.allclose(score, expected, atol=1e-5)
+
+
+def test_a_single_logit_is_sounding_above_one_half():
+    logits = torch.randn(2, 1, 4, 6)
+    pairs = dense_pairs(logits, (4, 6), (4, 6), (4, 6))
+    assert pairs.labels.tolist() == [0]
+    assert torch.equal(pairs.masks[0], logits[:, 0].sigmoid() > 0.5)
+    empty = dense_pairs(-logits.abs(), (4, 6), (4, 6), (4, 6))
+    assert len(empty) == 0 and empty.masks.shape == (0, 2, 4, 6)

@@ -17,7 +17,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from ...losses.clip_criterion import ClipCriterion, ClipTargets
+from ...losses.video_criterion import VideoCriterion, VideoTargets
 from .lines import Line
 
 MAP_SIZE = (8, 12)  # of the reference's predictions in pixels; it follows from its losses
@@ -34,7 +34,7 @@ class _Clip(NamedTuple):
     logits: Tensor  # (layers, Q, 2)
     embed: Tensor  # (layers, Q, T)
     pixels: Tensor  # (T, T, h, w)
-    targets: ClipTargets
+    targets: VideoTargets
 
 
 def check_loss(
@@ -51,7 +51,7 @@ def check_loss(
         A line for each output, all annotated ('v2') and first frame annotated ('v1s').
     """
     with DefaultScope.overwrite_default_scope('mmseg'):
-        criterion = ClipCriterion(**config.decode_head.criterion)
+        criterion = VideoCriterion(**config.decode_head.criterion)
     num_frames = fixture['target_mask_const'].shape[1]
     lines = []
     for subset, frames in (('v2', torch.arange(num_frames)), ('v1s', torch.zeros(1).long())):
@@ -73,11 +73,11 @@ def _clip(fixture: Mapping[str, np.ndarray], frames: Tensor, map_size: tuple[int
     present = present[present.any(1)]
     size = [_STRIDE * side for side in map_size]
     masks = present[:, :, None, None].expand(-1, -1, *size)
-    return _Clip(logits, embed, pixels, ClipTargets(masks, frames))
+    return _Clip(logits, embed, pixels, VideoTargets(masks, frames))
 
 
 def _check_matches(
-    criterion: ClipCriterion, clip: _Clip, fixture: Mapping[str, np.ndarray], subset: str
+    criterion: VideoCriterion, clip: _Clip, fixture: Mapping[str, np.ndarray], subset: str
 ) -> tuple[list[tuple[Tensor, Tensor]], list[Line]]:
     """Find matches with the reference's cross-entropy, which tells who was matched."""
     theirs = _per_layer(fixture, f'{subset}/loss_ce')
@@ -105,7 +105,7 @@ def _check_matches(
 
 
 def _check_masks(
-    criterion: ClipCriterion,
+    criterion: VideoCriterion,
     clip: _Clip,
     matches: list[tuple[Tensor, Tensor]],
     fixture: Mapping[str, np.ndarray],

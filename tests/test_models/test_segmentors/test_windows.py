@@ -5,54 +5,55 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from ovavss_mm.apis.windows import Blender, group_windows
+from ovavss_mm.models.segmentors.windows import Blender, frame_classes, group_windows
 
 
-def numbers(count, length, overlap, phases=1):
+def numbers(count, length, stride, phases=1):
     """Windows of a stream of so many frames, by the frames' numbers, and when which are done."""
-    groups = list(group_windows(range(count), length, overlap, phases))
+    groups = list(group_windows(range(count), length, stride, phases))
     for group, _ in groups:
         for window in group:
             assert window.items == window.numbers
     return [[w.numbers for w in group] for group, _ in groups], [done for _, done in groups]
 
 
-def test_windows_without_overlap_cut_as_the_model_does():
-    windows, done = numbers(12, 5, 0)
-    assert windows == [[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]], [[10, 11]]]
-    assert done == [5, 10, 12]
+def test_the_last_window_is_shifted_back_not_short():
+    windows, done = numbers(12, 5, 5)
+    assert windows == [[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]], [[7, 8, 9, 10, 11]]]
+    assert done == [5, 7, 12]
+    assert numbers(10, 5, 5) == ([[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]]], [5, 10])
+    assert numbers(3, 5, 5) == ([[[0, 1, 2]]], [3])
 
 
 def test_windows_with_overlap():
-    windows, done = numbers(10, 5, 2)
-    assert windows == [[[0, 1, 2, 3, 4]], [[3, 4, 5, 6, 7]], [[6, 7, 8, 9]]]
-    assert done == [3, 6, 10]
-    windows, done = numbers(5, 5, 2)  # nothing is new in a second window
-    assert windows == [[[0, 1, 2, 3, 4]], []] and done == [3, 5]
+    windows, done = numbers(10, 5, 3)
+    assert windows == [[[0, 1, 2, 3, 4]], [[3, 4, 5, 6, 7]], [[5, 6, 7, 8, 9]]]
+    assert done == [3, 5, 10]
+    assert numbers(5, 5, 3) == ([[[0, 1, 2, 3, 4]]], [5])
 
 
 def test_phases_have_frames_a_second_apart():
-    windows, done = numbers(7, 3, 1, phases=2)
-    assert windows == [[[0, 2, 4], [1, 3, 5]], [[4, 6]]]
-    assert done == [4, 7]
+    windows, done = numbers(7, 3, 2, phases=2)
+    assert windows == [[[0, 2, 4], [1, 3, 5]], [[2, 4, 6], [1, 3, 5]]]
+    assert done == [1, 7]
 
 
 @pytest.mark.parametrize('count', [1, 2, 4, 5, 6, 9, 23])
-@pytest.mark.parametrize('overlap', [0, 1, 3])
+@pytest.mark.parametrize('stride', [5, 4, 2])
 @pytest.mark.parametrize('phases', [1, 3])
-def test_every_frame_is_seen_before_it_is_done(count, overlap, phases):
+def test_every_frame_is_seen_before_it_is_done(count, stride, phases):
     seen = set()
-    for group, done in group_windows(range(count), 5, overlap, phases):
+    for group, done in group_windows(range(count), 5, stride, phases):
         for window in group:
-            assert len(window.numbers) <= 5
+            assert len(window.numbers) == 5 or count < 5 * phases
             assert all(n % phases == window.numbers[0] % phases for n in window.numbers)
             seen |= set(window.numbers)
         assert seen >= set(range(done))
     assert seen == set(range(count)) and done == count
 
 
-def test_no_more_frames_are_read_than_a_group_has():
-    """Nothing is read ahead, and what is done is forgotten."""
+def test_a_stream_is_read_one_stride_ahead():
+    """So much shows whether another whole window follows; what is done is forgotten."""
     read = 0
 
     def stream():
@@ -61,15 +62,15 @@ def test_no_more_frames_are_read_than_a_group_has():
             read += 1
             yield i
 
-    for index, (_, done) in enumerate(group_windows(stream(), 5, 1, 2)):
-        assert read <= done + 1 * 2 + (4 if index == 0 else 0) or read == 1000
-        assert read - done <= 10
+    for _, done in group_windows(stream(), 5, 4, 2):
+        assert read - done <= 5 * 2
 
 
-def test_bad_overlap():
-    with pytest.raises(ValueError, match='got 5 and 1'):
-        next(group_windows([], 5, 5))
-    assert list(group_windows([], 5, 1)) == [([], 0)]
+def test_bad_stride():
+    for stride in (0, 6):
+        with pytest.raises(ValueError, match=f'got {stride} and 1'):
+            next(group_windows([], 5, stride))
+    assert list(group_windows([], 5, 1)) == []
 
 
 def drawn_pairs(num_frames, num_pairs=6, names=4):
@@ -110,9 +111,9 @@ def two_windows(first, second, at=(4, 0), length=5):
             masks=masks,
         )
         blender.add(list(range(frame - position, frame - position + length)), pairs)
-    *_, (number, label_map, found) = blender.take(frame + 1)
+    *_, (number, label_map, parts) = blender.take(frame + 1)
     assert number == frame
-    return label_map[0].tolist(), found
+    return label_map[0].tolist(), frame_classes(parts, label_map)
 
 
 def test_two_windows_are_averaged():
@@ -138,13 +139,13 @@ def test_the_middle_of_a_window_weighs_more_than_its_end():
 def test_blender_holds_only_frames_that_wait():
     blender = Blender(4)
     most = 0
-    for group, done in group_windows(range(200), 5, 1):
+    for group, done in group_windows(range(200), 5, 4):
         for window in group:
             blender.add(window.numbers, drawn_pairs(len(window.numbers)))
         most = max(most, len(blender))
-        assert len(list(blender.take(done))) in (1, 4, 5)
-        assert len(blender) <= 1
-    assert most <= 6
+        list(blender.take(done))
+        assert len(blender) <= 4
+    assert most <= 8
 
 
 def test_nothing_found():
@@ -159,4 +160,6 @@ def test_nothing_found():
     blender.add([1, 2], empty)
     out = list(blender.take(3))
     assert [number for number, _, _ in out] == [0, 1, 2]
-    assert all(not label_map.any() and found == {} for _, label_map, found in out)
+    assert not any(
+        label_map.any() or frame_classes(parts, label_map) for _, label_map, parts in out
+    )

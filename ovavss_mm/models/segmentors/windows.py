@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows over a stream of frames, and how overlapping windows become one label map a frame."""
+"""Windows that slide over time, and how overlapping windows become one label map a frame."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
+
+from .label_map import paint
 
 
 @dataclass
@@ -26,50 +28,61 @@ class Window:
 
 
 def group_windows(
-    stream: Iterable, length: int, overlap: int, phases: int = 1
+    stream: Iterable, length: int, stride: int, phases: int = 1
 ) -> Iterator[tuple[list[Window], int]]:
-    """Cut a stream into overlapping windows, as it comes.
+    """Cut a stream into windows as it comes; the last one is shifted back rather than short.
 
-    With ``phases`` frames a second, frame j belongs to phase ``j % phases``: the frames of a window are of one
-    phase, so that they are a second apart, as in training.
+    With ``phases`` frames a second, frame j belongs to phase ``j % phases``: the frames of a window are of one phase,
+    so that they are a second apart, as in training.
 
     Args:
         stream: one item a frame.
-        length: T, frames of a window; at the end of the stream a window may be shorter.
-        overlap: frames that a window shares with the one before, 0 to ``length - 1``.
+        length: T, frames of a window; a stream that is shorter is one window.
+        stride: frames from one window to the next, 1 to ``length``.
         phases: frames a second.
 
     Yields:
         A window of each phase, and the number of the first frame that later windows may still see. At most
-        ``length * phases`` items are held.
+        ``(length + stride) * phases`` items are held.
+
+    Raises:
+        ValueError: a stride or number of phases out of range.
     """
-    if not 0 <= overlap < length or phases < 1:
+    if not 1 <= stride <= length or phases < 1:
         raise ValueError(
-            f'overlap must be from 0 to the window of {length} frames less 1, and phases at least 1, '
-            f'got {overlap} and {phases}'
+            f'stride must be from 1 to the window of {length} frames, and phases at least 1, '
+            f'got {stride} and {phases}'
         )
+    span, step = length * phases, stride * phases
     stream, held, first = iter(stream), [], 0
     while True:
-        held.extend(islice(stream, length * phases - len(held)))
-        ended = len(held) < length * phases
-        seen = overlap if first else 0  # by the windows before
-        group = []
-        for phase in range(phases):
-            items = held[phase::phases]
-            if len(items) > seen:
-                numbers = range(first + phase, first + len(held), phases)
-                group.append(Window(list(numbers), items))
-        step = len(held) if ended else (length - overlap) * phases
+        held.extend(islice(stream, span + step - len(held)))
+        if len(held) < span + step:  # the stream has ended, and the next window would be short
+            break
+        yield _by_phase(first, held[:span], phases), first + step
         del held[:step]
         first += step
-        yield group, first
-        if ended:
-            return
+    rest = max(0, len(held) - span)
+    if held:
+        done = first + (rest or len(held))
+        yield _by_phase(first, held[:span], phases), done
+    if rest:
+        yield _by_phase(first + rest, held[rest:], phases), first + len(held)
+
+
+def _by_phase(first: int, items: list, phases: int) -> list[Window]:
+    """Windows of the consecutive frames ``first``, ``first + 1``, ..., one for each phase that has any."""
+    windows = []
+    for phase in range(phases):
+        numbers = [n for n in range(first, first + len(items)) if n % phases == phase]
+        if numbers:
+            windows.append(Window(numbers, [items[n - first] for n in numbers]))
+    return windows
 
 
 @dataclass
-class Found:
-    """A name in a frame.
+class FrameClass:
+    """A class in a frame.
 
     Args:
         area: share of the frame's pixels that have its label.
@@ -138,7 +151,7 @@ class Blender:
                 )
             )
 
-    def take(self, before: int) -> Iterator[tuple[int, Tensor, dict[int, Found]]]:
+    def take(self, before: int) -> Iterator[tuple[int, Tensor, list[_Part]]]:
         """Give the frames that are done, in order, and forget them.
 
         Args:
@@ -146,23 +159,20 @@ class Blender:
 
         Yields:
             Number, label map (H, W), uint8 or int16, 0 background, i + 1 name i, on the device of the masks, and what
-            was found by name index.
+            the windows say, for :func:`frame_classes`.
         """
         while self._next < before:
             parts = self._parts.pop(self._next)
-            label_map = blend_parts(parts).to(self.dtype)
-            yield self._next, label_map, _found(parts, label_map)
+            yield self._next, blend_parts(parts).to(self.dtype), parts
             self._next += 1
 
 
 def blend_parts(parts: list[_Part]) -> Tensor:
     """Label map (H, W) int64 of a frame of which at least one window says something."""
     first = parts[0].masks
-    label_map = torch.zeros(first.shape[1:], dtype=torch.long, device=first.device)
     if len(parts) == 1:  # the best pair of a pixel is the one painted first
-        for label, mask in zip(parts[0].labels, parts[0].masks, strict=True):
-            label_map[mask & (label_map == 0)] = label + 1
-        return label_map
+        return paint(parts[0].labels, first)
+    label_map = torch.zeros(first.shape[1:], dtype=torch.long, device=first.device)
     evidence: dict[int, Tensor] = {}  # by name, in the order in which names appear
     covered = torch.zeros(first.shape[1:], device=first.device)
     for part in parts:
@@ -181,8 +191,16 @@ def blend_parts(parts: list[_Part]) -> Tensor:
     return label_map
 
 
-def _found(parts: list[_Part], label_map: Tensor) -> dict[int, Found]:
-    """What a frame shows: area from the label map, scores from the windows, weighted."""
+def frame_classes(parts: list[_Part], label_map: Tensor) -> dict[int, FrameClass]:
+    """List the classes of a frame.
+
+    Args:
+        parts: what windows say of it, from :meth:`Blender.take`.
+        label_map: (H, W), from there.
+
+    Returns:
+        By 0-based name: area from the label map, and the windows' scores, weighted.
+    """
     found = {}
     indices, counts = label_map.unique(return_counts=True)
     for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
@@ -200,7 +218,7 @@ def _found(parts: list[_Part], label_map: Tensor) -> dict[int, Found]:
                     )
                 )
         total = sum(weight for weight, _, _ in best)
-        found[index - 1] = Found(
+        found[index - 1] = FrameClass(
             area=count / label_map.numel(),
             sound=sum(weight * sound for weight, sound, _ in best) / total,
             score=sum(weight * score for weight, _, score in best) / total,

@@ -9,7 +9,7 @@ from tiny_model import same_points, tiny_config
 from torch import Tensor
 from torch.nn import functional as F
 
-from ovavss_mm.models.losses.clip_criterion import ClipCriterion, ClipTargets
+from ovavss_mm.models.losses.video_criterion import VideoCriterion, VideoTargets
 
 LAYERS, QUERIES, CHANNELS, FRAMES, HEIGHT, WIDTH = 2, 4, 6, 3, 8, 12
 BCE = dict(
@@ -18,13 +18,13 @@ BCE = dict(
 )
 
 
-def make_criterion(focal: bool = True, num_classes: int = 1, **kwargs) -> ClipCriterion:
+def make_criterion(focal: bool = True, num_classes: int = 1, **kwargs) -> VideoCriterion:
     config = tiny_config().decode_head.criterion
     config.loss_sound.num_classes = num_classes
     if not focal:
         config.loss_mask = BCE['loss_mask']
-        config.assigner.match_costs[1] = BCE['cost']
-    return ClipCriterion(**(config | dict(num_points=40) | kwargs))
+        config.match_costs[1] = BCE['cost']
+    return VideoCriterion(**(config | dict(num_points=40) | kwargs))
 
 
 def make_predictions(queries: int = QUERIES, classes: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +97,7 @@ def match(cost: Tensor) -> list[tuple[int, int]]:
     return min(options, key=lambda pairs: sum(cost[pair].item() for pair in pairs))
 
 
-def choose_points(logits: Tensor, criterion: ClipCriterion) -> Tensor:
+def choose_points(logits: Tensor, criterion: VideoCriterion) -> Tensor:
     """The least certain of the candidates, and others."""
     number = criterion.num_points
     candidates = same_points(1, int(criterion.oversample_ratio * number), 2)[0]
@@ -109,7 +109,7 @@ def choose_points(logits: Tensor, criterion: ClipCriterion) -> Tensor:
     return torch.cat([chosen, same_points(1, number - uncertain, 2)[0]])
 
 
-def reference(criterion: ClipCriterion, predictions: tuple, labels: Tensor, focal: bool) -> dict:
+def reference(criterion: VideoCriterion, predictions: tuple, labels: Tensor, focal: bool) -> dict:
     """The losses in the plain way: full-size logits, one query, target, frame at a time."""
     sound_logits, mask_embed, pixel_embed = predictions
     frames = [t for t in range(len(labels)) if (labels[t] != 255).any()]
@@ -156,7 +156,7 @@ def test_equals_plain_loops_in_value_and_gradient(fixed_points, focal, importanc
     labels[1] = 255  # not annotated, between two that are
     results = []
     for losses in (
-        criterion(*predictions, ClipTargets.from_label_map(labels)),
+        criterion(*predictions, VideoTargets.from_label_map(labels)),
         reference(criterion, predictions, labels, focal),
     ):
         assert all(x.shape == (LAYERS,) and x.all() for x in losses.values())
@@ -172,18 +172,18 @@ def test_a_closed_set_head_learns_names(fixed_points):
     predictions = make_predictions(classes=10)
     results = []
     for losses in (
-        criterion(*predictions, ClipTargets.from_label_map(labels)),
+        criterion(*predictions, VideoTargets.from_label_map(labels)),
         reference(criterion, predictions, labels, focal=True),
     ):
         total = sum(x.sum() for x in losses.values())
         results.append((*losses.values(), *torch.autograd.grad(total, predictions)))
     for ours, plain in zip(*results, strict=True):
         assert torch.allclose(ours, plain, atol=1e-5, rtol=1e-4)
-    assert ClipTargets.from_label_map(labels).labels.tolist() == [6, 7, 8]
+    assert VideoTargets.from_label_map(labels).labels.tolist() == [6, 7, 8]
 
 
 def test_a_name_that_the_closed_set_lacks_is_named():
-    criterion, targets = make_criterion(num_classes=8), ClipTargets.from_label_map(make_labels(3))
+    criterion, targets = make_criterion(num_classes=8), VideoTargets.from_label_map(make_labels(3))
     with pytest.raises(ValueError, match='name 8 of the vocabulary .* 8 names apart'):
         criterion(*make_predictions(classes=8), targets)
 
@@ -193,11 +193,11 @@ def test_matching_is_the_cheapest_of_all(fixed_points, queries, names):
     """Also with fewer queries than targets: then each query gets one, losses are divided by K."""
     criterion, labels = make_criterion(), make_labels(names)
     predictions = make_predictions(queries)
-    losses = criterion(*predictions, ClipTargets.from_label_map(labels))
+    losses = criterion(*predictions, VideoTargets.from_label_map(labels))
     expected = reference(criterion, predictions, labels, focal=True)
     for name, value in losses.items():
         assert torch.allclose(value, expected[name], atol=1e-5), name
-    pairs = criterion.match(*predictions, ClipTargets.from_label_map(labels))
+    pairs = criterion.match(*predictions, VideoTargets.from_label_map(labels))
     assert len(pairs) == LAYERS
     for query, target in pairs:
         assert len(set(query.tolist())) == len(query) == min(queries, names)
@@ -212,7 +212,7 @@ def test_the_query_that_is_right_is_matched():
     embed = torch.zeros(1, QUERIES, 2)
     embed[0, 1, 0] = embed[0, 2, 1] = 1.0
     query, target = make_criterion(num_points=2000).match(
-        torch.zeros(1, QUERIES, 2), embed, pixels, ClipTargets.from_label_map(labels)
+        torch.zeros(1, QUERIES, 2), embed, pixels, VideoTargets.from_label_map(labels)
     )[0]
     assert query.tolist() == [1, 2] and target.tolist() == [0, 1]
 
@@ -221,7 +221,7 @@ def test_the_query_that_is_right_is_matched():
 def test_targets_are_the_names_of_annotated_frames():
     labels = make_labels(2)
     labels[1, 0, :5] = 255
-    targets = ClipTargets.from_label_map(labels)
+    targets = VideoTargets.from_label_map(labels)
     assert targets.frames.tolist() == [0, 1, 2]
     assert targets.masks.shape == (2, FRAMES, 4 * HEIGHT, 4 * WIDTH)
     assert torch.equal(targets.masks[0], labels == 7) and torch.equal(targets.masks[1], labels == 8)
@@ -232,7 +232,7 @@ def test_only_frame_0_of_v1s_clips_counts():
     labels = make_labels(2)
     labels[0][labels[0] == 8] = 0  # name 8 is silent in the only annotated frame
     labels[1:] = 255
-    targets = ClipTargets.from_label_map(labels)
+    targets = VideoTargets.from_label_map(labels)
     assert targets.frames.tolist() == [0] and targets.masks.shape[:2] == (1, 1)
     assert torch.equal(targets.masks[0, 0], labels[0] == 7)
 
@@ -240,7 +240,7 @@ def test_only_frame_0_of_v1s_clips_counts():
 def test_frames_without_annotation_have_no_part_in_the_loss(fixed_points):
     labels, criterion = make_labels(2), make_criterion()
     labels[1:] = 255
-    targets = ClipTargets.from_label_map(labels)
+    targets = VideoTargets.from_label_map(labels)
     sound, embed, pixels = make_predictions()
     losses = criterion(sound, embed, pixels, targets)
     sum(x.sum() for x in losses.values()).backward()
@@ -255,7 +255,7 @@ def test_frames_without_annotation_have_no_part_in_the_loss(fixed_points):
 def test_without_targets_only_sound_is_learned_and_all_stays_in_the_graph(label):
     labels = torch.full((FRAMES, 4 * HEIGHT, 4 * WIDTH), label, dtype=torch.uint8)
     predictions = make_predictions()
-    criterion, targets = make_criterion(), ClipTargets.from_label_map(labels)
+    criterion, targets = make_criterion(), VideoTargets.from_label_map(labels)
     assert [len(q) for q, _ in criterion.match(*predictions, targets)] == [0] * LAYERS
     losses = criterion(*predictions, targets)
     assert losses['loss_mask'].tolist() == losses['loss_dice'].tolist() == [0.0] * LAYERS
@@ -275,11 +275,11 @@ def test_an_overflow_shows_in_the_losses(value):
     """It is for the loss scaler, or the logger, to deal with; matching goes on."""
     sound, embed, pixels = (x.detach() for x in make_predictions())
     sound[0], embed[0] = value, value
-    criterion, targets = make_criterion(), ClipTargets.from_label_map(make_labels(2))
+    criterion, targets = make_criterion(), VideoTargets.from_label_map(make_labels(2))
     losses = criterion(sound, embed, pixels, targets)
     assert not losses['loss_sound'][0].isfinite() and not losses['loss_mask'][0].isfinite()
     assert all(loss[1].isfinite() for loss in losses.values()), 'the other layer is well'
-    nothing = ClipTargets.from_label_map(torch.zeros_like(make_labels()))
+    nothing = VideoTargets.from_label_map(torch.zeros_like(make_labels()))
     assert criterion(sound, embed, pixels, nothing)['loss_mask'].tolist() == [0.0] * LAYERS
 
 
@@ -295,9 +295,9 @@ def test_order_of_queries_and_values_of_labels_play_no_part(queries, values, see
         renamed = torch.zeros_like(labels)
         for old, new in zip((7, 8, 9), values, strict=True):
             renamed[labels == old] = new
-        losses = criterion(sound, embed, pixels, ClipTargets.from_label_map(labels))
+        losses = criterion(sound, embed, pixels, VideoTargets.from_label_map(labels))
         again = criterion(
-            sound[:, queries], embed[:, queries], pixels, ClipTargets.from_label_map(renamed)
+            sound[:, queries], embed[:, queries], pixels, VideoTargets.from_label_map(renamed)
         )
     for name, value in losses.items():
         assert torch.allclose(value, again[name], atol=1e-5), name
@@ -305,7 +305,7 @@ def test_order_of_queries_and_values_of_labels_play_no_part(queries, values, see
 
 def test_layers_are_independent(fixed_points):
     criterion, predictions = make_criterion(), make_predictions()
-    targets = ClipTargets.from_label_map(make_labels(2))
+    targets = VideoTargets.from_label_map(make_labels(2))
     both = criterion(*predictions, targets)
     for layer in range(LAYERS):
         part = [x[layer : layer + 1] for x in predictions[:2]]
@@ -315,7 +315,7 @@ def test_layers_are_independent(fixed_points):
 
 def test_points_are_drawn_anew_each_time():
     criterion, predictions = make_criterion(), make_predictions()
-    targets = ClipTargets.from_label_map(make_labels(2))
+    targets = VideoTargets.from_label_map(make_labels(2))
     first, second = (criterion(*predictions, targets)['loss_mask'] for _ in range(2))
     assert not torch.equal(first, second)
 
@@ -323,7 +323,7 @@ def test_points_are_drawn_anew_each_time():
 def test_losses_are_float32_under_autocast(fixed_points):
     criterion = make_criterion()
     predictions = [x.detach().bfloat16() for x in make_predictions()]
-    targets = ClipTargets.from_label_map(make_labels(2))
+    targets = VideoTargets.from_label_map(make_labels(2))
     expected = criterion(*[x.float() for x in predictions], targets)
     with torch.autocast('cpu', torch.bfloat16):
         losses = criterion(*predictions, targets)

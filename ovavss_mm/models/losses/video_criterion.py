@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matching of queries to a clip's sounding objects, and the losses of matched queries (paper section 3.5)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,10 @@ from mmseg.registry import MODELS
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-CACHED_QUERIES = 16
+CACHED_QUERIES = 16  # whose costs are computed at a time on a CPU (see docs/benchmarks.md)
 
 
-class ClipTargets(NamedTuple):
+class VideoTargets(NamedTuple):
     """What a clip's queries should find.
 
     Attributes:
@@ -31,7 +32,7 @@ class ClipTargets(NamedTuple):
     labels: Tensor | None = None
 
     @classmethod
-    def from_label_map(cls, label_map: Tensor, ignore_index: int = 255) -> 'ClipTargets':
+    def from_label_map(cls, label_map: Tensor, ignore_index: int = 255) -> 'VideoTargets':
         """Targets of a clip: one a name that sounds in any annotated frame.
 
         Args:
@@ -61,14 +62,14 @@ class ClipTargets(NamedTuple):
         return self.labels
 
 
-class ClipCriterion(BaseModule):
+class VideoCriterion(BaseModule):
     """Hungarian matching and mask losses on random points; all of a clip's layers at once.
 
     Every clip is normalised by its own number of targets and a batch is the mean over its clips: what a clip
     contributes depends neither on its batch nor on the number of processes.
 
     Args:
-        assigner: config of mmdet's assigner with its costs.
+        match_costs: configs of mmdet's matching costs; scipy's Hungarian algorithm minimises their sum.
         loss_sound: config of the loss of (sounding, no object).
         loss_mask: config of the point-wise mask loss.
         loss_dice: config of the dice loss.
@@ -82,7 +83,7 @@ class ClipCriterion(BaseModule):
 
     def __init__(
         self,
-        assigner: dict,
+        match_costs: Sequence[dict],
         loss_sound: dict,
         loss_mask: dict,
         loss_dice: dict,
@@ -96,7 +97,7 @@ class ClipCriterion(BaseModule):
                 'num_points and oversample_ratio must be at least 1, importance_sample_ratio in [0, 1], '
                 f'got {num_points}, {oversample_ratio}, {importance_sample_ratio}'
             )
-        self.assigner = TASK_UTILS.build(assigner)
+        self.match_costs = [TASK_UTILS.build(cost) for cost in match_costs]
         self.loss_sound = MODELS.build(loss_sound)
         self.loss_mask = MODELS.build(loss_mask)
         self.loss_dice = MODELS.build(loss_dice)
@@ -105,7 +106,7 @@ class ClipCriterion(BaseModule):
         self.importance_sample_ratio = importance_sample_ratio
 
     def forward(
-        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: ClipTargets
+        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets
     ) -> dict[str, Tensor]:
         """Losses of one clip.
 
@@ -140,7 +141,7 @@ class ClipCriterion(BaseModule):
 
     @torch.no_grad()
     def match(
-        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: ClipTargets
+        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets
     ) -> list[tuple[Tensor, Tensor]]:
         """Assign each target a query, in every layer.
 
@@ -170,7 +171,6 @@ class ClipCriterion(BaseModule):
         )
         pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))
         pixels = pixels.transpose(0, 1).flatten(1)  # (F, C, P) -> (C, F * P)
-        # dozens of passes over a query's points, which a CPU's cache should hold
         rows = CACHED_QUERIES if pixels.device.type == 'cpu' else mask_embed.shape[1]
         costs = []
         for scores, embed in zip(sound_logits, mask_embed, strict=True):
@@ -189,13 +189,13 @@ class ClipCriterion(BaseModule):
         """What queries cost for targets, (q, K), of sound logits (q, num_classes + 1) and mask logits (q, F * P)."""
         # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
         pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
-        return sum(cost(pred, gt) for cost in self.assigner.match_costs)
+        return sum(cost(pred, gt) for cost in self.match_costs)
 
     def _mask_losses(
         self,
         mask_embed: Tensor,
         pixel_embed: Tensor,
-        targets: ClipTargets,
+        targets: VideoTargets,
         matches: list[tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         """Mask and dice loss, each (layers,): summed over a target's frames, divided by K."""

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contracts between the stages: what each takes and gives. No stage reaches into another one.
+
+Notation: B clips in a batch, T frames in a clip (one a second), S audio tokens a frame, Q queries, N class names, K
+classes of a dense head, C visual and Da audio channels; f4, f8, f16, f32 are maps at that stride. A component is
+registered in mmseg's registries and named in a config; :class:`~ovavss_mm.models.AVEncoderDecoder` joins them.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from mmengine.structures import InstanceData
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+Maps = Sequence[Tensor]  # f4, f8, f16, f32, each (B * T, c, h, w) float32
+
+
+class SoundFrontEnd(Protocol):
+    """On the data side: from a waveform to one row of features a frame; a transform of ``LoadClipAudio``.
+
+    Attributes:
+        sample_rate (int): of the waveform, in Hz.
+        row_samples (int): samples that one row is made of.
+    """
+
+    sample_rate: int
+    row_samples: int
+
+    def row_start(self, i: int) -> int:
+        """First sample of row i, counted from the start of the clip."""
+
+    def row(self, samples: np.ndarray) -> np.ndarray:
+        """Features (...) float32 of ``row_samples`` samples, mono float in [-1, 1]."""
+
+    def __call__(self, waveform: np.ndarray, num_rows: int) -> np.ndarray:
+        """Features (T, ...) float32 of a waveform (n,); silence follows its end."""
+
+
+class AudioEncoder(Protocol):
+    """Embeds the features of each frame.
+
+    Attributes:
+        out_channels (int): Da.
+    """
+
+    out_channels: int
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """(B * T, ...) float32 to (B * T, Da), or to (B * T, S, Da) where a frame has S tokens."""
+
+
+class Neck(Protocol):
+    """Early fusion of maps and audio; a fusion over time finds the clips by T.
+
+    Attributes:
+        needs_audio (bool): whether it cannot work without audio.
+    """
+
+    needs_audio: bool
+
+    def __call__(self, feats: Maps, audio: Tensor, num_frames: int) -> tuple[Maps, Tensor]:
+        """Maps (B * T, c, h, w) and audio (B * T, Da) or (B * T, S, Da), of clips of T frames: both, fused."""
+
+
+class Fusion(Protocol):
+    """The part of :class:`~ovavss_mm.models.AVFusionNeck` that fuses its joined tokens."""
+
+    def __call__(self, visual: Tensor, audio: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+        """Visual tokens (B * T, L, C) and audio tokens (B * T, S, Da): both, in these shapes."""
+
+
+class DecodeHead(Protocol):
+    """Decodes fused maps and audio; ``x`` is (maps, audio (B, T, Da) or (B, T, S, Da)).
+
+    Attributes:
+        needs_audio (bool): whether it cannot work without audio.
+    """
+
+    needs_audio: bool
+
+    def loss(
+        self, x: tuple[Maps, Tensor], data_samples: list[SegDataSample], train_cfg: object
+    ) -> dict[str, Tensor]:
+        """Named scalar losses of B samples with ``gt_sem_seg`` (T, H, W), 255 where nothing is annotated."""
+
+    def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> object:
+        """Predictions of B clips, see the kinds of heads."""
+
+
+class QueryHead(DecodeHead, Protocol):
+    """A head of queries of a clip, which a classifier names."""
+
+    def predict(
+        self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object
+    ) -> list[InstanceData]:
+        """For each clip ``scores`` (Q,) in [0, 1], whether a query sounds, and ``masks`` (Q, T, h4, w4) logits.
+
+        Whatever else a classifier wants may be there, such as ``name_scores`` (Q, N) or embeddings (Q, ...).
+        """
+
+
+class PerFrameQueryHead(DecodeHead, Protocol):
+    """A head of queries of single frames, which a tracker puts in order."""
+
+    def predict(
+        self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object
+    ) -> list[list[InstanceData]]:
+        """For each clip T InstanceData: ``scores`` (Q,), ``masks`` (Q, 1, h4, w4) and what the tracker compares."""
+
+
+class DenseHead(DecodeHead, Protocol):
+    """A head of logits per class, which needs no classifier."""
+
+    def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> Tensor:
+        """Logits (B, T, K, h, w): K = N + 1 classes of training, background first; or K = 1, sounding or not."""
+
+
+class Tracker(Protocol):
+    """Gives queries of single frames one order over all frames of a clip."""
+
+    def __call__(self, frames: list[InstanceData]) -> InstanceData:
+        """T InstanceData of a :class:`PerFrameQueryHead`: the queries of a :class:`QueryHead`."""
+
+
+class Classifier(Protocol):
+    """Names queries.
+
+    Attributes:
+        open_vocabulary (bool): whether it takes any names, or those of training only.
+    """
+
+    open_vocabulary: bool
+
+    def __call__(
+        self,
+        frames: Tensor,
+        queries: InstanceData,
+        names: Sequence[str],
+        pad_shape: tuple[int, int],
+    ) -> InstanceData:
+        """The S queries that are named, with ``class_scores`` (S, N) in [0, 1].
+
+        Args:
+            frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.
+            queries (InstanceData): of a :class:`QueryHead`.
+            names (Sequence[str]): N names, or a :class:`~ovavss_mm.datasets.Vocabulary` with synonyms and templates.
+            pad_shape (tuple[int, int]): size of the padded input, of which the masks are a quarter.
+        """
+
+
+class Painter(Protocol):
+    """Makes label maps of what windows that overlap at will say; :class:`~.segmentors.windows.Blender`."""
+
+    def add(self, numbers: list[int], pairs: InstanceData) -> None:
+        """Take ``labels``, ``scores``, ``sound_scores`` (M,) and ``masks`` (M, T, H, W) bool of a window."""
+
+    def take(self, before: int) -> object:
+        """Yield number, label map (H, W) and evidence of each frame that no later window sees."""
