@@ -224,9 +224,14 @@ class _SlowFile:
             time.sleep(float(os.environ['SLOW_WRITE']) / PIECES)
 
 
+def _open_slowly(path: Path, mode: str = 'r', **kwargs: Any) -> Any:
+    """As ``open``; what is written to a new file goes there slowly."""
+    return _SlowFile(path, mode) if mode == 'wb' else open(path, mode, **kwargs)
+
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
     if float(os.environ.get('SLOW_WRITE', 0)):
-        files.open = _SlowFile
+        files.open = _open_slowly
     sys.argv[0] = str(ROOT / 'tools/train.py')
     runpy.run_path(sys.argv[0], run_name='__main__')

@@ -95,10 +95,11 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     for key in ('state_dict', 'model'):
         state = state.get(key, state) if isinstance(state, dict) else state
     values = state.items() if isinstance(state, dict) else [(type(state), None)]
-    if not all(isinstance(k, str) and isinstance(v, (Tensor, np.ndarray)) for k, v in values):
+    kinds = (Tensor, np.ndarray)
+    if not values or not all(isinstance(k, str) and isinstance(v, kinds) for k, v in values):
         raise CheckpointError(
             f"{path} holds no state dict of tensors, neither itself nor under 'state_dict' or "
-            f"'model': {shorten(one_line(k) for k, _ in values)}. Name a file of weights"
+            f"'model': {shorten(one_line(k) for k, _ in values) or 'it is empty'}. Name a file of weights"
         )
     tensors = {}
     for key, value in values:
@@ -214,7 +215,8 @@ _GLOBALS: dict[str, Any] = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+# That in C makes room for as many objects as a file announces.
+class _ArrayUnpickler(pickle._Unpickler):
     """Reads arrays in plain containers, as detectron2 pickles them."""
 
     def find_class(self, module: str, name: str) -> Any:

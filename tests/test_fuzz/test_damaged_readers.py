@@ -4,7 +4,6 @@
 ``python tests/fuzz_readers.py`` does the same with many more cases.
 """
 
-import pickle
 import struct
 import zlib
 
@@ -18,7 +17,6 @@ from PIL import Image
 from ovavss_mm.datasets.metadata import read_metadata
 from ovavss_mm.datasets.transforms.audio import RATES, read_wav
 from ovavss_mm.datasets.transforms.loading import MAX_PIXELS, read_rgb
-from ovavss_mm.models.released.safe_pickle import UnsafePickleError, load_arrays
 
 TARGETS = fuzz_targets.make_targets()
 
@@ -144,51 +142,6 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'audio.wav')
     with pytest.raises(OSError, match='no regular file'):
         read_wav(str(tmp_path / 'audio.wav'))
-
-
-def bomb(kind):
-    """Pickles of a few bytes that would take all memory or forever."""
-    if kind == 'place':  # the reader in C makes a table of 2**32 places
-        return b'\x80\x04Nr' + struct.pack('<I', 2**32 - 2) + b'.'
-    if kind == 'bytes':
-        return b'\x80\x04\x8e' + struct.pack('<Q', 2**40) + b'.'
-    if kind == 'bytearray':
-        return b'\x80\x05\x96' + struct.pack('<Q', 2**40) + b'.'
-    if kind == 'array':
-        return b'\x80\x02cnumpy\nndarray\nJ' + struct.pack('<i', 2**31 - 1) + b'\x85R.'
-    if kind == 'copies':
-        text = b'X' + struct.pack('<I', 10**6) + b'a' * 10**6 + b'q\x01'
-        return b'\x80\x02' + text + b'c_codecs\nencode\nq\x02' + b'h\x02h\x01\x85R' * 500 + b'.'
-    if kind == 'hash':  # a tuple of a tuple twice of a tuple twice ...
-        doubled = b''.join(b'h%c' % i * 2 + b'\x86q%c0' % (i + 1) for i in range(1, 60))
-        return b'\x80\x02)q\x010' + doubled + b'}h\x3cK\0s.'
-    return b'\x80\x02}' + b')' + b'\x85' * 500_000 + b'K\0s.'  # a key of tuples in tuples
-
-
-@pytest.mark.parametrize('kind', ['place', 'bytes', 'bytearray', 'array', 'copies', 'hash', 'deep'])
-def test_pickle_bombs_are_refused(kind, tmp_path):
-    path = tmp_path / 'a.pkl'
-    path.write_bytes(bomb(kind))
-    if kind == 'place':
-        assert load_arrays(str(path)) is None
-        return
-    with pytest.raises(UnsafePickleError):
-        load_arrays(str(path))
-
-
-def test_the_byte_order_of_numpys_own_types_stays(tmp_path):
-    state = b"(I3\nS'>'\nNNNI-1\nI-1\nI0\ntb."
-    (tmp_path / 'a.pkl').write_bytes(b"cnumpy\ndtype\n(S'f8'\ntR" + state)
-    with pytest.raises(UnsafePickleError):
-        load_arrays(str(tmp_path / 'a.pkl'))
-    assert np.dtype('f8').isnative
-
-
-def test_keys_are_plain(tmp_path):
-    for content in ({(1, 2): 1}, {(1, (2, 3))}, frozenset([(1,)])):
-        (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content))
-        with pytest.raises(UnsafePickleError, match='a tuple as a key'):
-            load_arrays(str(tmp_path / 'a.pkl'))
 
 
 def test_a_file_of_features_that_is_not_float32(tmp_path):

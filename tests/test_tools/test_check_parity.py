@@ -12,12 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import published  # noqa: E402
 
-from ovavss_mm.models.released import parity  # noqa: E402
-from ovavss_mm.models.released.parity import loss as parity_loss  # noqa: E402
-from ovavss_mm.models.released.parity.network import _outlier_share as outlier_share  # noqa: E402
-
 tool = published.load_tool('analysis_tools/check_parity.py')
-NAMES = tool.avsbench_names().names
+
+import parity  # noqa: E402  (the tool knows where it is)
+from parity import loss, metric, ovavss  # noqa: E402
+from parity.common import model_config, outlier_share  # noqa: E402
 
 
 def failed(lines: list) -> list[str]:
@@ -34,14 +33,13 @@ def write(fixture: dict, path: Path) -> str:
 @pytest.fixture(scope='module')
 def r50():
     """The R50 model with drawn weights, converted from a published checkpoint."""
-    config = tool.read_model_config('r50')
-    return parity.build_model(config, published.shapes('r50'), seed=0)
+    return ovavss.build_model(ovavss.R50, published.shapes('r50'), seed=0)
 
 
 # ------------------------------------------------------------------ the network
 def test_r50_gives_what_the_published_model_gave(r50):
     fixture = published.fixture('r50')
-    lines = parity.check_network(r50, fixture)
+    lines = ovavss.check_network(r50, fixture)
     assert {line.name for line in lines} == set(fixture) - {'images', 'audio', 'seed'}
     assert len(lines) >= 10 and failed(lines) == []
     assert all(line.difference < 1e-3 for line in lines), 'far below the bounds'
@@ -53,14 +51,14 @@ def test_every_altered_output_of_the_network_is_noticed(r50):
     for name in set(fixture) - {'images', 'audio', 'seed'}:
         altered[name] = fixture[name].copy()
         altered[name].flat[7] += 2e-2  # one number of many
-    lines = parity.check_network(r50, altered)
+    lines = ovavss.check_network(r50, altered)
     assert len(lines) >= 10 and len(failed(lines)) == len(lines)
 
 
 def test_other_frames_give_something_else(r50):
     fixture = published.fixture('r50')
     fixture['images'] = fixture['images'][::-1].copy()
-    assert 'pred_logits' in failed(parity.check_network(r50, fixture))
+    assert 'pred_logits' in failed(ovavss.check_network(r50, fixture))
 
 
 def test_masks_may_differ_in_a_pixel_of_a_thousand(r50):
@@ -78,7 +76,7 @@ def test_masks_may_differ_in_a_pixel_of_a_thousand(r50):
         altered.flat[: int(share * masks.size)] += 1
         compared = parity.compare('pred_masks', masks, altered, 1e-3, outlier_share(5e-3))
         assert compared.passed == passes
-    lines = parity.check_network(r50, {**fixture, 'pred_masks': altered})
+    lines = ovavss.check_network(r50, {**fixture, 'pred_masks': altered})
     assert failed(lines) == ['pred_masks'] and 'largest difference 1.0e+00' in str(lines[-1])
 
 
@@ -87,7 +85,7 @@ def test_swin_b_gives_what_the_published_model_gave(tmp_path, capsys):
     path = write(published.fixture('swinb'), tmp_path / 'swinb_seed0.npz')
     tool.main([path, '--state-dict', str(published.DATA / 'state_dict_swinb.json')])
     printed = capsys.readouterr().out
-    assert 'network, swin-b, seed 0 (not in the fixture: feat_res2, ' in printed
+    assert 'swinb_seed0.npz: swinb' in printed
     assert printed.count(' ok ') >= 10 and 'FAILED' not in printed
     assert 'all outputs agree' in printed
 
@@ -98,7 +96,7 @@ def test_inference_end_to_end_gives_what_the_published_model_gave(r50):
     order = np.random.RandomState(0).permutation(len(fixture['scores']))
     for name in ('scores', 'labels', 'masks'):
         fixture[name] = fixture[name][order]
-    lines = parity.check_end_to_end(r50, fixture, NAMES)
+    lines = ovavss.check_inference(r50, fixture)
     assert len(lines) == 4 and failed(lines) == [], 'pairs may come in any order'
 
 
@@ -108,7 +106,7 @@ def test_every_altered_output_of_the_inference_is_noticed(r50):
     fixture['labels'][3] += 1
     fixture['masks'][2] ^= True
     fixture['label_map'][0, :4, :64] ^= 1
-    assert len(failed(parity.check_end_to_end(r50, fixture, NAMES))) == 4
+    assert len(failed(ovavss.check_inference(r50, fixture))) == 4
 
 
 # ------------------------------------------------------------------ CLIP
@@ -116,15 +114,13 @@ def test_clip_gives_what_the_published_model_gave(tmp_path, capsys):
     path = write(published.fixture('clip'), tmp_path / 'clip_seed0.npz')
     tool.main([path, '--state-dict', str(published.DATA / 'state_dict_r50.json')])
     printed = capsys.readouterr().out
-    assert 'clip, seed 0' in printed and printed.count(' ok ') == 5
+    assert 'clip_seed0.npz: clip' in printed and printed.count(' ok ') == 5
 
 
 def test_every_altered_output_of_clip_is_noticed():
-    classifier = parity.build_classifier(
-        tool.read_model_config('r50'), published.shapes('r50'), seed=0
-    )
+    classifier = ovavss.build_classifier(ovavss.R50, published.shapes('r50'), seed=0)
     fixture = published.fixture('clip')
-    assert failed(parity.check_clip(classifier, fixture, NAMES)) == []
+    assert failed(ovavss.check_classifier(classifier, fixture)) == []
     for name, change in (
         ('regions', 0.02),
         ('image_embeds', 2e-4),
@@ -133,132 +129,140 @@ def test_every_altered_output_of_clip_is_noticed():
     ):
         altered = {**fixture, name: fixture[name].copy()}
         altered[name].flat[5] += change
-        assert failed(parity.check_clip(classifier, altered, NAMES)) == [name]
+        assert failed(ovavss.check_classifier(classifier, altered)) == [name]
     classifier.anchor = 'center'
-    assert 'regions' in failed(parity.check_clip(classifier, fixture, NAMES))
+    assert 'regions' in failed(ovavss.check_classifier(classifier, fixture))
 
 
 def test_another_seed_gives_something_else():
-    classifier = parity.build_classifier(
-        tool.read_model_config('r50'), published.shapes('r50'), seed=1
-    )
-    lines = parity.check_clip(classifier, published.fixture('clip'), NAMES)
+    classifier = ovavss.build_classifier(ovavss.R50, published.shapes('r50'), seed=1)
+    lines = ovavss.check_classifier(classifier, published.fixture('clip'))
     assert failed(lines) == ['image_embeds', 'text_embeds', 'similarity']
 
 
 # ------------------------------------------------------------------ losses
-@pytest.fixture
-def check_loss(monkeypatch):
-    """Function that compares a loss fixture, with fewer draws."""
-    monkeypatch.setattr(parity_loss, '_LOSS_DRAWS', 6)
-    config = tool.read_model_config('r50')
-    return lambda fixture, **kwargs: failed(parity.check_loss(config, fixture, **kwargs))
+def test_losses_are_those_of_the_published_model():
+    """At points that no border touches all of them; else those that no point touches."""
+    lines = loss.check_loss(published.fixture('loss_inner'))
+    assert len(lines) == 8 and failed(lines) == []
+    assert all(line.difference < 1e-5 for line in lines), 'far below the bound'
+    lines = loss.check_matching(published.fixture('loss'))
+    names = [f'{subset}/{what}' for subset in ('v2', 'v1s') for what in ('match', 'loss_ce')]
+    assert [line.name for line in lines] == names and failed(lines) == []
 
 
-def test_losses_are_those_of_the_published_model_up_to_the_choice_of_points(check_loss):
-    assert check_loss(published.fixture('loss')) == []
-
-
-def test_altered_losses_are_noticed(check_loss, monkeypatch):
-    monkeypatch.setattr(parity_loss, '_MATCH_DRAWS', 2)
-    fixture = published.fixture('loss')
+def test_altered_losses_are_noticed():
+    fixture = published.fixture('loss_inner')
     for name, change in (
         ('v2/loss_ce_4', 2e-4),
-        ('v2/loss_mask_3', 0.03),
-        ('v2/loss_dice', 0.02),
-        ('v1s/loss_mask_8', 0.03),
+        ('v2/loss_mask_3', 2e-4),
+        ('v2/loss_dice', 2e-4),
+        ('v1s/loss_mask_8', -2e-4),
         ('v1s/loss_dice_0', float('nan')),
     ):
         fixture[name] = fixture[name] + change
     fixture['v1s/match_query'] = fixture['v1s/match_query'][::-1]
     wanted = ['v2/loss_ce', 'v2/loss_mask', 'v2/loss_dice']
-    assert check_loss(fixture) == [*wanted, 'v1s/match', 'v1s/loss_mask', 'v1s/loss_dice']
+    lines = loss.check_loss(fixture)
+    assert failed(lines) == [*wanted, 'v1s/match', 'v1s/loss_mask', 'v1s/loss_dice']
 
 
-def test_losses_of_the_paper_are_others(monkeypatch):
-    monkeypatch.setattr(parity_loss, '_LOSS_DRAWS', 3)
-    monkeypatch.setattr(parity_loss, '_MATCH_DRAWS', 1)
-    config = tool.read_model_config('r50')
+def test_altered_matches_are_noticed(monkeypatch):
+    monkeypatch.setattr(loss, '_DRAWS', 3)
+    fixture = published.fixture('loss')
+    fixture['v2/loss_ce'] = fixture['v2/loss_ce'] + 2e-4
+    fixture['v1s/match_query'] = fixture['v1s/match_query'][::-1]
+    assert failed(loss.check_matching(fixture)) == ['v2/loss_ce', 'v1s/match']
+
+
+def test_losses_of_the_paper_are_others():
+    config = model_config(loss.CONFIG)
     config.decode_head.criterion.loss_mask = dict(type='MaskFocalLoss', loss_weight=5.0)
-    lines = parity.check_loss(config, published.fixture('loss'))
-    assert {'v2/loss_mask', 'v1s/loss_mask'} <= set(failed(lines))
+    lines = loss.check_loss(published.fixture('loss_inner'), config)
+    assert failed(lines) == ['v2/loss_mask', 'v1s/loss_mask']
 
 
 # ------------------------------------------------------------------ metric
 def test_metric_gives_what_the_published_one_gave(tmp_path, capsys):
-    tool.main([write(published.fixture('metric'), tmp_path / 'a.npz')])
+    tool.main([write(published.fixture('metric'), tmp_path / 'metric.npz')])
     printed = capsys.readouterr().out
-    assert printed.splitlines()[0].endswith('a.npz: metric')
+    assert printed.splitlines()[0].endswith('metric.npz: metric')
     assert printed.count(' ok ') == 19 and 'mIoU no bg' not in printed
 
 
 def test_every_altered_figure_of_the_metric_is_noticed():
-    names, fixture = tool.avsbench_names(), published.fixture('metric')
+    fixture = published.fixture('metric')
     figures = set(fixture) - {'gt', 'pred', 'frames_per_video', 'seed'}
     for name in figures:
         altered = {**fixture, name: np.array(fixture[name])}
         altered[name].flat[0] += 1e-5
-        assert failed(parity.check_metric(altered, names.base, names.novel)) == [name]
+        assert failed(metric.check_metric(altered)) == [name]
 
 
 def test_a_class_that_is_absent_must_be_absent_in_both():
-    names, fixture = tool.avsbench_names(), published.fixture('metric')
+    fixture = published.fixture('metric')
     absent = np.flatnonzero(np.isnan(fixture['per_class_iou']))[0]
     fixture['per_class_iou'][absent] = 0
-    lines = parity.check_metric(fixture, names.base, names.novel)
+    lines = metric.check_metric(fixture)
     assert failed(lines) == ['per_class_iou']
 
 
 # ------------------------------------------------------------------ the command line
 def test_altered_fixture_fails_and_others_are_still_compared(tmp_path, capsys):
     fixture = published.fixture('metric')
-    good = write(fixture, tmp_path / 'good.npz')
-    bad = write({**fixture, 'mean_iou': fixture['mean_iou'] + 1e-5}, tmp_path / 'bad.npz')
+    good = write(fixture, tmp_path / 'metric_seed1.npz')
+    bad = write(
+        {**fixture, 'mean_iou': fixture['mean_iou'] + 1e-5}, tmp_path / 'metric_seed0_small.npz'
+    )
     with pytest.raises(SystemExit) as exit:
         tool.main([bad, good])
     assert exit.value.code == '1 outputs differ from the published model'
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if 'FAILED' in line]
     assert line.split()[0] == 'mean_iou' and '1.00e-05 of 1e-06' in line
-    assert any('good.npz' in line for line in lines)
+    assert any('metric_seed1.npz' in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ('fixture', 'state_dict', 'given', 'found'),
-    [
-        ('a/r50_seed0.npz', None, None, ['r50']),
-        ('swinb_seed3.npz', None, None, ['swin-b']),
-        ('e2e_r50_seed1.npz', None, None, ['r50']),
-        ('network.npz', 'b/state_dict_swinb.json', None, ['swin-b']),
-        ('r50_seed0.npz', None, 'swin-b', ['swin-b']),
-        ('r50/network.npz', None, None, ['r50', 'swin-b']),
-    ],
-)
-def test_backbone_is_told_from_names(fixture, state_dict, given, found):
-    assert tool.find_backbones(fixture, state_dict, given) == found
+def test_the_kind_is_told_from_the_name(tmp_path, capsys):
+    """Or by an option; a further system adds a module, which adds kinds."""
+    fixture = published.fixture('metric')
+    other = write(fixture, tmp_path / 'other.npz')
+    error = published.error_of(tool.main, [other])
+    assert "'other' is no kind of fixture" in error and 'e2e_r50, e2e_swinb, loss, ' in error
+    tool.main([other, '--kind', 'metric'])
+    assert 'other.npz: metric' in capsys.readouterr().out
+    assert set(parity.CHECKS) >= {'r50', 'swinb', 'clip', 'loss', 'loss_inner', 'metric'}
 
 
 def test_files_that_are_no_fixtures_are_named(tmp_path):
     good = write(published.fixture('clip'), tmp_path / 'clip.npz')
-    assert 'no such file' in published.error_of(tool.main, ['gone.npz']).lower()
-    other = write({'x': np.zeros(2)}, tmp_path / 'other.npz')
-    assert 'the arrays x are not those of' in published.error_of(tool.main, [other])
-    (tmp_path / 'text.npz').write_text('text')
-    assert 'no .npz file' in published.error_of(tool.main, [str(tmp_path / 'text.npz')])
-    (tmp_path / 'cut.npz').write_bytes(Path(good).read_bytes()[:5000])
-    assert 'no .npz file' in published.error_of(tool.main, [str(tmp_path / 'cut.npz')])
+    assert (
+        'no such file' in published.error_of(tool.main, ['clip_gone.npz', '--kind', 'clip']).lower()
+    )
+    other = write({'x': np.zeros(2)}, tmp_path / 'loss.npz')
+    assert 'loss.npz: it has no array' in published.error_of(tool.main, [other])
+    (tmp_path / 'text_metric.npz').write_text('text')
+    assert 'no .npz file' in published.error_of(
+        tool.main, [str(tmp_path / 'text_metric.npz'), '--kind=metric']
+    )
+    (tmp_path / 'cut_metric.npz').write_bytes(Path(good).read_bytes()[:5000])
+    assert 'no .npz file' in published.error_of(
+        tool.main, [str(tmp_path / 'cut_metric.npz'), '--kind=metric']
+    )
     assert 'state_dict_r50.json' in published.error_of(tool.main, [good])
     (tmp_path / 'state_dict_r50.json').write_text('[1]')
     assert 'must be {name: shape}' in published.error_of(tool.main, [good])
-    np.savez(tmp_path / 'objects.npz', gt=np.array([None]))
-    assert 'no .npz file' in published.error_of(tool.main, [str(tmp_path / 'objects.npz')])
+    np.savez(tmp_path / 'objects_metric.npz', gt=np.array([None]))
+    assert 'no .npz file' in published.error_of(
+        tool.main, [str(tmp_path / 'objects_metric.npz'), '--kind=metric']
+    )
 
 
 def test_names_that_do_not_fit_the_model_are_named():
     shapes = published.shapes('r50')
     shapes['sem_seg_head.predictor.query_feat.weight'] = [99, 256]
-    with pytest.raises(ValueError, match=r'query_feat.weight \(99, 256\), wanted as'):
-        parity.build_model(tool.read_model_config('r50'), shapes, seed=0)
+    with pytest.raises(ValueError, match=r'query_feat.weight is \(99, 256\), expected'):
+        ovavss.build_model(ovavss.R50, shapes, seed=0)
 
 
 # ------------------------------------------------------------------ lines
@@ -272,22 +276,6 @@ def test_undefined_values_must_be_undefined_in_both():
     assert parity.compare('a', one, one, 0).passed
     assert not parity.compare('a', one, np.ones(2), 1).passed
     assert not parity.Line('a', (), float('nan'), 1.0).passed
-
-
-@pytest.mark.parametrize(
-    ('name', 'kind'),
-    [
-        ('r50', 'network'),
-        ('clip', 'clip'),
-        ('e2e_r50', 'end to end'),
-        ('loss', 'loss'),
-        ('metric', 'metric'),
-    ],
-)
-def test_kind_is_told_from_arrays(name, kind):
-    assert parity.kind_of(published.fixture(name)) == kind
-    with pytest.raises(ValueError, match='are not those of'):
-        parity.kind_of({'x': np.zeros(1)})
 
 
 def test_drawn_weights_follow_their_names():

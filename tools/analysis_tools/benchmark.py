@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.engine.benchmark.compare import parse_comparison
     from ovavss_mm.engine.benchmark.report import write_json
     from ovavss_mm.engine.benchmark.run import count_ticks, run
-    from ovavss_mm.models.released.skeleton import read_config
+    from ovavss_mm.models.skeleton import read_config
 
     try:
         settings = settings_of(args)

@@ -141,7 +141,7 @@ def load_config(args: argparse.Namespace) -> object:
     """Read the config and check that the files it needs are there."""
     from ovavss_mm.apis.loading import find_config
     from ovavss_mm.engine.launch import check_files
-    from ovavss_mm.models.released.skeleton import read_config
+    from ovavss_mm.models.skeleton import read_config
 
     cfg = read_config(find_config(args.config), args.cfg_options)
     cfg.load_from = args.checkpoint

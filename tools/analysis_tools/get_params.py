@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
     import_quietly('ovavss_mm.models')
     from ovavss_mm.engine.parameters import count_parameters
-    from ovavss_mm.models.released.skeleton import build_skeleton, read_config
+    from ovavss_mm.models.skeleton import build_skeleton, read_config
 
     try:
         config = read_config(args.config, args.cfg_options)

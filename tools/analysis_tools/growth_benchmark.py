@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     growth = import_quietly('ovavss_mm.engine.benchmark.growth')
-    from ovavss_mm.models.released.skeleton import read_config
+    from ovavss_mm.models.skeleton import read_config
 
     try:
         values = growth.parse_values(args.values)

@@ -7,7 +7,9 @@ values of the model. The pickle is read without running what it may ask for.
 
 import argparse
 import os.path as osp
+import re
 import sys
+from typing import Any
 
 ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
 
@@ -17,10 +19,26 @@ except ModuleNotFoundError as error:
     if error.name != 'ovavss_mm':
         raise
     sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
+sys.path.insert(0, osp.dirname(osp.abspath(__file__)))  # the folders beside this script
 
 CONFIGS = {
     'r50': 'configs/_base_/models/ovavss_r50.py',
     'swin-b': 'configs/_base_/models/ovavss_swin-b.py',
+}
+NOT_NEEDED = (
+    r'sem_seg_head\.predictor\.class_embed\.(weight|bias)',
+    'COCO classes: the sound head is fresh',
+)
+_DECODER = r'decode_head\.transformer_decoder\.'
+# Our names of what Mask2Former does not have: they keep their initial values.
+FRESH = {
+    r'neck\.fusion\.': 'early fusion of sound and sight',
+    r'decode_head\.sound_head\.': 'sound head',
+    r'decode_head\.audio_(proj|embed)\.': 'projection and positions of the audio',
+    _DECODER + r'layers\.\d+\.audio_attn\.': 'attention of queries to audio',
+    _DECODER + r'audio_prompt\.': 'attention to the audio before the layers',
+    r'audio_encoder\.': 'frozen, from a file of its own',
+    r'classifier\.': 'frozen, from a file of its own',
 }
 EXAMPLES = """examples:
   python tools/model_converters/mask2former_detectron2.py \\
@@ -31,14 +49,7 @@ EXAMPLES = """examples:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
+    """Read the command line; None: that of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,18 +62,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def report(conversion: object, fresh: dict[str, list[str]], verbose: bool) -> None:
-    """Print what is loaded and what stays fresh.
+def rename_first_versions(state: dict[str, Any]) -> dict[str, Any]:
+    """Put the pixel decoder where later versions have it; the first had it directly in the head."""
+    old, new = r'^sem_seg_head\.(?!pixel_decoder\.|predictor\.)', 'sem_seg_head.pixel_decoder.'
+    return {re.sub(old, new, key): value for key, value in state.items()}
 
-    Args:
-        conversion: the account of the conversion.
-        fresh: purpose to the names of weights that keep their initial values.
-        verbose: whether every key is listed.
-    """
+
+def fresh_keys(missing: list[str]) -> dict[str, list[str]]:
+    """Sort our names that keep their initial values by what they are for."""
+    groups: dict[str, list[str]] = {}
+    for key in missing:
+        why = (why for pattern, why in FRESH.items() if re.match(pattern, key))
+        groups.setdefault(next(why, 'not in the file'), []).append(key)
+    return groups
+
+
+def report(conversion: Any, fresh: dict[str, list[str]], verbose: bool) -> None:
+    """Print what is loaded and what stays fresh."""
     print(f'loaded: {len(conversion.mapped)} keys')
-    if verbose:
-        for key, name in conversion.mapped.items():
-            print(f'  {key} -> {name}')
+    for key, name in conversion.mapped.items() if verbose else ():
+        print(f'  {key} -> {name}')
     print(f'left out: {len(conversion.dropped)} keys')
     for key, why in conversion.dropped.items():
         print(f'  {key}: {why}')
@@ -74,28 +93,25 @@ def report(conversion: object, fresh: dict[str, list[str]], verbose: bool) -> No
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Convert a pickle, or say in one line why it cannot be converted.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Convert a pickle, or say why it cannot be converted."""
     args = parse_args(argv)
-    from ovavss_mm.compat import import_quietly
+    from released import checkpoints
+    from released.keys import DROPPED, convert
 
-    import_quietly('ovavss_mm.models')
-    from ovavss_mm.models.released import checkpoints, coco
-    from ovavss_mm.models.released.skeleton import build_skeleton, read_config
+    from ovavss_mm.models.skeleton import build_skeleton, read_config
+    from ovavss_mm.utils.safe_loading import read_state_dict
 
+    not_needed = [NOT_NEEDED, *DROPPED]
     try:
         checkpoints.check_output(args.source, args.target)
-        state = coco.read_coco(args.source)
+        state = rename_first_versions(read_state_dict(args.source))
         backbone = checkpoints.find_backbone(state)
         path = args.config or osp.join(ROOT, CONFIGS[backbone])
-        dropped = coco.convert_coco(state).dropped
-        conversion = coco.convert_coco(checkpoints.check_values(state, dropped))
+        dropped = convert(state, not_needed).dropped
+        conversion = convert(checkpoints.check_values(state, dropped), not_needed)
         model = build_skeleton(read_config(path).model)
-        fitted = checkpoints.fit(conversion, model, tuple(coco.FRESH), osp.basename(path))
-        fresh = coco.fresh_keys([key for key in model.state_dict() if key not in fitted])
+        fitted = checkpoints.fit(conversion, model, tuple(FRESH), osp.basename(path))
+        fresh = fresh_keys([key for key in model.state_dict() if key not in fitted])
         meta = dict(source='Mask2Former on COCO', backbone=backbone, ovavss_init=True)
         checkpoints.write_checkpoint(args.target, fitted, meta)
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
     if error.name != 'ovavss_mm':
         raise
     sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
+sys.path.insert(0, osp.dirname(osp.abspath(__file__)))  # the folders beside this script
 
 EXAMPLES = """example:
   python tools/model_converters/ovavss_release.py published.pth data/weights/ovavss_r50_release.pth
@@ -26,14 +27,7 @@ EXAMPLES = """example:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
+    """Read the command line; None: that of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,46 +45,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def load_model(path: str | None, backbone: str, state: dict) -> tuple[Any, str, dict]:
-    """Build the model that the weights must fit.
+    """Build the model that the weights must fit, without memory for its weights.
 
     Args:
-        path: of the config; None: the release config of the backbone, with the file's own CLIP.
-        backbone: 'r50' or 'swin-b'.
-        state: published names to tensors.
+        path (str, optional): of the config; None: the release config of the backbone, with the
+            file's own CLIP.
+        backbone (str): ``'r50'`` or ``'swin-b'``.
+        state (dict[str, Tensor]): published names to tensors.
 
     Returns:
-        The model without memory for its weights, the name of the config, and its CLIP.
-
-    Raises:
-        FileNotFoundError: there is no such config.
-        ValueError: there is no CLIP in the file, or not one with a vision transformer.
+        tuple: the model, the name of the config, and its CLIP.
     """
-    from ovavss_mm.models.released.skeleton import build_skeleton, clip_config, read_config
+    from released.checkpoints import clip_config
 
-    given = path is not None
-    path = path or osp.join(ROOT, 'configs', 'ovavss', f'ovavss_{backbone}_release.py')
-    config = read_config(path).model
-    model = build_skeleton(config)
-    prefix = 'clip_adapter.clip_model.'
-    clip = clip_config({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
-    if not given and clip != clip_config(model.classifier.clip_model.state_dict()):
-        print(f'note: CLIP in the file is not that of {osp.basename(path)}; to load it, set')
+    from ovavss_mm.models.skeleton import build_skeleton, read_config
+
+    name = path or osp.join(ROOT, 'configs', 'ovavss', f'ovavss_{backbone}_release.py')
+    config = read_config(name).model
+    model, clip = build_skeleton(config), clip_config(state)
+    if path is None and clip != clip_config(model.state_dict(), 'classifier.clip_model.'):
+        print(f'note: CLIP in the file is not that of {osp.basename(name)}; to load it, set')
         print(f'  model.classifier.clip_model={clip}')
         config.classifier.clip_model = clip
         model = build_skeleton(config)
-    return model, osp.basename(path), clip
+    return model, osp.basename(name), clip
 
 
 def report(conversion: Any, verbose: bool) -> None:
-    """Print what became of each key.
-
-    Args:
-        conversion: the account of the conversion.
-        verbose: whether the mapped ones are listed as well.
-    """
-    if verbose:
-        for key, name in conversion.mapped.items():
-            print(f'mapped   {key} -> {name}')
+    """Print what became of each key."""
+    for key, name in conversion.mapped.items() if verbose else ():
+        print(f'mapped   {key} -> {name}')
     for key, why in conversion.dropped.items():
         print(f'dropped  {key}: {why}')
     for key, why in conversion.unplaced.items():
@@ -100,21 +84,16 @@ def report(conversion: Any, verbose: bool) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Convert a checkpoint, or say in one line why it cannot be converted.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Convert a checkpoint, or say why it cannot be converted."""
     args = parse_args(argv)
-    from ovavss_mm.compat import import_quietly
+    from released import checkpoints
+    from released.keys import convert
 
-    import_quietly('ovavss_mm.models')
-    from ovavss_mm.models.released import checkpoints
-    from ovavss_mm.models.released.keys import convert
+    from ovavss_mm.utils.safe_loading import read_state_dict
 
     try:
         checkpoints.check_output(args.source, args.target)
-        state = checkpoints.read_published(args.source)
+        state = read_state_dict(args.source)
         backbone = checkpoints.find_backbone(state)
         conversion = convert(checkpoints.check_values(state, convert(state).dropped))
         report(conversion, args.verbose)

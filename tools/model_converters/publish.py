@@ -27,14 +27,7 @@ EXAMPLES = """example: the mini model that comes with the package
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
+    """Read the command line; None: that of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,13 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def small_weights(state: dict[str, Any]) -> dict[str, Any]:
-    """Weights in half precision; counters stay as they are.
-
-    Args:
-        state: names to tensors.
-
-    Returns:
-        Names to contiguous tensors that share no memory.
+    """Weights in half precision, which share no memory; counters stay as they are.
 
     Raises:
         ValueError: a value is not finite, or too large for float16.
@@ -69,15 +56,7 @@ def small_weights(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def metadata(config: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What is worth knowing of the weights.
-
-    Args:
-        config: path of the model's config.
-        checkpoint: of the training.
-
-    Returns:
-        Plain values by name.
-    """
+    """What is worth knowing of the weights: plain values by name."""
     from ovavss_mm.version import __version__
 
     meta = checkpoint.get('meta') or {}
@@ -86,11 +65,7 @@ def metadata(config: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the small file, or say in one line why it cannot be written.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Write the small file, or say in one line why it cannot be written."""
     args = parse_args(argv)
     from ovavss_mm.compat import import_quietly
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.utils.dl_utils import TORCH_VERSION
 
-from ...models.released.skeleton import build_skeleton
+from ...models.skeleton import build_skeleton
 from ...utils.files import FolderLock
 from ...version import __version__
 from ..benchmark.report import cpu_name

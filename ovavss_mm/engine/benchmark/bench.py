@@ -18,7 +18,7 @@ from mmengine.runner import CheckpointLoader
 from mmseg.registry import METRICS, MODELS
 from torch import nn
 
-from ...models.released.skeleton import build_skeleton
+from ...models.skeleton import build_skeleton
 from ..hooks import StrictCheckpointHook
 from . import inputs
 from .forced import forced_hooks

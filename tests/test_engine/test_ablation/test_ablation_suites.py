@@ -9,7 +9,7 @@ import pytest
 from ovavss_mm.engine.ablation.plan import Plan
 from ovavss_mm.engine.ablation.suites import Catalogue, Row
 from ovavss_mm.engine.parameters import count_parameters
-from ovavss_mm.models.released.skeleton import build_skeleton
+from ovavss_mm.models.skeleton import build_skeleton
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 
 from ovavss_mm.apis.loading import load_strictly, read_checkpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / 'configs/mini/ovavss_mini.py'
 SHIPPED = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 

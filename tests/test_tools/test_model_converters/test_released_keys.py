@@ -3,8 +3,7 @@ import published
 import pytest
 import torch
 from mmseg.models.utils.embed import PatchMerging
-
-from ovavss_mm.models.released.keys import convert, rename
+from released.keys import convert, rename
 
 BACKBONES = ['r50', 'swin-b']
 

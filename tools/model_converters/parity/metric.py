@@ -1,52 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metric against the published one."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
 
 from ovavss_mm.evaluation import OVIoUMetric
 from ovavss_mm.evaluation import functional as F
+from ovavss_mm.utils.text import quiet_logger
 
-from .lines import Line, compare
+from .common import Arrays, Line, class_names, compare, register
 
 # Names of the published metric, and ours.
-_FIGURES = {
-    'mean_iou': 'mIoU',
-    'mean_acc': 'mAcc',
-    'overall_acc': 'overall_acc',
-    'freqw_acc': 'freqw_acc',
-}
+_FIGURES = dict(mean_iou='mIoU', mean_acc='mAcc', overall_acc='overall_acc', freqw_acc='freqw_acc')
 _PARTS = {'': '', '_seen': 'base_', '_unseen': 'novel_', '_harmonic': 'harmonic_'}
 _BOUND = 1e-6
 
 
-def check_metric(
-    fixture: Mapping[str, np.ndarray], base: Sequence[str], novel: Sequence[str]
-) -> list[Line]:
+@register('metric')
+def check_metric(fixture: Arrays) -> list[Line]:
     """Compare every figure.
 
     Args:
-        fixture: of kind 'metric'.
-        base: the base names.
-        novel: the novel names; with the base names, in alphabetical order, they are the classes.
+        fixture (Mapping[str, np.ndarray]): arrays of the file.
 
     Returns:
-        A line for each figure.
+        list[Line]: a line for each figure.
     """
-    names = sorted([*base, *novel])
-    with _quiet():
-        result = _evaluate(fixture, names, base, novel)
+    with quiet_logger():
+        result = _evaluate(fixture)
     lines = [
         compare(name + part, result[prefix + ours] / 100, fixture[name + part], _BOUND)
         for name, ours in _FIGURES.items()
         for part, prefix in _PARTS.items()
     ]
     confusion = F.frame_confusion(
-        fixture['pred'].astype(np.int64), fixture['gt'].astype(np.int64), len(names) + 1
+        *(fixture[name].astype(np.int64) for name in ('pred', 'gt')), len(class_names().names) + 1
     )
     iou = F.per_class_iou(confusion.sum(0))
     lines.append(compare('per_class_iou', iou, fixture['per_class_iou'], _BOUND))
@@ -56,27 +44,12 @@ def check_metric(
     return lines
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the metric's tables off the screen."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _evaluate(
-    fixture: Mapping[str, np.ndarray],
-    names: Sequence[str],
-    base: Sequence[str],
-    novel: Sequence[str],
-) -> dict[str, float]:
+def _evaluate(fixture: Arrays) -> dict[str, float]:
     """Evaluate the fixture's videos as clips."""
+    names = class_names()
     metric = OVIoUMetric()
-    metric.dataset_meta = dict(classes=('background', *names), base_names=base, novel_names=novel)
+    classes = ('background', *sorted([*names.base, *names.novel]))
+    metric.dataset_meta = dict(classes=classes, base_names=names.base, novel_names=names.novel)
     ends = np.cumsum(fixture['frames_per_video'])
     for end, count in zip(ends, fixture['frames_per_video'], strict=True):
         maps = {

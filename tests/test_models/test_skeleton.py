@@ -5,15 +5,9 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from ovavss_mm.models.released.skeleton import build_skeleton, clip_config, read_config
+from ovavss_mm.models.skeleton import build_skeleton, read_config
 
 PRETRAINED = dict(type='Pretrained', checkpoint='no/such/file.pth')
-TINY_CLIP = dict(
-    embed_dim=8,
-    vision_cfg=dict(image_size=24, patch_size=8, width=64, layers=3),
-    text_cfg=dict(context_length=9, vocab_size=50, width=64, heads=1, layers=2),
-    quick_gelu=True,
-)
 
 
 def test_skeleton_has_the_names_and_shapes_of_the_model_without_its_memory():
@@ -53,17 +47,6 @@ def test_frozen_weights_are_in_the_state_dict_and_no_file_is_read():
 def test_nothing_is_different_afterwards():
     build_skeleton(tiny_model.tiny_config())
     assert torch.empty(1).device.type == 'cpu'
-
-
-def test_clip_is_told_from_its_weights():
-    classifier = dict(type='CLIPSquareCropClassifier', clip=TINY_CLIP)
-    state = build_skeleton(ConfigDict(classifier)).clip.state_dict()
-    assert clip_config(state) == TINY_CLIP
-
-
-def test_other_clips_are_named():
-    with pytest.raises(ValueError, match=r'visual\.conv1\.weight is missing'):
-        clip_config({})
 
 
 def test_missing_config_is_named():

@@ -2,20 +2,16 @@
 import logging
 import os
 import pickle
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import published
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import published  # noqa: E402
-
-from ovavss_mm.engine.hooks import StrictCheckpointHook  # noqa: E402
-from ovavss_mm.models.released.skeleton import build_skeleton, read_config  # noqa: E402
+from ovavss_mm.engine.hooks import StrictCheckpointHook
+from ovavss_mm.models.skeleton import build_skeleton, read_config
 
 tool = published.load_tool('model_converters/mask2former_detectron2.py')
 BACKBONES = ['r50', 'swin-b']
@@ -103,11 +99,11 @@ KEY = 'sem_seg_head.predictor.query_embed.weight'
         ({KEY: np.zeros((100, 256), np.float16)}, f'{KEY} (100, 256) is torch.float16'),
         (
             {KEY: np.zeros((100, 8), np.float32)},
-            f'{KEY} (100, 8), wanted as decode_head.query_embed',
+            'decode_head.query_embed.weight is (100, 8), expected (100, 256)',
         ),
-        ({KEY: None}, 'decode_head.query_embed.weight (100, 256) is missing'),
+        ({KEY: None}, '1 missing: decode_head.query_embed.weight'),
         ({'odd': np.zeros(1, np.float32)}, 'odd: no rule knows this name'),
-        ({KEY: np.array([None])}, 'not of numbers'),
+        ({KEY: np.array([None])}, 'is no number'),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(arrays, convert, changes, message):
@@ -130,21 +126,48 @@ class Call:
 def test_code_in_a_pickle_is_refused_and_not_run(convert, tmp_path):
     args = convert({'model': {'a': np.ones(1)}, 'x': Call(tmp_path / 'it ran')})
     error = published.error_of(tool.main, args)
-    assert 'mkdir; only NumPy arrays' in error
+    assert 'mkdir. A file that is more than data' in error
     assert os.listdir(tmp_path) == ['in.pkl']
 
 
 def test_other_files_are_refused(arrays, convert, tmp_path):
     target = str(tmp_path / 'out.pth')
     assert 'gone.pkl' in published.error_of(tool.main, ['gone.pkl', target])
-    assert "no weights under 'model'" in published.error_of(tool.main, convert([1, 2]))
+    assert 'holds no state dict' in published.error_of(tool.main, convert([1, 2]))
     (tmp_path / 'cut.pkl').write_bytes(pickle.dumps({'model': {'a': np.ones(999)}})[:500])
     error = published.error_of(tool.main, [str(tmp_path / 'cut.pkl'), target])
-    assert 'no readable pickle' in error and not os.path.exists(target)
+    assert 'cannot be read as a checkpoint' in error and not os.path.exists(target)
 
 
 def test_config_of_another_backbone_is_refused(arrays, convert):
     args = convert({'model': arrays['r50']}, '--config', str(published.ROOT / MAIN['swin-b']))
     error = published.error_of(tool.main, args)
-    assert 'backbone.stem.conv1.weight (64, 3, 7, 7) has no place' in error
+    assert 'backbone.conv1.weight is backbone.stem.conv1.weight' in error
     assert os.listdir(Path(args[1]).parent) == ['in.pkl']
+
+
+# ------------------------------------------------------------------ names
+def test_first_versions_had_the_pixel_decoder_in_the_head():
+    names = ('mask_features.bias', 'predictor.query_feat.weight', 'pixel_decoder.layer_1.weight')
+    state = tool.rename_first_versions({f'sem_seg_head.{name}': 0 for name in names})
+    assert sorted(state) == [
+        'sem_seg_head.pixel_decoder.layer_1.weight',
+        'sem_seg_head.pixel_decoder.mask_features.bias',
+        'sem_seg_head.predictor.query_feat.weight',
+    ]
+
+
+def test_fresh_weights_are_sorted_by_purpose():
+    keys = [
+        'neck.fusion.gamma_v',
+        'decode_head.sound_head.bias',
+        'classifier.clip_model.a',
+        'audio_encoder.b',
+    ]
+    groups = tool.fresh_keys([*keys, 'decode_head.query_feat.weight'])
+    assert groups == {
+        'early fusion of sound and sight': keys[:1],
+        'sound head': keys[1:2],
+        'frozen, from a file of its own': keys[2:],
+        'not in the file': ['decode_head.query_feat.weight'],
+    }

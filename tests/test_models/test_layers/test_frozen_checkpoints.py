@@ -11,11 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from released.checkpoints import fit
+from released.keys import convert
 
 from ovavss_mm.engine.hooks import StrictCheckpointHook
-from ovavss_mm.models.released import skeleton
-from ovavss_mm.models.released.checkpoints import fit
-from ovavss_mm.models.released.keys import convert
+from ovavss_mm.models import skeleton
 
 FROZEN = ('audio_encoder.', 'classifier.')
 

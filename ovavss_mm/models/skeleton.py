@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models for their names and shapes only, and the CLIP that given weights belong to."""
+"""Models for their names and shapes only."""
 
 import os.path as osp
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ovavss_mm.compat import import_quietly
-
-_HEAD_WIDTH = 64  # of all CLIP transformers of OpenAI; shapes do not tell
+from ..compat import import_quietly
 
 
 class _WithoutMemory(TorchFunctionMode):
@@ -79,49 +77,3 @@ def _without_files(config: Any) -> Any:
     if config.get('type') == 'Pretrained':
         return None
     return ConfigDict({key: _without_files(value) for key, value in config.items()})
-
-
-def clip_config(state: Mapping[str, Tensor]) -> dict:
-    """Configuration of the OpenAI CLIP with a vision transformer that weights belong to.
-
-    Args:
-        state: its state dict; only shapes are looked at.
-
-    Returns:
-        The ``clip`` of :class:`~ovavss_mm.models.CLIPSquareCropClassifier`.
-
-    Raises:
-        ValueError: a name is missing, as in CLIP with a ResNet.
-    """
-    try:
-        patches = state['visual.conv1.weight'].shape  # (width, 3, side, side)
-        positions, _ = state['visual.positional_embedding'].shape
-        context, text_width = state['positional_embedding'].shape
-        vocabulary = len(state['token_embedding.weight'])
-        _, embed_dim = state['text_projection'].shape
-    except KeyError as error:
-        raise ValueError(
-            f'no CLIP with a vision transformer: {error.args[0]} is missing'
-        ) from error
-    return dict(
-        embed_dim=embed_dim,
-        vision_cfg=dict(
-            image_size=patches[-1] * int((positions - 1) ** 0.5),
-            patch_size=patches[-1],
-            width=patches[0],
-            layers=_count_layers(state, 'visual.transformer.resblocks.'),
-        ),
-        text_cfg=dict(
-            context_length=context,
-            vocab_size=vocabulary,
-            width=text_width,
-            heads=max(1, text_width // _HEAD_WIDTH),
-            layers=_count_layers(state, 'transformer.resblocks.'),
-        ),
-        quick_gelu=True,
-    )
-
-
-def _count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many blocks there are under a prefix."""
-    return len({key[len(prefix) :].split('.')[0] for key in state if key.startswith(prefix)})
