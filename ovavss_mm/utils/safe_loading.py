@@ -134,9 +134,11 @@ def _read_safetensors(path: str) -> dict[str, Any]:
 
 def _read_published_archive(path: str) -> dict[str, Tensor] | None:
     """State dict of a TorchScript archive that OpenAI has published; None for other kinds of files."""
-    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else ()
-    if not any(name.endswith('/constants.pkl') for name in names):  # others have no constants
+    if not zipfile.is_zipfile(path):
         return None
+    with zipfile.ZipFile(path) as archive:  # other checkpoints have no table of constants
+        if not any(name.endswith('/constants.pkl') for name in archive.namelist()):
+            return None
     import open_clip  # takes seconds
 
     digest = sha256()
@@ -245,6 +247,4 @@ _NAMED = ('modelzoo://', 'torchvision://', 'open-mmlab://', 'openmmlab://', 'mmc
 @CheckpointLoader.register_scheme((*_NAMED, r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), force=True)
 def load_from_elsewhere(filename: str, map_location: Any = None) -> Any:
     """Refuse what mmengine has no safe reader for."""
-    raise CheckpointError(
-        f'{filename} was not read: name a local file, or its address (https://...), instead'
-    )
+    raise CheckpointError(f'{filename} was not read: name a local file, or its address, instead')
