@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every config that ships: loads from disk, builds, and holds the numbers of the paper."""
 
+import fnmatch
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -183,14 +184,16 @@ def test_schedule_fits_the_iterations(load, path):
 
 @every_config
 def test_optimizer_rules_each_match_something(load, path):
-    """A rule holds for the parameters whose name contains it: one that is misspelt is silent."""
+    """A rule holds for the parameters whose name begins with it: one that is misspelt is silent."""
     config = load(path)
     rules = set(config.optim_wrapper.paramwise_cfg.custom_keys)
     if path.parent.name in ('ablations', 'baselines'):
-        rules -= {'audio_embed'}  # a part of the model that rows take away
+        rules -= {'decode_head.audio_embed'}  # a part of the model that rows take away
     names = [name for name, _ in build(config).named_parameters()]
     for rule in rules:
-        assert any(rule in name for name in names), rule
+        assert fnmatch.filter(names, f'{rule}.*') or rule in names or fnmatch.filter(names, rule), (
+            rule
+        )
 
 
 # ------------------------------------------------------------------ the paper's numbers
@@ -237,6 +240,29 @@ def test_learning_rates_and_weight_decay(load, path):
             assert group['weight_decay'] == (0 if none else 0.05), name
     assert config.optim_wrapper.clip_grad.max_norm == 0.01
     assert config.train_dataloader.batch_size == 1
+
+
+@pytest.mark.parametrize('path', [R50, SWIN], ids=['R50', 'Swin-B'])
+def test_rules_of_the_backbone_are_not_those_of_an_audio_encoder_with_one(load, path):
+    config = load(path)
+    model = nn.Module()
+    model.audio_encoder = nn.Module()
+    part = nn.ModuleDict(dict(conv=nn.Conv2d(1, 1, 1), norm1=nn.LayerNorm(1)))
+    part.relative_position_bias_table = nn.Parameter(torch.zeros(1))
+    model.audio_encoder.backbone = part
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+    assert {group['lr'] for group in optimizer.param_groups} == {1e-4}
+    decay = [group['weight_decay'] for group in optimizer.param_groups]
+    assert decay == [0.05, 0.05, 0.05, 0, 0]  # the table, the convolution; the norm
+
+
+@every_config
+def test_number_of_frames_is_said_once(load, path):
+    """Training clips, the decoder's learned positions and the windows of a test agree."""
+    config = load(path)
+    sampled = config.train_dataloader.dataset.pipeline[0].num_frames
+    assert sampled == config.model.decode_head.num_frames == config.model.test_cfg.window
+    assert sampled == config.num_frames
 
 
 @pytest.mark.parametrize('name', ['r50', 'swin-b'])

@@ -1,9 +1,10 @@
 # OV-AVSS on the mini world: the R50 model in small, trained from scratch on a CPU within minutes
-_base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
-load_from = None
-max_iters = 1200
-data_root = 'data/mini'
-num_names = 20
+_base_ = [
+    '../_base_/models/ovavss_r50.py',
+    '../_base_/datasets/mini_world.py',
+    '../_base_/schedules/schedule_mini.py',
+    '../_base_/default_runtime.py',
+]
 attn_cfg = dict(embed_dims=64, num_heads=4)
 ffn_cfg = dict(embed_dims=64, feedforward_channels=128)
 model = dict(
@@ -21,6 +22,7 @@ model = dict(
         feat_channels=64,
         out_channels=64,
         num_queries=10,
+        num_frames=_base_.num_frames,
         pixel_decoder=dict(
             norm_cfg=dict(num_groups=8),
             encoder=dict(num_layers=3, layer_cfg=dict(self_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg)),
@@ -43,45 +45,7 @@ model = dict(
         init_cfg=dict(checkpoint='ovavss_mm://mini_world/clip_mini.safetensors'),
         tokenizer=dict(bpe_path='ovavss_mm://mini_world/clip_mini_bpe.txt.gz'),
     ),
+    test_cfg=dict(window=_base_.num_frames),
 )
-train_pipeline = [
-    dict(type='SampleClipFrames', num_frames=5),
-    dict(type='LoadClipFrames'),
-    dict(type='LoadClipLabels'),
-    dict(type='LoadClipAudio'),
-    dict(type='ResizeClip', short_side=96),
-    dict(type='FlipClip', prob=0.5),
-    dict(type='PackAVSegInputs'),
-]
-test_pipeline = [
-    dict(type='SampleClipFrames', num_frames=None),
-    dict(type='LoadClipFrames'),
-    dict(type='LoadClipAudio'),
-    dict(type='ResizeClip', short_side=96),
-    dict(type='LoadClipLabels'),
-    dict(type='PackAVSegInputs'),
-]
-dataset = dict(data_root=data_root, base_names='base_names.txt', pipeline=test_pipeline)
-# on two cores a worker costs the training more than it saves
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(data_root=data_root, base_names='base_names.txt', pipeline=train_pipeline),
-)
-val_dataloader = dict(batch_size=8, num_workers=1, dataset=dataset)
-test_dataloader = dict(batch_size=8, num_workers=1, dataset=dataset)
-val_evaluator = dict(eval_size=None)
-test_evaluator = val_evaluator
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, fused=True),
-    clip_grad=dict(max_norm=0.1),
-    paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1.0)}),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=100, end=max_iters, by_epoch=False, eta_min=1e-5),
-]
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 custom_hooks = [dict(type='StrictCheckpointHook'), dict(type='ContactSheetHook', num_clips=8)]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300, max_keep_ckpts=1))

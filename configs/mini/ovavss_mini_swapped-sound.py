@@ -1,14 +1,6 @@
 # Tests the mini model with every clip's sound swapped for another clip's: a model that listens must get worse
 _base_ = ['./ovavss_mini.py']
-test_pipeline = [
-    dict(type='SampleClipFrames', num_frames=None),
-    dict(type='LoadClipFrames'),
-    dict(type='SwapClipAudio', source='other'),
-    dict(type='LoadClipAudio'),
-    dict(type='ResizeClip', short_side=96),
-    dict(type='LoadClipLabels'),
-    dict(type='PackAVSegInputs'),
-]
+test_pipeline = [dict(type='SwapClipAudio', source='other'), *_base_.test_pipeline]
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 custom_hooks = [
     dict(type='StrictCheckpointHook'),

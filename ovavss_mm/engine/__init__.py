@@ -11,6 +11,7 @@ from .hooks import (
     StrictCheckpointHook,
 )
 from .optim_wrapper import FiniteOptimWrapper
+from .optim_wrapper_constructor import PrefixOptimWrapperConstructor
 
 __all__ = [
     'AVSegVisualizationHook',
@@ -20,5 +21,6 @@ __all__ = [
     'FiniteOptimWrapper',
     'NonFiniteLossError',
     'NonFiniteLossHook',
+    'PrefixOptimWrapperConstructor',
     'StrictCheckpointHook',
 ]

@@ -43,7 +43,6 @@ model = dict(
         feat_channels=256,
         out_channels=256,
         num_queries=100,
-        num_frames=5,
         audio_channels=128,
         pixel_decoder=dict(
             type='FusedPixelDecoder',
@@ -115,5 +114,5 @@ model = dict(
         anchor='center',
         mask_size='image',
     ),
-    test_cfg=dict(mode='slide', window=5, max_pairs=10, score_thr=0.3),
+    test_cfg=dict(mode='slide', max_pairs=10, score_thr=0.3),
 )
