@@ -15,7 +15,7 @@ import pytest
 
 import ovavss_mm  # noqa: F401
 from ovavss_mm.datasets import AVSBenchOVDataset, read_metadata, select_clips, voc_index
-from ovavss_mm.mini_world import crops, drawing, scene, sound, world
+from ovavss_mm.mini_world import drawing, scene, sound, world
 from ovavss_mm.mini_world.names import BASE_NAMES, NAMES, NOVEL_NAMES, split_name
 
 ROOT = Path(__file__).parents[2]
@@ -316,21 +316,6 @@ def test_colours_are_unmistakable():
                 if one == two
                 else apart.max() < np.cos(np.deg2rad(35))
             )
-
-
-def test_masked_objects_show_the_object():
-    rng = np.random.default_rng(0)
-    for perturb in (True, False):
-        for name in NAMES[::4]:
-            frame, mask = crops.sample_masked_object(rng, name, perturb)
-            assert frame.shape == (96, 128, 3) and frame.dtype == np.uint8
-            assert mask.shape == (96, 128) and mask.dtype == np.float32
-            assert 0 <= mask.min() and mask.max() <= 1 and (mask > 0.5).any()
-            if not perturb:
-                assert set(np.unique(mask)) == {0.0, 1.0}
-            hue = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 0][mask > 0.5]
-            wanted = drawing.COLOUR_HSV[name.split('-')[0]][0] / 2  # OpenCV halves degrees
-            assert abs((np.median(hue) - wanted + 90) % 180 - 90) < 8
 
 
 # ---- sounds

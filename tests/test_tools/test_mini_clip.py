@@ -3,8 +3,11 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -15,6 +18,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 
 import ovavss_mm  # noqa: F401
+from ovavss_mm.mini_world.drawing import COLOUR_HSV
 from ovavss_mm.mini_world.names import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +36,7 @@ MERGES = ROOT / 'ovavss_mm/mini_world/clip_mini_bpe.txt.gz'
 
 @pytest.fixture(scope='module')
 def script():
+    sys.path.insert(0, str(ROOT / 'tools/model_converters'))  # as when it is run
     path = ROOT / 'tools/model_converters/train_mini_clip.py'
     spec = importlib.util.spec_from_file_location('train_mini_clip', path)
     module = importlib.util.module_from_spec(spec)
@@ -269,3 +274,20 @@ def test_wrong_arguments_are_named(script, args, message, capsys):
     with pytest.raises(SystemExit):
         script.main(args)
     assert message.replace('\\', '') in capsys.readouterr().err
+
+
+def test_masked_objects_show_the_object(script):
+    from mini_clip_crops import sample_masked_object
+
+    rng = np.random.default_rng(0)
+    for perturb in (True, False):
+        for name in NAMES[::4]:
+            frame, mask = sample_masked_object(rng, name, perturb)
+            assert frame.shape == (96, 128, 3) and frame.dtype == np.uint8
+            assert mask.shape == (96, 128) and mask.dtype == np.float32
+            assert 0 <= mask.min() and mask.max() <= 1 and (mask > 0.5).any()
+            if not perturb:
+                assert set(np.unique(mask)) == {0.0, 1.0}
+            hue = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 0][mask > 0.5]
+            wanted = COLOUR_HSV[name.split('-')[0]][0] / 2  # OpenCV halves degrees
+            assert abs((np.median(hue) - wanted + 90) % 180 - 90) < 8

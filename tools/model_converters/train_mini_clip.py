@@ -39,7 +39,6 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save
 from torch import Tensor
 
-from ovavss_mm.mini_world.crops import sample_masked_object
 from ovavss_mm.mini_world.names import NAMES
 from ovavss_mm.models.classifiers.square_crop import crop_squares, square_boxes
 from ovavss_mm.models.classifiers.text_embeddings import embed_names
@@ -145,6 +144,8 @@ def make_crops(name: str, count: int, seed: int, size: int = VISION['vit']['imag
     Returns:
         uint8 (count, 3, size, size) RGB: squares around masks, black outside them.
     """
+    from mini_clip_crops import sample_masked_object  # beside this script
+
     rng = np.random.default_rng((seed, NAMES.index(name)))
     samples = [sample_masked_object(rng, name) for _ in range(count)]
     pictures, masks = zip(*samples, strict=True)

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single objects of the mini world with masks as imperfect as a segmentor's."""
-
-from __future__ import annotations
+"""Pictures for train_mini_clip.py: objects of the mini world, with masks as imperfect as a segmentor's."""
 
 import cv2
 import numpy as np
 
-from .drawing import draw_object, make_background, pan_background, to_uint8
-from .names import NAMES
-from .scene import FRAME_SIZE, sample_object
+from ovavss_mm.mini_world.drawing import draw_object, make_background, pan_background, to_uint8
+from ovavss_mm.mini_world.names import NAMES
+from ovavss_mm.mini_world.scene import FRAME_SIZE, sample_object
 
 JPEG_QUALITY = 92
 LEAST_VISIBLE = 0.6  # of an object's area
@@ -20,13 +18,13 @@ def sample_masked_object(
     """Draw a frame that shows an object, among others, and a mask of it.
 
     Args:
-        rng: source of chance.
-        name: one of the mini world's names.
-        perturb: spoil the mask the way a model's masks are: shifted, grown or shrunk, of low
-            resolution, with soft edges and pixels that are missing. Else it is exact.
+        rng (Generator): source of random numbers.
+        name (str): one of the mini world's names.
+        perturb (bool): spoil the mask the way a model's masks are: shifted, grown or shrunk, of low
+            resolution, with soft edges and pixels that are missing. Else it is exact. Defaults to True.
 
     Returns:
-        frame uint8 (96, 128, 3) RGB and mask float32 (96, 128) in 0..1, with a pixel above 0.5.
+        tuple: frame uint8 (96, 128, 3) RGB and mask float32 (96, 128) in 0..1, with a pixel above 0.5.
 
     Raises:
         ValueError: if the name is unknown.
@@ -44,11 +42,11 @@ def perturb_mask(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     """Spoil an exact mask the way a model's masks are.
 
     Args:
-        rng: source of chance.
-        mask: bool (H, W), not empty.
+        rng (Generator): source of random numbers.
+        mask (np.ndarray): bool (H, W), not empty.
 
     Returns:
-        float32 (H, W) in 0..1.
+        np.ndarray: float32 (H, W) in 0..1.
     """
     soft = mask.astype(np.float32)
     height, width = mask.shape
