@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of the mini world: backgrounds, textured objects, frames and exact labels."""
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Iterator
 
@@ -20,6 +18,14 @@ COLOUR_HSV = {
     'yellow': (53, 0.80, 0.90),
     'purple': (288, 0.70, 0.72),
 }
+# Number of corners, and their radii in turn. Shapes with few corners reach past radius 1, so that
+# all have areas of the same order.
+SHAPE_CORNERS = {
+    'disc': (64, (1.0,)),
+    'square': (4, (1.25,)),
+    'triangle': (3, (1.35,)),
+    'star': (10, (1.35, 0.58)),
+}
 SUPERSAMPLING = 4
 TEXTURE_SIZE = 64
 TEXTURE_DEPTH = 0.2  # luminance modulation
@@ -28,37 +34,32 @@ _SUBPIXEL_BITS = 4
 
 
 def render_pictures(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Draw all frames of a scene with their labels.
-
-    Frame k shows the scene at ``k / fps`` seconds and is labelled by second ``k // fps``.
+    """Draw all frames of a scene with their labels, see :func:`iter_pictures`.
 
     Args:
-        scene: what to draw.
-        fps: frames a second.
+        scene (Scene): what to draw.
+        fps (int): frames a second. Defaults to 1.
 
     Returns:
-        frames uint8 (T, 96, 128, 3) RGB and labels uint8 (T, 96, 128), T = seconds * fps; a label
-        is 0 where nothing visible sounds, else the name's index + 1.
-
-    Raises:
-        ValueError: if ``fps`` is below 1.
+        tuple: frames uint8 (T, 96, 128, 3) RGB and labels uint8 (T, 96, 128), T = seconds * fps.
     """
     frames, labels = zip(*iter_pictures(scene, fps), strict=True)
     return np.stack(frames), np.stack(labels)
 
 
 def iter_pictures(scene: Scene, fps: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draw the frames of a scene one after the other, see :func:`render_pictures`.
+    """Draw the frames of a scene; frame k shows second k / fps and is labelled by second k // fps.
 
     Args:
-        scene: what to draw.
-        fps: frames a second.
+        scene (Scene): what to draw.
+        fps (int): frames a second. Defaults to 1.
 
     Yields:
-        A frame uint8 (96, 128, 3) RGB and its label uint8 (96, 128).
+        tuple: frame uint8 (96, 128, 3) RGB and label uint8 (96, 128), 0 where nothing visible
+        sounds, else the name's index + 1.
 
     Raises:
-        ValueError: if ``fps`` is below 1.
+        ValueError: ``fps`` is below 1.
     """
     if fps < 1:
         raise ValueError(f'fps must be at least 1, got {fps}')
@@ -78,21 +79,21 @@ def draw_object(canvas: np.ndarray, obj: SceneObject, time: float = 0.0) -> np.n
     """Draw one object over a picture, in place.
 
     Args:
-        canvas: float32 (H, W, 3), RGB in 0..255.
-        obj: the object.
-        time: in seconds.
+        canvas (np.ndarray): float32 (H, W, 3), RGB in 0..255.
+        obj (SceneObject): the object.
+        time (float): in seconds. Defaults to 0.
 
     Returns:
-        float32 (H, W): the part of each pixel that the object covers, 0..1.
+        np.ndarray: float32 (H, W), the part of each pixel that the object covers, 0..1.
     """
     size = canvas.shape[:2]
     centre, radius = obj.centre_at(time), obj.radius_at(time)
     angle = obj.angle + obj.spin * time
     shape = split_name(obj.name)[1]
-    coverage = shape_coverage(shape, size, centre, radius, angle)
-    light = 1 + TEXTURE_DEPTH * _place_texture(object_texture(obj), size, centre, radius, angle)
+    coverage = _shape_coverage(shape, size, centre, radius, angle)
+    light = 1 + TEXTURE_DEPTH * _place_texture(_make_texture(obj), size, centre, radius, angle)
     if obj.outline:
-        inside = shape_coverage(shape, size, centre, radius - 1.8, angle)
+        inside = _shape_coverage(shape, size, centre, radius - 1.8, angle)
         light *= inside + (1 - inside) * OUTLINE_FACTOR
     paint = np.minimum(object_colour(obj) * light[..., None], 255)
     canvas += coverage[..., None] * (paint - canvas)
@@ -100,7 +101,7 @@ def draw_object(canvas: np.ndarray, obj: SceneObject, time: float = 0.0) -> np.n
 
 
 def object_colour(obj: SceneObject) -> np.ndarray:
-    """Return the object's own colour, float32 (3,), RGB in 0..255."""
+    """Colour of an object without its texture, float32 (3,), RGB in 0..255."""
     hue, saturation, value = COLOUR_HSV[split_name(obj.name)[0]]
     hue = (hue + obj.hue_shift) % 360 / 360
     rgb = colorsys.hsv_to_rgb(hue, saturation, min(value * obj.brightness, 1.0))
@@ -108,95 +109,16 @@ def object_colour(obj: SceneObject) -> np.ndarray:
 
 
 def shape_outline(shape: str) -> np.ndarray:
-    """Return the corners (n, 2) of a shape of radius 1 about the origin.
-
-    Args:
-        shape: disc, square, triangle or star. Shapes with few corners reach past the radius, so
-            that all shapes have areas of the same order.
-
-    Returns:
-        float64 array of (x, y).
-
-    Raises:
-        ValueError: if the shape is unknown.
-    """
-    corners, radii = {
-        'disc': (64, (1.0,)),
-        'square': (4, (1.25,)),
-        'triangle': (3, (1.35,)),
-        'star': (10, (1.35, 0.58)),
-    }.get(shape, (0, (0.0,)))
-    if not corners:
-        raise ValueError(f'unknown shape {shape!r}; the shapes are disc, square, triangle, star')
+    """Corners (x, y) of a shape of radius 1 about the origin, float64 (n, 2)."""
+    corners, radii = SHAPE_CORNERS[shape]
     angle = np.arange(corners) * 2 * np.pi / corners
     return np.resize(radii, corners)[:, None] * np.stack([np.sin(angle), -np.cos(angle)], axis=1)
 
 
-def shape_coverage(
-    shape: str,
-    size: tuple[int, int],
-    centre: tuple[float, float],
-    radius: float,
-    angle: float,
-) -> np.ndarray:
-    """Draw the silhouette of a shape with smooth edges.
-
-    Args:
-        shape: disc, square, triangle or star.
-        size: (height, width) of the picture in pixels.
-        centre: (x, y) in pixels; the middle of the top left pixel is (0.5, 0.5).
-        radius: in pixels.
-        angle: in radians.
-
-    Returns:
-        float32 (height, width), the covered part of each pixel, 0..1.
-    """
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    corners = shape_outline(shape) @ turn * radius + np.asarray(centre)
-    # cv2 counts from the middle of a pixel, the scene from its corner.
-    corners = (corners * SUPERSAMPLING - 0.5) * 2**_SUBPIXEL_BITS
-    large = np.zeros((size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), dtype=np.uint8)
-    cv2.fillPoly(large, [np.rint(corners).astype(np.int32)], 255, shift=_SUBPIXEL_BITS)
-    small = cv2.resize(large, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32) / 255
-
-
-def object_texture(obj: SceneObject) -> np.ndarray:
-    """Make the texture of an object.
-
-    Args:
-        obj: its ``texture`` and ``texture_seed`` decide.
-
-    Returns:
-        float32 (64, 64) in -1..1; it spans the square of side 3 radii about the object's centre.
-
-    Raises:
-        ValueError: if the texture is unknown.
-    """
-    rng = np.random.default_rng(obj.texture_seed)
-    grid = np.linspace(-1.5, 1.5, TEXTURE_SIZE, dtype=np.float32)
-    if obj.texture == 'plain':
-        return np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
-    if obj.texture == 'stripes':
-        wave = np.sin(grid * rng.uniform(6, 11) + rng.uniform(0, 6))
-        return np.clip(np.tile(2 * wave, (TEXTURE_SIZE, 1)), -1, 1)
-    if obj.texture == 'dots':
-        wave = np.cos(grid * rng.uniform(6, 9) + rng.uniform(0, 6))
-        return np.clip(3 * (wave[:, None] * wave[None]) - 1, -1, 1)
-    if obj.texture == 'noise':
-        coarse = rng.uniform(-1, 1, (9, 9)).astype(np.float32)
-        return cv2.resize(coarse, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_LINEAR)
-    raise ValueError(f'unknown texture {obj.texture!r}')
-
-
 def make_background(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Make a background: a large greyish picture of smooth noise and the way it drifts.
+    """Make a large greyish picture of smooth noise, float32 (176, 208, 3) RGB in 0..255.
 
-    Args:
-        rng: source of chance.
-
-    Returns:
-        float32 (176, 208, 3) RGB in 0..255, and the drift (x, y) in pixels a second.
+    The second result is the way it drifts, (x, y) in pixels a second.
     """
     size = (FRAME_SIZE[1] + 80, FRAME_SIZE[0] + 80)
     level = rng.uniform(85, 175) + rng.uniform(-7, 7, 3)  # grey with a slight tint
@@ -209,15 +131,7 @@ def make_background(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pan_background(background: tuple[np.ndarray, np.ndarray], time: float) -> np.ndarray:
-    """Cut the frame that a drifting background shows at a time.
-
-    Args:
-        background: from :func:`make_background`.
-        time: in seconds.
-
-    Returns:
-        float32 (96, 128, 3), RGB in 0..255, a new array.
-    """
+    """Cut the frame float32 (96, 128, 3) that a background shows after ``time`` seconds."""
     picture, drift = background
     height, width = FRAME_SIZE
     x, y = np.clip(40 + drift * time, 0, 80)
@@ -228,6 +142,34 @@ def pan_background(background: tuple[np.ndarray, np.ndarray], time: float) -> np
 def to_uint8(canvas: np.ndarray) -> np.ndarray:
     """Round a float picture in 0..255 to uint8."""
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+
+
+def _shape_coverage(shape, size, centre, radius, angle) -> np.ndarray:
+    """Silhouette of a shape with smooth edges: float32 (H, W), the covered part of each pixel."""
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    corners = shape_outline(shape) @ turn * radius + np.asarray(centre)
+    # cv2 counts from the middle of a pixel, the scene from its corner.
+    corners = (corners * SUPERSAMPLING - 0.5) * 2**_SUBPIXEL_BITS
+    large = np.zeros((size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), dtype=np.uint8)
+    cv2.fillPoly(large, [np.rint(corners).astype(np.int32)], 255, shift=_SUBPIXEL_BITS)
+    small = cv2.resize(large, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) / 255
+
+
+def _make_texture(obj: SceneObject) -> np.ndarray:
+    """Texture of an object, float32 (64, 64) in -1..1, over a square of side 3 radii about it."""
+    rng = np.random.default_rng(obj.texture_seed)
+    grid = np.linspace(-1.5, 1.5, TEXTURE_SIZE, dtype=np.float32)
+    if obj.texture == 'plain':
+        return np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
+    if obj.texture == 'stripes':
+        wave = np.sin(grid * rng.uniform(6, 11) + rng.uniform(0, 6))
+        return np.clip(np.tile(2 * wave, (TEXTURE_SIZE, 1)), -1, 1)
+    if obj.texture == 'dots':
+        wave = np.cos(grid * rng.uniform(6, 9) + rng.uniform(0, 6))
+        return np.clip(3 * (wave[:, None] * wave[None]) - 1, -1, 1)
+    coarse = rng.uniform(-1, 1, (9, 9)).astype(np.float32)  # noise
+    return cv2.resize(coarse, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
 def _place_texture(texture, size, centre, radius, angle) -> np.ndarray:

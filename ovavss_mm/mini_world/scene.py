@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a clip of the mini world contains: objects, their ways and the seconds they sound in.
 
-A scene is sampled once and holds plain numbers only; ``drawing`` and ``sound`` turn it into
-pictures and a wave without any further chance.
+A scene is sampled once and holds plain numbers; ``drawing`` and ``sound`` render it.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -28,21 +25,22 @@ class SceneObject:
     """One object of a scene.
 
     Attributes:
-        name: its name, ``<colour>-<shape>``.
-        radius: mean radius in pixels.
-        start: (x, y) of its centre at second 0, in pixels.
-        velocity: (x, y) in pixels a second; the centre bounces off the frame's border.
-        angle: rotation at second 0, in radians.
-        spin: rotation in radians a second.
-        pulse: relative amplitude, phase (radians) and rate (Hz) of its change of size.
-        hue_shift: added to the colour's hue, in degrees.
-        brightness: factor on the colour's brightness.
-        texture: one of ``TEXTURES``.
-        texture_seed: seed of the texture's details.
-        outline: whether the object has a darker outline.
-        sounding: one flag a second; all False for a silent object.
-        amplitude: of its sound, full scale is 1.
-        pitch: factor on the colour's pitch.
+        name (str): its name, ``<colour>-<shape>``.
+        radius (float): mean radius in pixels.
+        start (tuple[float, float]): (x, y) of its centre at second 0, in pixels.
+        velocity (tuple[float, float]): (x, y) in pixels a second; the centre bounces off the border.
+        angle (float): rotation at second 0, in radians.
+        spin (float): rotation in radians a second.
+        pulse (tuple[float, float, float]): relative amplitude, phase (radians) and rate (Hz) of its
+            change of size.
+        hue_shift (float): added to the colour's hue, in degrees.
+        brightness (float): factor on the colour's brightness.
+        texture (str): one of ``TEXTURES``.
+        texture_seed (int): seed of the texture's details.
+        outline (bool): whether it has a darker outline.
+        sounding (tuple[bool, ...]): one flag a second; all False for a silent object.
+        amplitude (float): of its sound, full scale is 1.
+        pitch (float): factor on the colour's pitch.
     """
 
     name: str
@@ -62,12 +60,12 @@ class SceneObject:
     pitch: float
 
     def radius_at(self, time: float) -> float:
-        """Return the radius in pixels at ``time`` in seconds."""
+        """Radius in pixels at ``time`` in seconds."""
         relative, phase, rate = self.pulse
         return self.radius * (1 + relative * np.sin(2 * np.pi * rate * time + phase))
 
     def centre_at(self, time: float) -> tuple[float, float]:
-        """Return the centre (x, y) in pixels at ``time`` in seconds."""
+        """Centre (x, y) in pixels at ``time`` in seconds."""
         height, width = FRAME_SIZE
         margin = 0.8 * self.radius
         return tuple(
@@ -81,19 +79,14 @@ class Scene:
     """One clip before it is rendered.
 
     Attributes:
-        objects: from the farthest to the nearest; later ones hide earlier ones.
-        num_seconds: length of the clip.
-        seed: seed of the background and of the noise in the sound.
+        objects (tuple[SceneObject, ...]): the farthest first; later ones hide earlier ones.
+        num_seconds (int): length of the clip.
+        seed (int): of the background and of the noise in the sound.
     """
 
     objects: tuple[SceneObject, ...]
     num_seconds: int
     seed: int
-
-    @property
-    def sounding_names(self) -> tuple[str, ...]:
-        """Names of the objects that sound in at least one second, in the order of the objects."""
-        return tuple(obj.name for obj in self.objects if any(obj.sounding))
 
 
 def sample_scene(
@@ -106,17 +99,17 @@ def sample_scene(
     """Sample a scene in which the given names are seen and some of them are heard.
 
     Args:
-        rng: source of chance; the scene depends on nothing else.
-        sounding_names: names that sound in some of the seconds, in at least 2 of each 5.
-        silent_names: names that are only seen.
-        num_seconds: length of the clip, at least 1.
-        sound_at_start: make the first sounding name sound in second 0.
+        rng (Generator): source of all random numbers.
+        sounding_names (tuple[str, ...]): names that sound, in at least 2 of each 5 seconds.
+        silent_names (tuple[str, ...]): names that are only seen. Defaults to none.
+        num_seconds (int): length of the clip. Defaults to 5.
+        sound_at_start (bool): whether the first sounding name sounds in second 0. Defaults to False.
 
     Returns:
-        The scene, its objects in random depth order.
+        Scene: with its objects in random depth order.
 
     Raises:
-        ValueError: if a name is unknown or given twice, or ``num_seconds`` is below 1.
+        ValueError: a name is unknown or given twice, or ``num_seconds`` is below 1.
     """
     names = (*sounding_names, *silent_names)
     if len(set(names)) != len(names):
@@ -129,23 +122,11 @@ def sample_scene(
     patterns += [(False,) * num_seconds for _ in silent_names]
     objects = _place_objects(rng, names, patterns, num_seconds)
     order = rng.permutation(len(objects))
-    return Scene(
-        objects=tuple(objects[i] for i in order),
-        num_seconds=num_seconds,
-        seed=int(rng.integers(2**31)),
-    )
+    return Scene(tuple(objects[i] for i in order), num_seconds, int(rng.integers(2**31)))
 
 
 def sample_sounding(rng: np.random.Generator, num_seconds: int) -> tuple[bool, ...]:
-    """Sample the seconds in which an object sounds.
-
-    Args:
-        rng: source of chance.
-        num_seconds: length of the clip.
-
-    Returns:
-        One flag a second, at least 2 of each 5 (rounded up) of them True.
-    """
+    """Sample the seconds in which an object sounds: one flag each, at least 2 of 5 are True."""
     sounding = rng.random(num_seconds) < ON_PROBABILITY
     missing = -(-2 * num_seconds // 5) - int(sounding.sum())
     if missing > 0:
@@ -156,18 +137,15 @@ def sample_sounding(rng: np.random.Generator, num_seconds: int) -> tuple[bool, .
 def sample_object(
     rng: np.random.Generator, name: str, sounding: tuple[bool, ...] = ()
 ) -> SceneObject:
-    """Sample one object of a name, anywhere in the frame.
+    """Sample one object anywhere in the frame.
 
     Args:
-        rng: source of chance.
-        name: one of the mini world's names.
-        sounding: the seconds in which it sounds, one flag a second.
-
-    Returns:
-        The object.
+        rng (Generator): source of random numbers.
+        name (str): one of the mini world's names.
+        sounding (tuple[bool, ...]): one flag a second. Defaults to none.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: the name is unknown.
     """
     split_name(name)
     height, width = FRAME_SIZE
@@ -208,7 +186,7 @@ def _place_objects(rng, names, patterns, num_seconds) -> list[SceneObject]:
 
 
 def _clearance(objects: list[SceneObject], num_seconds: int) -> float:
-    """Return the least distance of two centres over the sum of their radii, over all seconds."""
+    """Least distance of two centres over the sum of their radii, over all seconds."""
     if len(objects) < 2:
         return np.inf
     times = range(num_seconds)

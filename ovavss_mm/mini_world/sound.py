@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sounds of the mini world: the colour of a name sets its pitch, the shape its timbre."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np
@@ -23,10 +21,10 @@ def render_sound(scene: Scene) -> np.ndarray:
     """Mix the sounds of a scene's objects over a quiet noise floor.
 
     Args:
-        scene: what sounds when.
+        scene (Scene): what sounds when.
 
     Returns:
-        float32 (seconds * 16000,) in -1..1, 16 kHz mono.
+        np.ndarray: float32 (seconds * 16000,) in -1..1, mono.
     """
     wave = noise_floor(np.random.default_rng((scene.seed, 1)), scene.num_seconds * SAMPLE_RATE)
     for obj in scene.objects:
@@ -36,14 +34,7 @@ def render_sound(scene: Scene) -> np.ndarray:
 
 
 def object_sound(obj: SceneObject) -> np.ndarray:
-    """Make the sound of one object, silent in the seconds in which it does not sound.
-
-    Args:
-        obj: the object; its ``sounding`` has one flag a second.
-
-    Returns:
-        float64 (seconds * 16000,).
-    """
+    """Sound of one object, float64 (seconds * 16000,); 0 in the seconds in which it is silent."""
     colour, shape = split_name(obj.name)
     time = np.arange(len(obj.sounding) * SAMPLE_RATE) / SAMPLE_RATE
     wave = timbre(shape, COLOUR_PITCH[colour] * obj.pitch, time)
@@ -51,18 +42,18 @@ def object_sound(obj: SceneObject) -> np.ndarray:
 
 
 def timbre(shape: str, pitch: float, time: np.ndarray) -> np.ndarray:
-    """Make the tone of a shape.
+    """Tone of a shape, about as loud as a sine of amplitude 1.
 
     Args:
-        shape: disc (sine), square (odd partials), triangle (siren) or star (pulses).
-        pitch: in Hz.
-        time: (n,) in seconds.
+        shape (str): disc (sine), square (odd partials), triangle (siren) or star (pulses).
+        pitch (float): in Hz.
+        time (np.ndarray): (n,) in seconds.
 
     Returns:
-        (n,) wave of a loudness near that of a sine of amplitude 1.
+        np.ndarray: (n,).
 
     Raises:
-        ValueError: if the shape is unknown.
+        ValueError: the shape is unknown.
     """
     phase = 2 * np.pi * pitch * time
     if shape == 'disc':
@@ -81,20 +72,19 @@ def timbre(shape: str, pitch: float, time: np.ndarray) -> np.ndarray:
 
 
 def envelope(sounding: tuple[bool, ...]) -> np.ndarray:
-    """Make the loudness curve of an object that sounds in some whole seconds.
+    """Loudness of an object that sounds in some whole seconds.
 
     Args:
-        sounding: one flag a second.
+        sounding (tuple[bool, ...]): one flag a second.
 
     Returns:
-        float64 (seconds * 16000,) in 0..1: 1 in sounding seconds, with short fades inside them
-        where the sound begins and ends, 0 in silent seconds.
+        np.ndarray: float64 (seconds * 16000,) in 0..1: 1 in sounding seconds, with short fades
+        inside them where the sound begins and ends, 0 in silent ones.
     """
     curve = np.repeat(np.asarray(sounding, dtype=np.float64), SAMPLE_RATE)
     length = int(FADE_SECONDS * SAMPLE_RATE)
     rise = np.sin(np.linspace(0, np.pi / 2, length)) ** 2
-    padded = (False, *sounding, False)
-    for second, (before, now) in enumerate(pairwise(padded)):
+    for second, (before, now) in enumerate(pairwise((False, *sounding, False))):
         border = second * SAMPLE_RATE
         if now and not before:
             curve[border : border + length] = rise
@@ -104,15 +94,7 @@ def envelope(sounding: tuple[bool, ...]) -> np.ndarray:
 
 
 def noise_floor(rng: np.random.Generator, num_samples: int) -> np.ndarray:
-    """Make quiet noise whose power falls with the frequency, about -50 dB of full scale.
-
-    Args:
-        rng: source of chance.
-        num_samples: length.
-
-    Returns:
-        float64 (num_samples,).
-    """
+    """Quiet noise, float64 (num_samples,), whose power falls with the frequency."""
     spectrum = np.fft.rfft(rng.normal(size=num_samples))
     spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
     spectrum[0] = 0
@@ -121,7 +103,5 @@ def noise_floor(rng: np.random.Generator, num_samples: int) -> np.ndarray:
 
 
 def _partials(phase, orders, weights) -> np.ndarray:
-    """Add up sines of multiples of a phase."""
-    return sum(
-        weight * np.sin(order * phase) for order, weight in zip(orders, weights, strict=True)
-    )
+    """Sum of sines of multiples of a phase."""
+    return sum(w * np.sin(order * phase) for order, w in zip(orders, weights, strict=True))

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A clip of the mini world as a video file with sound."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,19 +21,21 @@ SCENE_SECONDS = 20  # a longer video goes on with another scene of the same name
 def video_scenes(
     seconds: int, seed: int = 0, sounding: Sequence[str] = (), silent: Sequence[str] = ()
 ) -> Iterator[Scene]:
-    """The scenes of a video, one after the other.
+    """Sample the scenes of a video, one after the other.
 
     Args:
-        seconds: length of the video, at least 1.
-        seed: of all chance.
-        sounding: names that sound in some of the seconds; none: two are drawn.
-        silent: names that are only seen; where ``sounding`` is empty too: one is drawn.
+        seconds (int): length of the video, at least 1.
+        seed (int): of all random numbers. Defaults to 0.
+        sounding (Sequence[str]): names that sound in some of the seconds. Defaults to two that are
+            drawn.
+        silent (Sequence[str]): names that are only seen. Defaults to none; where ``sounding`` is
+            empty too, one is drawn.
 
     Yields:
-        Scenes of 20 seconds, the last one of what is left.
+        Scene: of 20 seconds, the last one of what is left.
 
     Raises:
-        ValueError: if a name is unknown or given twice, or ``seconds`` is below 1.
+        ValueError: a name is unknown or given twice, or ``seconds`` is below 1.
     """
     if seconds < 1:
         raise ValueError(f'a video must have at least 1 second, got {seconds}')
@@ -48,17 +48,17 @@ def video_scenes(
         yield sample_scene(rng, tuple(sounding), tuple(silent), length)
 
 
-def write_video(path: str | Path, scenes: Sequence[Scene], fps: int = 25, scale: int = 3) -> None:
-    """Write scenes as H.264 and AAC in an mp4 file, whole or not at all.
+def write_video(path: str | Path, scenes: Iterable[Scene], fps: int = 25, scale: int = 3) -> None:
+    """Write scenes as H.264 and AAC in an mp4 file, atomically.
 
     Args:
-        path: of the file.
-        scenes: one after the other.
-        fps: frames a second.
-        scale: width and height are those of the mini world's frames, 128 x 96, times this.
+        path (str | Path): of the file.
+        scenes (Iterable[Scene]): one after the other.
+        fps (int): frames a second. Defaults to 25.
+        scale (int): enlargement of the mini world's frames, 128 x 96. Defaults to 3.
 
     Raises:
-        ValueError: if ``fps`` or ``scale`` is below 1.
+        ValueError: ``fps`` or ``scale`` is below 1.
     """
     import av
 
@@ -71,7 +71,10 @@ def write_video(path: str | Path, scenes: Sequence[Scene], fps: int = 25, scale:
         audio = file.add_stream('aac', rate=SAMPLE_RATE, layout='mono', bit_rate=96000)
         done = 0  # seconds
         for scene in scenes:
-            file.mux(audio.encode(_sound_frame(render_sound(scene), done * SAMPLE_RATE)))
+            frame = av.AudioFrame.from_ndarray(render_sound(scene)[None], 'fltp', 'mono')
+            frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+            frame.pts = done * SAMPLE_RATE
+            file.mux(audio.encode(frame))
             for index, (picture, _) in enumerate(iter_pictures(scene, fps)):
                 picture = cv2.resize(picture, (video.width, video.height))
                 frame = av.VideoFrame.from_ndarray(picture, 'rgb24')
@@ -80,12 +83,3 @@ def write_video(path: str | Path, scenes: Sequence[Scene], fps: int = 25, scale:
             done += scene.num_seconds
         file.mux(video.encode(None))
         file.mux(audio.encode(None))
-
-
-def _sound_frame(samples: np.ndarray, start: int):
-    """Samples float32 (n,) as a frame that begins at sample ``start``."""
-    import av
-
-    frame = av.AudioFrame.from_ndarray(samples[None], format='fltp', layout='mono')
-    frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
-    return frame

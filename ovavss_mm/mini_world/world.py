@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mini world on disk, in the layout of AVSBench-semantic."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
 import shutil
-import wave
 import zlib
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -16,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import soundfile
 from mmengine.utils import track_progress_rich
 
 from ..datasets.palette import voc_palette
@@ -36,11 +34,11 @@ class WorldParams:
     """What decides the content of a world.
 
     Attributes:
-        seed: of all chance.
-        train: training clips that the rule for AVSBench-OV keeps; clips that it drops (subset v1m,
-            or a novel name that sounds) are added to them.
-        val: validation clips.
-        test: test clips.
+        seed (int): of all random numbers. Defaults to 0.
+        train (int): training clips that the rule for AVSBench-OV keeps; clips that it drops (subset
+            v1m, or a novel name that sounds) are added to them. Defaults to 480.
+        val (int): validation clips. Defaults to 24.
+        test (int): test clips. Defaults to 96.
     """
 
     seed: int = 0
@@ -53,6 +51,10 @@ class WorldParams:
             if value < 0:
                 raise ValueError(f'{field} must not be negative, got {value}')
 
+    def stamp(self) -> dict:
+        """Content of the file that a complete world has."""
+        return {'world': 'mini', 'generator_version': GENERATOR_VERSION, **asdict(self)}
+
 
 @dataclass(frozen=True)
 class ClipPlan:
@@ -64,6 +66,11 @@ class ClipPlan:
     sounding: tuple[str, ...]
     silent: tuple[str, ...]
 
+    @property
+    def first_frame_only(self) -> bool:
+        """Whether only second 0 is labelled, as in training clips of v1s."""
+        return self.split == 'train' and self.subset == 'v1s'
+
 
 class _NameDeck:
     """Deals names so that each comes up equally often."""
@@ -72,7 +79,7 @@ class _NameDeck:
         self.rng, self.names, self.queue = rng, names, deque()
 
     def deal(self, taken: tuple[str, ...]) -> str:
-        """Return the next name that is not taken yet."""
+        """The next name that is not taken yet."""
         if all(name in taken for name in self.queue):
             self.queue.extend(str(name) for name in self.rng.permutation(self.names))
         name = next(name for name in self.queue if name not in taken)
@@ -80,31 +87,16 @@ class _NameDeck:
         return name
 
 
-def render_clip(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Render a scene.
-
-    Args:
-        scene: what to render.
-        fps: frames a second.
-
-    Returns:
-        frames uint8 (T, 96, 128, 3) RGB, labels uint8 (T, 96, 128) and audio float32
-        (seconds * 16000,) in -1..1, with T = seconds * fps.
-    """
-    frames, labels = render_pictures(scene, fps)
-    return frames, labels, render_sound(scene)
-
-
 def plan_world(params: WorldParams) -> list[ClipPlan]:
     """Decide all clips of a world.
 
     Args:
-        params: the world's parameters.
+        params (WorldParams): the world's parameters.
 
     Returns:
-        Plans in the order of metadata.csv: train, val, test. Every second training clip is of v2
-        and every third one elsewhere; the rest are of v1s. One training clip in 80 (rounded up) is
-        of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
+        list[ClipPlan]: in the order of metadata.csv: train, val, test. Every second training clip
+        is of v2 and every third one elsewhere; the rest are of v1s. One training clip in 80
+        (rounded up) is of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
     """
     extra_v1m, extra_novel = -(-params.train // 80), -(-params.train // 48)
     parts = [
@@ -139,27 +131,20 @@ def _deal_names(rng, decks, two_sound: bool) -> tuple[tuple[str, ...], tuple[str
 def clip_scene(seed: int, plan: ClipPlan) -> Scene:
     """Sample the scene of a planned clip; it depends on the seed and the plan only."""
     rng = np.random.default_rng((seed, zlib.crc32(plan.uid.encode())))
-    return sample_scene(
-        rng,
-        plan.sounding,
-        plan.silent,
-        num_seconds=CLIP_SECONDS[plan.subset],
-        # A training clip of v1s is labelled in second 0 only.
-        sound_at_start=plan.split == 'train' and plan.subset == 'v1s',
-    )
+    seconds = CLIP_SECONDS[plan.subset]
+    return sample_scene(rng, plan.sounding, plan.silent, seconds, plan.first_frame_only)
 
 
 def write_clip(plan: ClipPlan, root: str | Path, seed: int) -> None:
     """Render a planned clip into ``<root>/<subset>/<uid>/``.
 
     Args:
-        plan: the clip.
-        root: folder of the world.
-        seed: seed of the world.
+        plan (ClipPlan): the clip.
+        root (str | Path): folder of the world.
+        seed (int): of the world.
     """
-    frames, labels, audio = render_clip(clip_scene(seed, plan))
-    if plan.split == 'train' and plan.subset == 'v1s':
-        labels = labels[:1]
+    scene = clip_scene(seed, plan)
+    frames, labels = render_pictures(scene)
     folder = Path(root) / plan.subset / plan.uid
     palette = np.array(voc_palette(len(NAMES) + 1), dtype=np.uint8)
     for name in ('frames', 'labels_rgb'):
@@ -167,32 +152,16 @@ def write_clip(plan: ClipPlan, root: str | Path, seed: int) -> None:
     for index, frame in enumerate(frames):
         path = folder / 'frames' / f'{index}.jpg'
         _write_picture(path, frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    for index, label in enumerate(labels):
-        _write_picture(folder / 'labels_rgb' / f'{index}.png', palette[label])
-    write_wave(folder / 'audio.wav', audio)
+    for index, label in enumerate(labels[:1] if plan.first_frame_only else labels):
+        _write_picture(folder / 'labels_rgb' / f'{index}.png', palette[label], [])
+    samples = np.rint(render_sound(scene).astype(np.float64) * 32767).astype(np.int16)
+    soundfile.write(folder / 'audio.wav', samples, SAMPLE_RATE)
 
 
-def write_wave(path: str | Path, audio: np.ndarray) -> None:
-    """Write float audio in -1..1 as 16 kHz mono 16-bit WAV.
-
-    Args:
-        path: the file.
-        audio: (n,) samples.
-    """
-    samples = np.rint(np.asarray(audio, dtype=np.float64) * 32767).astype('<i2')
-    with wave.open(str(path), 'wb') as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
-
-
-def _write_picture(path: Path, picture: np.ndarray, options: list[int] | None = None) -> None:
+def _write_picture(path: Path, picture: np.ndarray, options: list[int]) -> None:
     """Write an RGB picture in the format of the file's suffix."""
-    done, data = cv2.imencode(path.suffix, picture[..., ::-1], options or [])
-    if not done:
-        raise OSError(f'OpenCV cannot encode a picture of shape {picture.shape} for {path}')
-    path.write_bytes(data.tobytes())
+    if not cv2.imwrite(str(path), picture[..., ::-1], options):
+        raise OSError(f'cannot write {path}: is the disk full?')
 
 
 def _write_tables(plans: list[ClipPlan], root: Path) -> None:
@@ -210,17 +179,12 @@ def _write_tables(plans: list[ClipPlan], root: Path) -> None:
 
 
 def is_complete(root: str | Path, params: WorldParams) -> bool:
-    """Tell whether a folder holds the whole world of these parameters and of this version."""
+    """Whether a folder holds the whole world of these parameters and of this version."""
     try:
         stamp = json.loads((Path(root) / STAMP).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return False
-    return stamp == _stamp(params)
-
-
-def _stamp(params: WorldParams) -> dict:
-    """Return what the stamp file of a complete world says."""
-    return {'world': 'mini', 'generator_version': GENERATOR_VERSION, **asdict(params)}
+    return stamp == params.stamp()
 
 
 def _check_target(root: Path, force: bool) -> None:
@@ -244,20 +208,20 @@ def build_world(
 ) -> bool:
     """Generate a mini world, byte for byte the same for the same parameters.
 
-    The world is built beside its final place and moved there when it is complete.
+    It is built beside its final place and moved there when it is complete.
 
     Args:
-        out: folder of the world; absent, empty or a mini world.
-        params: the world's parameters.
-        force: build again, in place of a mini world that is there.
-        workers: processes; the result does not depend on it.
+        out (str | Path): folder of the world; absent, empty or a mini world.
+        params (WorldParams): the world's parameters.
+        force (bool): whether to replace a mini world that is there. Defaults to False.
+        workers (int): processes; the result does not depend on it. Defaults to 1.
 
     Returns:
-        True if the world was built, False if it was there already.
+        bool: True if the world was built, False if it was there already.
 
     Raises:
-        FileExistsError: if ``out`` holds something else, or another world and not ``force``.
-        ValueError: if ``workers`` is below 1.
+        FileExistsError: ``out`` holds something else, or another world and not ``force``.
+        ValueError: ``workers`` is below 1.
     """
     if workers < 1:
         raise ValueError(f'workers must be at least 1, got {workers}')
@@ -268,21 +232,16 @@ def build_world(
     building = root.with_name(f'.{root.name}.building-{os.getpid()}')
     building.mkdir(parents=True)
     try:
-        _fill_world(building, params, workers)
+        plans = plan_world(params)
+        if plans:
+            task = partial(write_clip, root=building, seed=params.seed)
+            track_progress_rich(task, plans, nproc=workers, chunksize=4, description='Clips')
+        _write_tables(plans, building)
+        stamp = json.dumps(params.stamp(), indent=2) + '\n'  # the last file
+        (building / STAMP).write_text(stamp, encoding='utf-8')
         if root.exists():
             shutil.rmtree(root)
         building.rename(root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return True
-
-
-def _fill_world(root: Path, params: WorldParams, workers: int) -> None:
-    """Write all files of a world, the stamp last."""
-    plans = plan_world(params)
-    task = partial(write_clip, root=root, seed=params.seed)
-    if plans:
-        track_progress_rich(task, plans, nproc=workers, chunksize=4, description='Clips')
-    _write_tables(plans, root)
-    text = json.dumps(_stamp(params), indent=2) + '\n'
-    (root / STAMP).write_text(text, encoding='utf-8')
