@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audio embeddings that are computed once and kept in a file, tied to the weights that made them.
 
-All clips share one safetensors file, a tensor (frames, Da) a clip. Those of AVSBench-OV would be
-8,000 files of 2 to 5 KB otherwise, which is slow to copy, to list and to open; together they are
-some 30 MB, which every worker maps into memory and the system keeps once. The format has a header
-for the sha256 of the weights, and needs no reader of ours.
+All clips share one safetensors file, a tensor (frames, Da) a clip, some 30 MB for AVSBench-OV: one
+file is quick to copy and to open, and all workers map the same memory.
 """
 
 import hashlib
@@ -21,6 +19,7 @@ from ..utils.files import atomic_path
 FORMAT = 'ovavss_mm audio features 1, weights sha256'
 # Key of the embedding of silence, (1, Da). Clips have keys with a slash.
 SILENCE = 'silence'
+EXTRACT = 'tools/dataset_converters/extract_vggish.py'
 
 
 def audio_key(audio_path: str) -> str:
@@ -29,22 +28,18 @@ def audio_key(audio_path: str) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Sha256 of a file as 64 hexadecimal digits.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
+    """Sha256 of a file as 64 hexadecimal digits; FileNotFoundError if there is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(f'no weights at {path}: see data/README.md for where to get them')
+    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        digest = hashlib.sha256()
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
 
 
 def features_meta(weights: str | Path) -> dict[str, str]:
-    """What is noted in a file of embeddings: its format, and the sha256 of what made them."""
+    """Metadata of a file of embeddings: its format, and the sha256 of the weights that made them."""
     # One entry: of several, safetensors writes now this one first, now that one.
     return {FORMAT: file_sha256(weights)}
 
@@ -53,9 +48,9 @@ def check_meta(path: str | Path, found: Mapping[str, str] | None, weights: str |
     """Check that a file of embeddings was made with some weights.
 
     Args:
-        path: of the file, for messages.
-        found: what is noted in it.
-        weights: file of the weights.
+        path (str | Path): of the file, for messages.
+        found (Mapping[str, str], optional): its metadata.
+        weights (str | Path): file of the weights.
 
     Raises:
         FileNotFoundError: there are no weights.
@@ -63,12 +58,12 @@ def check_meta(path: str | Path, found: Mapping[str, str] | None, weights: str |
     """
     if FORMAT not in (found or {}):
         raise ValueError(f'{path} is no file of audio embeddings of this version ({FORMAT})')
-    expected = features_meta(weights)[FORMAT]
+    expected = file_sha256(weights)
     if found[FORMAT] != expected:
         raise ValueError(
             f'the audio embeddings in {path} were made with other weights (sha256 '
             f'{found[FORMAT][:12]}...) than those in {weights} (sha256 {expected[:12]}...). '
-            'Extract them again: tools/dataset_converters/extract_vggish.py'
+            f'Extract them again: {EXTRACT}'
         )
 
 
@@ -116,12 +111,12 @@ class AudioFeatures:
         try:
             rows = self._open().get_tensor(SILENCE if key is None else key)
         except SafetensorError:
+            what = 'silence' if key is None else f'the sound of clip {key}'
             raise LookupError(
-                f'{self.path} has no embeddings of '
-                f'{"silence" if key is None else f"the sound of clip {key}"}: extract them again '
-                '(tools/dataset_converters/extract_vggish.py)'
+                f'{self.path} has no embeddings of {what}: extract them again ({EXTRACT})'
             ) from None
-        if rows.dtype != np.float32 or rows.ndim != 2 or not rows.size or not _all_finite(rows):
+        fits = rows.dtype == np.float32 and rows.ndim == 2 and rows.size
+        if not fits or not np.isfinite(rows).all():
             raise ValueError(
                 f'{self.path}: the embeddings {key or SILENCE} are {rows.dtype} {rows.shape}, '
                 'or not finite; expected finite float32 (frames, channels): extract them again'
@@ -139,8 +134,8 @@ class AudioFeatures:
 class FeatureWriter:
     """Writes a file of embeddings in parts, so that a run that is killed goes on where it was.
 
-    Parts lie in the folder ``<path>.parts`` until :meth:`finish` joins them. Each, and the file, is
-    written whole or not at all. A file that is there already is added to.
+    Parts lie in the folder ``<path>.parts`` until :meth:`finish` joins them. All writes are atomic.
+    A file that is there already is added to.
 
     Args:
         path (str | Path): the file.
@@ -167,21 +162,13 @@ class FeatureWriter:
         return whole + sorted(self.folder.glob('[0-9]*.safetensors'))
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Write a part.
-
-        Args:
-            rows (Mapping[str, np.ndarray]): key to float32 (frames, Da).
-        """
+        """Write a part: keys to float32 (frames, Da)."""
         with atomic_path(self.folder / f'{len(self._parts()):06d}.safetensors') as beside:
             save_file({k: np.ascontiguousarray(v) for k, v in rows.items()}, beside, self.meta)
         self.done.update(rows)
 
     def finish(self) -> int:
-        """Join the parts into the file, and remove them.
-
-        Returns:
-            int: bytes of the file.
-        """
+        """Join the parts into the file, remove them, and return the number of bytes of the file."""
         if self.folder.exists():
             joined = {k: v for part in self._parts() for k, v in load_file(part).items()}
             with atomic_path(self.path) as beside:
@@ -190,22 +177,10 @@ class FeatureWriter:
         return self.path.stat().st_size
 
 
-def _all_finite(rows: np.ndarray) -> bool:
-    """Whether all numbers are finite."""
-    return bool(np.isfinite(rows).all())
-
-
 def _open_features(path: str | Path) -> safe_open:
-    """Open a safetensors file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is of another kind or damaged.
-    """
+    """Open a safetensors file; FileNotFoundError or ValueError if it is none."""
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f'no audio embeddings at {path}; tools/dataset_converters/extract_vggish.py makes them'
-        )
+        raise FileNotFoundError(f'no audio embeddings at {path}; {EXTRACT} makes them')
     try:
         return safe_open(path, framework='np')
     except SafetensorError as err:

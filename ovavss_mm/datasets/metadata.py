@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mmengine.fileio import exists
 
 from ..utils.files import write_atomic
+from ..utils.text import one_line
 from .files import is_plain, read_utf8
 
 SPLITS = ('train', 'val', 'test')
@@ -17,9 +18,9 @@ SUBSETS = ('v1s', 'v1m', 'v2')
 # Those that AVSBench-OV uses.
 OV_SUBSETS = ('v1s', 'v2')
 COLUMNS = ('uid', 'a_obj', 'split', 'label')
+MAX_SHOWN = 300  # letters that a message has of what a file says
 # Frames of a clip of AVSBench-semantic, one a second.
 NUM_FRAMES = {'v1s': 5, 'v1m': 5, 'v2': 10}
-_SHOWN = 200  # letters of a malformed value that a message has
 
 
 def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
@@ -76,11 +77,9 @@ def read_metadata(path: str) -> list[dict[str, str]]:
         for row in reader:
             problem = _row_problem(row)
             if not problem and row['uid'] in first_line:
-                problem = (
-                    f'clip {row["uid"][:_SHOWN]!r} was in line {first_line[row["uid"]]} already'
-                )
+                problem = f'clip {row["uid"]!r} was in line {first_line[row["uid"]]} already'
             if problem:
-                raise ValueError(f'{path}, line {reader.line_num}: {problem}')
+                raise ValueError(f'{path}, line {reader.line_num}: {one_line(problem, MAX_SHOWN)}')
             first_line[row['uid']] = reader.line_num
             rows.append(row)
     except csv.Error as err:
@@ -93,14 +92,14 @@ def _row_problem(row: dict) -> str | None:
     if None in row or None in row.values():
         return 'the number of fields is not that of the header'
     if row['split'] not in SPLITS:
-        return f'split must be one of {", ".join(SPLITS)}, got {row["split"][:_SHOWN]!r}'
+        return f'split must be one of {", ".join(SPLITS)}, got {row["split"]!r}'
     if row['label'] not in SUBSETS:
-        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"][:_SHOWN]!r}'
+        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"]!r}'
     if not all(name.strip() for name in clip_names(row)) or not is_plain(row['a_obj']):
-        return f'a_obj must be names joined by "_", got {row["a_obj"][:_SHOWN]!r}'
+        return f'a_obj must be names joined by "_", got {row["a_obj"]!r}'
     uid = row['uid']
     if uid.strip() in ('', '.', '..') or set(uid) & set('/\\') or not is_plain(uid):
-        return f'uid must be the name of a folder, got {uid[:_SHOWN]!r}'
+        return f'uid must be the name of a folder, got {uid!r}'
     return None
 
 
@@ -138,13 +137,13 @@ class IndexedClip:
 
 
 def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
-    """Write the clips of a split, sorted, as readable text: the same clips give the same bytes.
+    """Write the clips of a split as readable text: the same clips give the same bytes.
 
-    A first line says which split it is, a second what the columns are; then there is a line a clip,
-    ``<subset>/<uid>``, the number of frames and the names joined by ``_``, with tabs between.
+    After two lines of comments there is a line a clip, ``<subset>/<uid>``, the number of frames and
+    the names joined by ``_``, with tabs between, sorted.
 
     Args:
-        path (str): the file, written whole or not at all.
+        path (str): the file, written atomically.
         split (str): 'train', 'val' or 'test'.
         clips (Iterable[IndexedClip]): its clips.
     """
@@ -188,8 +187,9 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
         if clip is None or clip.key in seen:
             problem = 'expected subset/uid, frames and names with tabs between'
             if clip:
-                problem = f'clip {clip.key[:_SHOWN]} is there twice'
-            raise ValueError(f'{path}, line {number}: {problem}, got {line[:_SHOWN]!r}')
+                problem = f'clip {clip.key} is there twice'
+            line = one_line(f'{problem}, got {line!r}', MAX_SHOWN)
+            raise ValueError(f'{path}, line {number}: {line}')
         seen.add(clip.key)
         clips.append(clip)
     return clips

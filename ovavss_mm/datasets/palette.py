@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PASCAL VOC colour map, from index to colour and back."""
+"""The PASCAL VOC colour map, from index to colour and back.
+
+Bit 3k of an index is bit 7 - k of red, bit 3k + 1 of green, bit 3k + 2 of blue: all 24 bits are used
+once, so the map is a bijection between indices and colours.
+"""
 
 import cv2
 import numpy as np
-
-# Bit 3k of an index is bit 7-k of red, bit 3k+1 of green, bit 3k+2 of blue: all 24 bits are used
-# once, so the map is a bijection between indices and colours and both ways are cheap.
-_BITS = 8
 
 
 def voc_palette(num_colors: int) -> list[list[int]]:
@@ -25,7 +25,7 @@ def voc_palette(num_colors: int) -> list[list[int]]:
         raise ValueError(f'num_colors must be from 0 to {2**24}, got {num_colors}')
     index = np.arange(num_colors)
     colors = np.zeros((num_colors, 3), dtype=np.int64)
-    for k in range(_BITS):
+    for k in range(8):
         for channel in range(3):
             colors[:, channel] |= (index >> (3 * k + channel) & 1) << (7 - k)
     return colors.tolist()
@@ -35,35 +35,25 @@ def _channel_parts() -> np.ndarray:
     """Which bits of the index each value of each channel sets: uint32 (3, 256)."""
     value = np.arange(256, dtype=np.uint32)
     parts = np.zeros((3, 256), dtype=np.uint32)
-    for k in range(_BITS):
+    for k in range(8):
         for channel in range(3):
             parts[channel] |= (value >> np.uint32(7 - k) & 1) << np.uint32(3 * k + channel)
     return parts
 
 
 _PARTS = _channel_parts()
-
-
-def voc_index(colors: np.ndarray) -> np.ndarray:
-    """Indices of colours: the inverse of :func:`voc_palette`.
-
-    Args:
-        colors (np.ndarray): uint8 (..., 3), red, green, blue.
-
-    Returns:
-        np.ndarray: uint32 (...), 0 .. 2**24 - 1. Any colour has an index; one that is not below the
-        size of the palette in use is not of its colours.
-    """
-    return _PARTS[0][colors[..., 0]] | _PARTS[1][colors[..., 1]] | _PARTS[2][colors[..., 2]]
-
-
 # For cv2.LUT, (1, 256, 3): the lower eight bits of the parts, and whether there are others.
 _LOW = np.ascontiguousarray((_PARTS & 255).astype(np.uint8).T[None])
 _HIGH = np.ascontiguousarray((_PARTS > 255).astype(np.uint8).T[None])
 
 
+def voc_index(colors: np.ndarray) -> np.ndarray:
+    """Indices of any colours: uint8 (..., 3) RGB to uint32 (...), 0 .. 2**24 - 1."""
+    return _PARTS[0][colors[..., 0]] | _PARTS[1][colors[..., 1]] | _PARTS[2][colors[..., 2]]
+
+
 def voc_labels(colors: np.ndarray) -> np.ndarray | None:
-    """Indices of colours as label maps have them, several times faster than :func:`voc_index`.
+    """Indices of the colours of a label map, several times faster than :func:`voc_index`.
 
     Args:
         colors (np.ndarray): uint8 (H, W, 3), red, green, blue.
