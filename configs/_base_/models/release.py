@@ -1,12 +1,10 @@
 # Where the released models differ from the paper's text; the README has the list
 bce_criterion = dict(
-    assigner=dict(
-        match_costs=[
-            dict(type='mmdet.ClassificationCost', weight=2.0),
-            dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
-            dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
-        ]
-    ),
+    match_costs=[
+        dict(type='mmdet.ClassificationCost', weight=2.0),
+        dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
+        dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
+    ],
     loss_mask=dict(_delete_=True, type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0),
 )
 release = dict(
