@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of the metrics: pure functions on NumPy arrays.
+"""Metrics as pure functions on NumPy arrays.
 
 Notation: T frames, C classes (index 0 is the background). A *confusion matrix* is int64 (C, C):
-entry (i, j) counts the pixels labelled i and predicted j. A class that does not occur has no
-figure of its own: it is NaN and left out of means. All figures are fractions in [0, 1].
+entry (i, j) counts the pixels labelled i and predicted j. A class that does not occur is NaN
+and left out of means. All values are fractions in [0, 1].
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ def resize_nearest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Output pixel i reads input pixel ``floor(i * in / out)``, computed in integers.
 
     Args:
-        maps: (..., h, w), any dtype.
-        size: (H, W) of the output in pixels.
+        maps (np.ndarray): (..., h, w), any dtype.
+        size (tuple[int, int]): (H, W) of the output in pixels.
 
     Returns:
-        (..., H, W), same dtype.
+        np.ndarray: (..., H, W), same dtype.
     """
     height, width = size
     rows = np.arange(height) * maps.shape[-2] // height
@@ -33,13 +33,13 @@ def frame_confusion(
     """Count the pixels of each (label, prediction) pair, frame by frame.
 
     Args:
-        pred: integer (T, H, W), every value in [0, C).
-        label: integer (T, H, W), every value in [0, C) or ``ignore_index``.
-        num_classes: C.
-        ignore_index: label of the pixels that count nowhere.
+        pred (np.ndarray): integer (T, H, W), every value in [0, C).
+        label (np.ndarray): integer (T, H, W), every value in [0, C) or ``ignore_index``.
+        num_classes (int): C.
+        ignore_index (int): label of the pixels that count nowhere. Defaults to 255.
 
     Returns:
-        int64 (T, C, C), rows are labels, columns predictions.
+        np.ndarray: int64 (T, C, C), rows are labels, columns predictions.
 
     Raises:
         ValueError: if the shapes differ or a value is outside the classes.
@@ -61,7 +61,7 @@ def frame_confusion(
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divide, giving NaN where the denominator is zero."""
+    """Divide; NaN where the denominator is 0."""
     out = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 
@@ -76,11 +76,11 @@ def per_class_iou(confusion: np.ndarray) -> np.ndarray:
     """Intersection over union of each class.
 
     Args:
-        confusion: int64 (..., C, C).
+        confusion (np.ndarray): int64 (..., C, C).
 
     Returns:
-        float64 (..., C); NaN for a class neither labelled nor predicted. A class that is predicted
-        but never labelled has 0 and counts.
+        np.ndarray: float64 (..., C); NaN for a class neither labelled nor predicted. A class that
+        is predicted but never labelled has 0 and counts.
     """
     inter, pred, label = _areas(confusion)
     return _ratio(inter, pred + label - inter)
@@ -90,24 +90,24 @@ def per_class_acc(confusion: np.ndarray) -> np.ndarray:
     """Share of a class's labelled pixels that were predicted so.
 
     Args:
-        confusion: int64 (..., C, C).
+        confusion (np.ndarray): int64 (..., C, C).
 
     Returns:
-        float64 (..., C); NaN for a class that is never labelled.
+        np.ndarray: float64 (..., C); NaN for a class that is never labelled.
     """
     inter, _, label = _areas(confusion)
     return _ratio(inter, label)
 
 
 def mean_of(values: np.ndarray, indices: np.ndarray | None = None) -> float:
-    """Mean over the classes that have a figure.
+    """Mean over the classes that are not NaN.
 
     Args:
-        values: float64 (C,), NaN for absent classes.
-        indices: classes to average; None for all.
+        values (np.ndarray): float64 (C,), NaN for absent classes.
+        indices (np.ndarray, optional): classes to average; None for all.
 
     Returns:
-        The mean, NaN if none of the classes has a figure.
+        float: The mean, NaN if all of the classes are.
     """
     chosen = values if indices is None else values[indices]
     chosen = chosen[~np.isnan(chosen)]
@@ -118,11 +118,11 @@ def overall_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> flo
     """Share of correct pixels among those labelled with one of the classes.
 
     Args:
-        confusion: int64 (C, C).
-        indices: classes whose labelled pixels count; None for all.
+        confusion (np.ndarray): int64 (C, C).
+        indices (np.ndarray, optional): classes whose labelled pixels count; None for all.
 
     Returns:
-        The share, NaN if no pixel carries such a label.
+        float: The share, NaN if no pixel carries such a label.
     """
     inter, _, label = _areas(confusion)
     if indices is not None:
@@ -137,11 +137,11 @@ def freqw_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> float
     classes is that part's contribution to the whole (as in the published figures).
 
     Args:
-        confusion: int64 (C, C).
-        indices: classes to sum over; None for all.
+        confusion (np.ndarray): int64 (C, C).
+        indices (np.ndarray, optional): classes to sum over; None for all.
 
     Returns:
-        The weighted sum, NaN if no pixel is labelled.
+        float: The weighted sum, NaN if no pixel is labelled.
     """
     iou, label = np.nan_to_num(per_class_iou(confusion)), confusion.sum(1)
     weighted = iou * label
@@ -153,11 +153,11 @@ def harmonic_mean(a: float, b: float) -> float:
     """Harmonic mean of two figures.
 
     Args:
-        a: for example the mean IoU of the base names.
-        b: for example the mean IoU of the novel names.
+        a (float): for example the mean IoU of the base names.
+        b (float): for example the mean IoU of the novel names.
 
     Returns:
-        ``2ab / (a + b)``; 0 if both are 0, NaN if either is NaN.
+        float: ``2ab / (a + b)``; 0 if both are 0, NaN if either is NaN.
     """
     return 0.0 if a + b == 0 else 2 * a * b / (a + b)
 
@@ -171,14 +171,16 @@ def frame_j_f(
     the frames where it is not NaN gives the per-class figure of the benchmark.
 
     Args:
-        confusion: int64 (T, C, C), one matrix a frame.
-        beta2: weight of precision against recall in F, beta squared; 0.3 in the benchmark.
-        background: True counts every pixel, and the background as a class. False leaves pixels
-            labelled background out altogether, so what is predicted there counts neither way.
+        confusion (np.ndarray): int64 (T, C, C), one matrix a frame.
+        beta2 (float): weight of precision against recall in F, beta squared; 0.3 in the benchmark.
+            Defaults to 0.3.
+        background (bool): True counts every pixel, and the background as a class. False leaves
+            pixels labelled background out altogether, so what is predicted there counts neither
+            way. Defaults to True.
 
     Returns:
-        J and F, float64 (T, C) each, NaN where the class does not occur in the frame. With
-        ``background=False`` column 0 is all NaN.
+        tuple[np.ndarray, np.ndarray]: J and F, float64 (T, C) each, NaN where the class does not
+        occur in the frame. With ``background=False`` column 0 is all NaN.
     """
     if not background:
         confusion = confusion.copy()
@@ -195,19 +197,19 @@ def frame_j_f(
 
 
 def silent_counts(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarray:
-    """Count what was labelled in frames in which no visible object sounds.
+    """Count false positives in frames in which no visible object sounds.
 
     Such a frame has labelled pixels and all of them are background. With ``sound_visible=False``
     every frame that has labelled pixels is one, and each of its pixels given a name is wrong,
     whatever its label.
 
     Args:
-        confusion: int64 (T, C, C), one matrix a frame.
-        sound_visible: whether the objects that the labels show were heard.
+        confusion (np.ndarray): int64 (T, C, C), one matrix a frame.
+        sound_visible (bool): whether the objects that the labels show were heard. Defaults to True.
 
     Returns:
-        int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of silent frames.
-        Add the arrays of several clips to get theirs together.
+        np.ndarray: int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of
+        silent frames. Add the arrays of several clips to get theirs together.
     """
     labelled = confusion.sum(-1)
     silent = labelled.sum(1) > 0

@@ -69,22 +69,25 @@ class OVIoUMetric(BaseMetric):
     of its frames (as far as annotations tell), so both rates count all of its frames that have
     labelled pixels: of these pixels, whatever their label, every one that is given a name is wrong.
     Pixels with ``ignore_index``, and frames with no others, count there neither way, as everywhere.
-    All other figures stay against the clip's own labels: what is left of them is segmentation of
-    what does not sound, and a model that listens has less of it. Clips without the key, or with
+    All other metrics still compare with the clip's own labels: the higher they stay, the less the
+    model uses the sound. Clips without the key, or with
     True, count as labelled; one split may have both kinds.
 
     Args:
-        eval_size: (H, W) in pixels to which prediction and label are both resized, by nearest
-            neighbour, before counting; None counts them as they are.
-        ignore_index: label of the pixels, or whole frames, that count nowhere.
-        beta2: beta squared of F.
-        output_dir: where predicted label maps are saved as palette PNG files,
+        eval_size (tuple[int, int], optional): (H, W) in pixels to which prediction and label are
+            both resized, by nearest neighbour, before counting; None counts them as they are.
+        ignore_index (int): label of the pixels, or whole frames, that count nowhere. Defaults to
+            255.
+        beta2 (float): beta squared of F. Defaults to 0.3.
+        output_dir (str, optional): where predicted label maps are saved as palette PNG files,
             ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved.
-        save_confusion: whether the confusion matrix is left beside the run's log, as
+        save_confusion (bool): whether the confusion matrix is left beside the run's log, as
             ``confusion.json`` (``confusion_<prefix>.json`` with a prefix); the last evaluation of a
-            run counts, and outside a run, where no log is written, nothing is left.
-        collect_device: 'cpu' or 'gpu', how results of several processes are collected.
-        prefix: put before each key, with a slash.
+            run counts, and outside a run, where no log is written, nothing is left. Defaults to
+            True.
+        collect_device (str): 'cpu' or 'gpu', how results of several processes are collected.
+            Defaults to 'cpu'.
+        prefix (str, optional): put before each key, with a slash. Defaults to None.
     """
 
     def __init__(
@@ -115,10 +118,10 @@ class OVIoUMetric(BaseMetric):
         """Count the pixels of each clip.
 
         Args:
-            data_batch: not used.
-            data_samples: one dict a clip, with ``pred_sem_seg.data`` and ``gt_sem_seg.data``
-                integer (T, H, W) of the same shape, and ``clip_id``; ``subset`` and
-                ``frame_paths`` name the saved maps; ``sound_visible`` (default True) as in the
+            data_batch (Any): not used.
+            data_samples (Sequence[dict]): one dict a clip, with ``pred_sem_seg.data`` and
+                ``gt_sem_seg.data`` integer (T, H, W) of the same shape, and ``clip_id``; ``subset``
+                and ``frame_paths`` name the saved maps; ``sound_visible`` (default True) as in the
                 class docstring.
 
         Raises:
@@ -160,7 +163,7 @@ class OVIoUMetric(BaseMetric):
             )
 
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
-        """Give a label map of a sample as int64 (T, H, W)."""
+        """Label map of a sample, int64 (T, H, W)."""
         if key not in sample or 'data' not in sample[key]:
             raise KeyError(
                 f'clip {sample.get("clip_id", "?")}: no {key}.data; it has {sorted(sample)}'
@@ -176,7 +179,7 @@ class OVIoUMetric(BaseMetric):
         return data.astype(np.int64)
 
     def _save(self, sample: dict, pred: np.ndarray) -> None:
-        """Write the predicted maps of a clip, each one whole."""
+        """Save the predicted maps of a clip."""
         clip, subset = str(sample.get('clip_id', '')), str(sample.get('subset') or '')
         if not clip or any(osp.basename(p) != p or p == '..' for p in (clip, subset)):
             raise ValueError(
@@ -199,13 +202,13 @@ class OVIoUMetric(BaseMetric):
 
     # ------------------------------------------------------------------ whole split
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Turn the counts of all clips into the figures of the class docstring.
+        """Compute the metrics of the class docstring from the counts of all clips.
 
         Args:
-            results: one dict a clip as ``process`` appends them.
+            results (list[dict]): one dict a clip as ``process`` appends them.
 
         Returns:
-            Figures in percent by name.
+            dict[str, float]: Figures in percent by name.
 
         Raises:
             ValueError: if there is no clip, or no labelled pixel in any.
@@ -228,17 +231,17 @@ class OVIoUMetric(BaseMetric):
         metrics = {key: 100.0 * float(value) for key, value in fractions.items()}
         self._log(metrics, dict(IoU=iou, Acc=acc, **frames))
         if self.save_confusion:
-            self._leave_confusion(confusion)
+            self._write_confusion(confusion)
         return metrics
 
     def _accumulate(
         self, results: list[dict], num_classes: int
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Add up the clips.
+        """Sum over the clips.
 
         Returns:
-            The confusion matrix (C, C), the silent counts (4,), and the per-class mean over frames,
-            (C,), of each per-frame figure.
+            tuple: The confusion matrix (C, C), the silent counts (4,), and the per-class mean over
+            frames, (C,), of each per-frame figure.
         """
         confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
         silent = np.zeros(4, dtype=np.int64)
@@ -257,7 +260,7 @@ class OVIoUMetric(BaseMetric):
         return confusion, silent, frames
 
     def _means(self, confusion: np.ndarray, iou: np.ndarray, acc: np.ndarray) -> dict[str, float]:
-        """Give the figures of all classes, of base and of novel names, and the harmonic ones."""
+        """Means over all classes, base and novel ones, and their harmonic means."""
         base, novel = self._split_indices()
         measures = {
             'mIoU': lambda indices: F.mean_of(iou, indices),
@@ -273,8 +276,8 @@ class OVIoUMetric(BaseMetric):
         out['mIoU_no_bg'] = F.mean_of(iou[1:])
         return out
 
-    def _leave_confusion(self, counts: np.ndarray) -> None:
-        """Write the confusion matrix beside the log of the run, if there is one."""
+    def _write_confusion(self, counts: np.ndarray) -> None:
+        """Write the confusion matrix beside the log file of the run, if it has one."""
         log_file = MMLogger.get_current_instance().log_file
         if log_file is None:
             return
@@ -294,7 +297,7 @@ class OVIoUMetric(BaseMetric):
 
     # ------------------------------------------------------------------ classes and tables
     def _classes(self) -> tuple[str, ...]:
-        """Give the class names, the background first, or say what the metainfo lacks."""
+        """Class names, the background first; ValueError if the metainfo lacks some."""
         meta = self._dataset_meta or {}
         missing = [k for k in ('classes', 'base_names', 'novel_names') if meta.get(k) is None]
         if missing:
@@ -312,7 +315,7 @@ class OVIoUMetric(BaseMetric):
         return classes
 
     def _split_indices(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the class indices of the base and of the novel names."""
+        """Class indices of the base and of the novel names."""
         classes = self._classes()
         base, novel = (list(self._dataset_meta[k]) for k in ('base_names', 'novel_names'))
         both, unknown = set(base) & set(novel), set(base + novel) - set(classes[1:])
@@ -325,7 +328,7 @@ class OVIoUMetric(BaseMetric):
         return tuple(np.array([index[n] for n in part], dtype=np.int64) for part in (base, novel))
 
     def _log(self, metrics: dict[str, float], per_class: dict[str, np.ndarray]) -> None:
-        """Print the summary and the table of the classes."""
+        """Log the summary and the table of the classes."""
         logger = MMLogger.get_current_instance()
         summary = PrettyTable(list(_SUMMARY))
         summary.add_row([_percent(metrics[key]) for key in _SUMMARY.values()])
@@ -342,14 +345,14 @@ class OVIoUMetric(BaseMetric):
 
 
 def _mean_over_frames(values: np.ndarray) -> np.ndarray:
-    """Average (frames, C) over the frames that have a figure; NaN where none has.
+    """Average (frames, C) over the frames that are not NaN.
 
-    Exactly rounded sums make the result independent of the order of the clips.
+    Exactly rounded sums do not depend on the order of the clips.
     """
     columns = (column[~np.isnan(column)] for column in values.T)
     return np.array([math.fsum(c) / len(c) if len(c) else np.nan for c in columns])
 
 
 def _percent(value: float) -> str:
-    """Write a figure with two decimals, a dash where there is none."""
+    """Format with two decimals; a dash for NaN."""
     return '-' if math.isnan(value) else f'{value:.2f}'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The visualizer of clips with sound."""
+"""Visualizer of video clips with sound."""
 
 import importlib.util
 import os.path as osp
@@ -29,9 +29,10 @@ class AVSegVisualizer(SegLocalVisualizer):
     ``dataset_meta``, or of the PASCAL VOC colour map where it is about other names.
 
     Args:
-        name: of the instance.
-        min_width: least width of a shown frame in pixels; smaller frames are enlarged.
-        max_width: greatest width of a shown frame in pixels.
+        name (str): of the instance. Defaults to 'visualizer'.
+        min_width (int): least width of a shown frame in pixels; smaller frames are enlarged.
+            Defaults to 160.
+        max_width (int): greatest width of a shown frame in pixels. Defaults to 320.
         **kwargs: of ``SegLocalVisualizer``: ``vis_backends``, ``save_dir``, ``classes``,
             ``palette``, ``dataset_name`` and ``alpha``, the opacity of masks (0.8).
     """
@@ -64,17 +65,18 @@ class AVSegVisualizer(SegLocalVisualizer):
         """Draw the sheet of a clip.
 
         Args:
-            image: uint8 RGB frames (T, H, W, 3).
-            data_sample: with ``gt_sem_seg`` and ``pred_sem_seg`` of data (T, H, W), either may
-                lack, and ``vocabulary`` and ``frame_paths`` in its metainfo.
-            draw_gt: whether the ground truth is drawn, where there is one.
-            draw_pred: whether the prediction is drawn, where there is one.
-            title: written at the top.
-            frames: which of the T frames are shown; None for all.
-            activity: whether the bars of what sounds when are drawn.
+            image (np.ndarray): uint8 RGB frames (T, H, W, 3).
+            data_sample (SegDataSample, optional): with ``gt_sem_seg`` and ``pred_sem_seg`` of data
+                (T, H, W), either may lack, and ``vocabulary`` and ``frame_paths`` in its metainfo.
+                Defaults to None.
+            draw_gt (bool): whether the ground truth is drawn, where there is one. Defaults to True.
+            draw_pred (bool): whether the prediction is drawn, where there is one. Defaults to True.
+            title (str): written at the top. Defaults to ''.
+            frames (Sequence[int], optional): which of the T frames are shown; None for all.
+            activity (bool): whether the bars of what sounds when are drawn. Defaults to True.
 
         Returns:
-            uint8 RGB (height, width, 3).
+            np.ndarray: uint8 RGB (height, width, 3).
 
         Raises:
             ValueError: if frames and maps differ in size, or an index has no name.
@@ -111,16 +113,19 @@ class AVSegVisualizer(SegLocalVisualizer):
         """Draw the sheet of a clip and hand it to the backends, a window or a file.
 
         Args:
-            name: of the picture: part of its file name, TensorBoard's tag.
-            image: uint8 RGB frames (T, H, W, 3).
-            data_sample: as in ``draw_clip``.
-            draw_gt: whether the ground truth is drawn.
-            draw_pred: whether the prediction is drawn.
-            show: whether a window shows it.
-            wait_time: how long the window stays, in seconds; 0 until a key is pressed.
-            out_file: picture file to write, instead of handing it to the backends.
-            step: recorded with the picture: part of its file name, TensorBoard's step.
-            title: of the sheet; None: the name.
+            name (str): of the picture: part of its file name, TensorBoard's tag.
+            image (np.ndarray): uint8 RGB frames (T, H, W, 3).
+            data_sample (SegDataSample, optional): as in ``draw_clip``. Defaults to None.
+            draw_gt (bool): whether the ground truth is drawn. Defaults to True.
+            draw_pred (bool): whether the prediction is drawn. Defaults to True.
+            show (bool): whether a window shows it. Defaults to False.
+            wait_time (float): how long the window stays, in seconds; 0 until a key is pressed.
+                Defaults to 0.
+            out_file (str, optional): picture file to write, instead of handing it to the backends.
+                Defaults to None.
+            step (int): recorded with the picture: part of its file name, TensorBoard's step.
+                Defaults to 0.
+            title (str, optional): of the sheet; None: the name.
         """
         title = name if title is None else title
         sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, title=title)
@@ -153,8 +158,8 @@ def write_picture(picture: np.ndarray, path: str) -> None:
     """Write a picture file atomically.
 
     Args:
-        picture: uint8 RGB (H, W, 3).
-        path: its suffix says the format; folders are made.
+        picture (np.ndarray): uint8 RGB (H, W, 3).
+        path (str): its suffix says the format; folders are made.
     """
     with atomic_path(path) as beside:
         if not mmcv.imwrite(mmcv.rgb2bgr(picture), str(beside)):
@@ -162,7 +167,7 @@ def write_picture(picture: np.ndarray, path: str) -> None:
 
 
 def _check_backends(backends: Any) -> None:
-    """Say what a backend needs before it is built in the midst of a run."""
+    """Check that the packages of the backends are installed, before a run builds them."""
     backends = backends if isinstance(backends, (list, tuple)) else [backends]
     kinds = [b.get('type') if isinstance(b, dict) else b for b in backends]
     wanted = any(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of a whole test: what is taken for what, and how well each name is found."""
+"""Plots of a whole test: confusion matrix and IoU by class."""
 
 from collections.abc import Sequence
 
@@ -28,11 +28,11 @@ def draw_confusion(confusion: Confusion, title: str = '') -> Figure:
     confusions are seen.
 
     Args:
-        confusion: what to draw.
-        title: written at the top.
+        confusion (Confusion): what to draw.
+        title (str): written at the top. Defaults to ''.
 
     Returns:
-        The figure.
+        Figure: The figure.
     """
     blocks = confusion.blocks()
     order = [index for block in blocks.values() for index in block]
@@ -69,11 +69,11 @@ def draw_class_iou(confusion: Confusion, title: str = '') -> Figure:
     Classes that are neither labelled nor predicted have no IoU and are named below.
 
     Args:
-        confusion: what to draw.
-        title: written at the top.
+        confusion (Confusion): what to draw.
+        title (str): written at the top. Defaults to ''.
 
     Returns:
-        The figure.
+        Figure: The figure.
 
     Raises:
         ValueError: if no class has an IoU, as there is no labelled pixel.
@@ -107,15 +107,16 @@ def draw_class_iou(confusion: Confusion, title: str = '') -> Figure:
 
 
 def most_confused(confusion: Confusion, count: int = 5) -> list[tuple[str, str, float]]:
-    """Find the names that are most often taken for another name.
+    """Find the most frequent confusions of two names.
 
     Args:
-        confusion: of a test.
-        count: how many pairs are wanted.
+        confusion (Confusion): of a test.
+        count (int): how many pairs are wanted. Defaults to 5.
 
     Returns:
-        (true name, predicted name, percent of the true name's pixels), the greatest share first;
-        the background counts as neither, pairs that never occur are left out.
+        list[tuple[str, str, float]]: (true name, predicted name, percent of the true name's
+        pixels), the greatest share first; the background counts as neither, pairs that never occur
+        are left out.
     """
     shares = np.nan_to_num(confusion.row_percent())
     np.fill_diagonal(shares, 0)
@@ -127,7 +128,7 @@ def most_confused(confusion: Confusion, count: int = 5) -> list[tuple[str, str, 
 
 
 def _figure(width: float, height: float, dpi: int = 110) -> Figure:
-    """Give an empty figure of a size in inches, that no window knows of."""
+    """Make an empty figure of a size in inches, without a window."""
     figure = Figure(figsize=(width, height), layout='constrained', dpi=dpi)
     FigureCanvasAgg(figure)
     return figure

@@ -18,14 +18,14 @@ UNLABELLED = (150, 150, 150)
 
 @functools.lru_cache(maxsize=16)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Give the sans serif font that ships with matplotlib.
+    """The sans serif font that ships with matplotlib.
 
     Args:
-        size: in pixels.
-        bold: whether the bold cut is meant.
+        size (int): in pixels.
+        bold (bool): whether the bold cut is meant. Defaults to False.
 
     Returns:
-        The font.
+        ImageFont.FreeTypeFont: The font.
     """
     name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
     return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', name), size)
@@ -35,24 +35,24 @@ def text_width(text: str, size: int, bold: bool = False) -> int:
     """Width of a line of text in pixels.
 
     Args:
-        text: the line.
-        size: font size in pixels.
-        bold: whether it is bold.
+        text (str): the line.
+        size (int): font size in pixels.
+        bold (bool): whether it is bold. Defaults to False.
 
     Returns:
-        The width, rounded up.
+        int: The width, rounded up.
     """
     return int(np.ceil(font(size, bold).getlength(text)))
 
 
 def ink_on(color: Sequence[int]) -> tuple[int, int, int]:
-    """Black or white, whichever is read better on a colour.
+    """Black or white, whichever contrasts more with a colour.
 
     Args:
-        color: (R, G, B), 0 to 255.
+        color (Sequence[int]): (R, G, B), 0 to 255.
 
     Returns:
-        (R, G, B).
+        tuple[int, int, int]: (R, G, B).
     """
     luma = np.dot(color, (0.299, 0.587, 0.114))
     return (0, 0, 0) if luma > 140 else (255, 255, 255)
@@ -62,11 +62,11 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a picture smoothly.
 
     Args:
-        frame: uint8 RGB (h, w, 3).
-        size: (H, W) in pixels.
+        frame (np.ndarray): uint8 RGB (h, w, 3).
+        size (tuple[int, int]): (H, W) in pixels.
 
     Returns:
-        uint8 RGB (H, W, 3).
+        np.ndarray: uint8 RGB (H, W, 3).
     """
     mode = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(frame), size[::-1], interpolation=mode)
@@ -78,13 +78,13 @@ def blend(frame: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: flo
     The background stays as it is, pixels without a label turn grey.
 
     Args:
-        frame: uint8 RGB (H, W, 3).
-        labels: integer (H, W), 0 background, 255 no label.
-        palette: uint8 (C, 3).
-        alpha: opacity of the colours, 0 to 1.
+        frame (np.ndarray): uint8 RGB (H, W, 3).
+        labels (np.ndarray): integer (H, W), 0 background, 255 no label.
+        palette (np.ndarray): uint8 (C, 3).
+        alpha (float): opacity of the colours, 0 to 1.
 
     Returns:
-        uint8 RGB (H, W, 3), a new array.
+        np.ndarray: uint8 RGB (H, W, 3), a new array.
     """
     colors = np.empty((max(256, len(palette)), 3), dtype=np.float32)
     colors[:] = UNLABELLED
@@ -100,13 +100,13 @@ def blend(frame: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: flo
 
 
 def mask_anchor(mask: np.ndarray) -> tuple[int, int]:
-    """Give the point furthest inside the largest part of a mask.
+    """The point furthest inside the largest part of a mask.
 
     Args:
-        mask: bool (H, W) with at least one pixel set.
+        mask (np.ndarray): bool (H, W) with at least one pixel set.
 
     Returns:
-        (x, y) in pixels; always a pixel of the mask.
+        tuple[int, int]: (x, y) in pixels; always a pixel of the mask.
     """
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
@@ -117,15 +117,15 @@ def mask_anchor(mask: np.ndarray) -> tuple[int, int]:
 
 
 def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
-    """Give the point at which a mask's tag reads best.
+    """The point at which a mask's tag reads best.
 
     Args:
-        mask: bool (H, W) with at least one pixel set.
-        extent: (width, height) of the tag.
+        mask (np.ndarray): bool (H, W) with at least one pixel set.
+        extent (tuple[int, int]): (width, height) of the tag.
 
     Returns:
-        (x, y) in pixels: inside the mask; of a mask narrower than the tag just below it, or above
-        where there is no room, so that the tag does not hide it.
+        tuple[int, int]: (x, y) in pixels: inside the mask; of a mask narrower than the tag just
+        below it, or above where there is no room, so that the tag does not hide it.
     """
     x, y = mask_anchor(mask)
     if mask.any(0).sum() > extent[0]:
@@ -144,13 +144,13 @@ def place(
     """Find room for a tag near a point, inside the picture and clear of other tags.
 
     Args:
-        center: (x, y) the tag should be at.
-        extent: (width, height) of the tag.
-        size: (H, W) of the picture.
-        taken: boxes of earlier tags.
+        center (tuple[int, int]): (x, y) the tag should be at.
+        extent (tuple[int, int]): (width, height) of the tag.
+        size (tuple[int, int]): (H, W) of the picture.
+        taken (list[Box]): boxes of earlier tags.
 
     Returns:
-        The tag's box. If the picture is full, it lies over others.
+        Box: The tag's box. If the picture is full, it lies over others.
     """
     width, height = extent
     left = int(np.clip(center[0] - width // 2, 0, max(size[1] - width, 0)))
@@ -173,14 +173,14 @@ def write_names(
     """Write each name on its mask, in a box of its colour.
 
     Args:
-        picture: uint8 RGB (H, W, 3), as ``blend`` gives it.
-        labels: integer (H, W), 0 background, 255 no label.
-        names: C names, the background first.
-        palette: uint8 (C, 3).
-        size: font size in pixels.
+        picture (np.ndarray): uint8 RGB (H, W, 3), as ``blend`` gives it.
+        labels (np.ndarray): integer (H, W), 0 background, 255 no label.
+        names (Sequence[str]): C names, the background first.
+        palette (np.ndarray): uint8 (C, 3).
+        size (int): font size in pixels. Defaults to 12.
 
     Returns:
-        uint8 RGB (H, W, 3), a new array.
+        np.ndarray: uint8 RGB (H, W, 3), a new array.
     """
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
@@ -207,14 +207,14 @@ def overlay(
     """Draw a label map over a frame, names included.
 
     Args:
-        frame: uint8 RGB (H, W, 3).
-        labels: integer (H, W), 0 background, 255 no label.
-        names: C names, the background first.
-        palette: uint8 (C, 3).
-        alpha: opacity of the colours, 0 to 1.
+        frame (np.ndarray): uint8 RGB (H, W, 3).
+        labels (np.ndarray): integer (H, W), 0 background, 255 no label.
+        names (Sequence[str]): C names, the background first.
+        palette (np.ndarray): uint8 (C, 3).
+        alpha (float): opacity of the colours, 0 to 1.
 
     Returns:
-        uint8 RGB (H, W, 3). A frame without any label is grey and says so.
+        np.ndarray: uint8 RGB (H, W, 3). A frame without any label is grey and says so.
     """
     if not (labels == IGNORE).all():
         return write_names(blend(frame, labels, palette, alpha), labels, names, palette)

@@ -19,8 +19,8 @@ def color_set() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The fixed colours, each the one furthest from those before it.
 
     Returns:
-        uint8 (64, 3) RGB; float32 (64, 64) distances in CIE Lab; and float32 (64,), by k the least
-        distance among the first k + 1 colours (infinite for the first).
+        tuple: uint8 (64, 3) RGB; float32 (64, 64) distances in CIE Lab; and float32 (64,), by k the
+        least distance among the first k + 1 colours (infinite for the first).
     """
     steps = np.linspace(0, 255, 18).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing='ij'), -1).reshape(-1, 3)
@@ -40,13 +40,13 @@ def color_set() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def to_lab(colors: np.ndarray) -> np.ndarray:
-    """CIE Lab of colours uint8 (n, 3) RGB: float32 (n, 3), distances in it are those that one sees."""
+    """CIE Lab of colours uint8 (n, 3) RGB: float32 (n, 3), in which distances are perceptual."""
     scaled = np.asarray(colors, np.float32)[None] / 255
     return cv2.cvtColor(np.ascontiguousarray(scaled), cv2.COLOR_RGB2LAB)[0]
 
 
 def name_hash(name: str) -> int:
-    """A number for a name, the same in every process, case and blanks around it ignored."""
+    """Hash of a name, the same in every process; case and surrounding blanks do not matter."""
     digest = hashlib.sha256(name.strip().casefold().encode('utf-8', 'surrogatepass')).digest()
     return int.from_bytes(digest[:8], 'big')
 
@@ -58,11 +58,11 @@ def name_palette(names: Sequence[str]) -> np.ndarray:
     from the others'; otherwise it gets the furthest colour that is free. The order of the names does not matter.
 
     Args:
-        names: N names, each once.
+        names (Sequence[str]): N names, each once.
 
     Returns:
-        uint8 (N + 1, 3) RGB, black for the background first. All are different; among up to 64 names they are
-        well apart.
+        np.ndarray: uint8 (N + 1, 3) RGB, black for the background first. All are different; among
+        up to 64 names they are well apart.
 
     Raises:
         ValueError: a name occurs twice.
@@ -83,7 +83,7 @@ def name_palette(names: Sequence[str]) -> np.ndarray:
 
 
 def _slots(hashes: list[int], num_names: int) -> list[int]:
-    """Which colour of the set each of up to 64 hashes gets."""
+    """Index of the colour for each of up to 64 hashes."""
     _, distance, spread = color_set()
     # half of what the best choice of so many colours would have: then there is always one as far that is free
     limit = min(0.5 * spread[min(num_names, NUM_COLORS) - 1], _FAR) if num_names else 0.0
@@ -102,7 +102,7 @@ def _slots(hashes: list[int], num_names: int) -> list[int]:
 
 
 def _further_color(value: int, used: set[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """A colour by hash that no name has yet, none of its channels dark in all; it is added to ``used``."""
+    """A colour by hash, no channel below 64, that is not in ``used``, to which it is added."""
     while True:
         color = tuple(64 + (value >> shift) % 192 for shift in (0, 16, 32))
         if color not in used:

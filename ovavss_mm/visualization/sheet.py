@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sheet a clip: frames, truth and prediction side by side in time, and what sounds when."""
+"""One sheet a clip: frames, ground truth, prediction and sounding names over time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,13 +26,14 @@ class ClipView:
     """What a sheet shows.
 
     Args:
-        frames: uint8 RGB (T, H, W, 3).
-        maps: integer label maps (T, H, W) by row title, 0 background, i + 1 name i, 255 no label.
-        names: C names, the background first.
-        palette: uint8 (C, 3).
-        parts: 'base' or 'novel' by name, for those that have one.
-        seconds: T column titles.
-        title: the sheet's title.
+        frames (np.ndarray): uint8 RGB (T, H, W, 3).
+        maps (Mapping[str, np.ndarray]): integer label maps (T, H, W) by row title, 0 background, i
+            + 1 name i, 255 no label.
+        names (Sequence[str]): C names, the background first.
+        palette (np.ndarray): uint8 (C, 3).
+        parts (Mapping[str, str]): 'base' or 'novel' by name, for those that have one.
+        seconds (Sequence[str]): T column titles. Defaults to ().
+        title (str): the sheet's title. Defaults to ''.
     """
 
     frames: np.ndarray
@@ -74,12 +75,12 @@ class ClipView:
         return out
 
     def present(self) -> list[int]:
-        """Give the indices of the names that occur in any row, in order."""
+        """Indices of the names that occur in any row, in order."""
         rows = list(self.sounding().values())
         return np.flatnonzero(np.any([r.any(0) for r in rows], axis=0)).tolist() if rows else []
 
     def caption(self, index: int) -> str:
-        """Give a name with its part, as in 'violin (novel)'."""
+        """A name with its part, as in 'violin (novel)'."""
         name = self.names[index]
         return f'{name} ({self.parts[name]})' if name in self.parts else name
 
@@ -88,12 +89,12 @@ def cell_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, in
     """Size at which a frame is shown.
 
     Args:
-        height: of the frame in pixels.
-        width: of the frame in pixels.
-        limits: (least, greatest) width in pixels.
+        height (int): of the frame in pixels.
+        width (int): of the frame in pixels.
+        limits (tuple[int, int]): (least, greatest) width in pixels.
 
     Returns:
-        (H, W) in pixels, of the frame's proportions.
+        tuple[int, int]: (H, W) in pixels, of the frame's proportions.
     """
     shown = min(max(width, limits[0]), limits[1])
     return max(round(height * shown / width), 1), shown
@@ -109,13 +110,14 @@ def draw_sheet(
     Where a prediction differs from the truth, its bar says 'missed' or 'false'.
 
     Args:
-        view: what to show.
-        alpha: opacity of masks, 0 to 1.
-        widths: (least, greatest) width of a shown frame in pixels.
-        activity: whether the bars are drawn.
+        view (ClipView): what to show.
+        alpha (float): opacity of masks, 0 to 1. Defaults to 0.8.
+        widths (tuple[int, int]): (least, greatest) width of a shown frame in pixels. Defaults to
+            (160, 320).
+        activity (bool): whether the bars are drawn. Defaults to True.
 
     Returns:
-        uint8 RGB (height, width, 3).
+        np.ndarray: uint8 RGB (height, width, 3).
     """
     height, width = cell_size(*view.frames.shape[1:3], widths)
     margin = _margin(view, activity)
@@ -131,7 +133,7 @@ def draw_sheet(
 
 
 def _blank(height: int, width: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """Give an empty block and its pen."""
+    """Make an empty block and a way to draw on it."""
     image = Image.new('RGB', (width, height), _PAPER)
     return image, ImageDraw.Draw(image)
 
@@ -227,7 +229,7 @@ def _activity(view: ClipView, columns: list[int], width: int, right: int) -> Ima
 def _verdict(
     view: ClipView, sounding: Mapping[str, np.ndarray], title: str, t: int, index: int
 ) -> str:
-    """Say what is wrong about a name in the second t of a row, where there is a truth to compare."""
+    """'missed' or 'false' for a name in second t of a row that differs from the truth, else empty."""
     truth = view.maps.get(TRUTH)
     if title == TRUTH or truth is None or (truth[t] == IGNORE).all():
         return ''
@@ -239,11 +241,11 @@ def contact_sheet(sheets: Sequence[np.ndarray], num_columns: int = 2) -> np.ndar
     """Arrange sheets on one page, row by row.
 
     Args:
-        sheets: uint8 RGB pictures of any sizes, at least one.
-        num_columns: how many stand side by side.
+        sheets (Sequence[np.ndarray]): uint8 RGB pictures of any sizes, at least one.
+        num_columns (int): how many stand side by side. Defaults to 2.
 
     Returns:
-        uint8 RGB (height, width, 3).
+        np.ndarray: uint8 RGB (height, width, 3).
 
     Raises:
         ValueError: if there are no sheets.

@@ -59,11 +59,11 @@ def learn_merges(texts: list[str]) -> list[tuple[str, str]]:
     """Learn the byte pair merges that make each word of the texts one token.
 
     Args:
-        texts: lower-case text in ASCII.
+        texts (list[str]): lower-case text in ASCII.
 
     Returns:
-        Pairs in order of rank. The commonest pair comes first, equally common ones in alphabetical
-        order, until no word has two parts.
+        list[tuple[str, str]]: Pairs in order of rank. The commonest pair comes first, equally
+        common ones in alphabetical order, until no word has two parts.
     """
     words = Counter(word for text in texts for word in _words(text))
     parts = {word: [*word[:-1], word[-1] + '</w>'] for word in words}
@@ -102,7 +102,7 @@ def tokenizer_file() -> bytes:
     Words that do not occur in these captions are spelled in bytes, so that any text has tokens.
 
     Returns:
-        gzip of a header line and one merge a line, without a newline at the end, which the
+        bytes: gzip of a header line and one merge a line, without a newline at the end, which the
         tokenizer would read as one more merge.
     """
     captions = [template.replace('{}', name) for template in TEMPLATES for name in NAMES]
@@ -117,11 +117,12 @@ def model_config(vocab_size: int, vision: str = 'vit') -> dict:
     """Return the arguments of ``open_clip.CLIP``.
 
     Args:
-        vocab_size: number of tokens.
-        vision: kind of image tower, ``'vit'`` or ``'resnet'``; the text tower is the same for both.
+        vocab_size (int): number of tokens.
+        vision (str): kind of image tower, ``'vit'`` or ``'resnet'``; the text tower is the same for
+            both. Defaults to 'vit'.
 
     Returns:
-        Keyword arguments.
+        dict: Keyword arguments.
     """
     return dict(
         embed_dim=64,
@@ -136,13 +137,14 @@ def make_crops(name: str, count: int, seed: int, size: int = VISION['vit']['imag
     """Make pictures of a name as the classifier of masks sees them.
 
     Args:
-        name: one of the mini world's names.
-        count: number of pictures.
-        seed: of all chance, together with the name.
-        size: side of the pictures in pixels; their content does not depend on it.
+        name (str): one of the mini world's names.
+        count (int): number of pictures.
+        seed (int): of all chance, together with the name.
+        size (int): side of the pictures in pixels; their content does not depend on it. Defaults to
+            VISION['vit']['image_size'].
 
     Returns:
-        uint8 (count, 3, size, size) RGB: squares around masks, black outside them.
+        Tensor: uint8 (count, 3, size, size) RGB: squares around masks, black outside them.
     """
     from mini_clip_crops import sample_masked_object  # beside this script
 
@@ -190,14 +192,15 @@ def train(
     never told apart.
 
     Args:
-        model: open_clip's CLIP, trained in place.
-        tokenizer: of the model.
-        crops: uint8 (N, M, 3, s, s), M crops of each of the N names, s the side of the model's input.
-        iters: iterations.
-        lr: highest learning rate; it rises over the first 5 % and falls along a cosine.
-        seed: of the choice of crops and captions.
-        groups: crops of each name in an iteration.
-        log_every: iterations between two lines of output.
+        model (torch.nn.Module): open_clip's CLIP, trained in place.
+        tokenizer (SimpleTokenizer): of the model.
+        crops (Tensor): uint8 (N, M, 3, s, s), M crops of each of the N names, s the side of the
+            model's input.
+        iters (int): iterations.
+        lr (float): highest learning rate; it rises over the first 5 % and falls along a cosine.
+        seed (int): of the choice of crops and captions.
+        groups (int): crops of each name in an iteration. Defaults to 2.
+        log_every (int): iterations between two lines of output. Defaults to 200.
     """
     rng = np.random.default_rng((seed, len(NAMES)))
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -240,13 +243,13 @@ def classify(model: torch.nn.Module, tokenizer: SimpleTokenizer, crops: Tensor) 
     """Classify crops among all names, zero-shot, with the model in evaluation mode.
 
     Args:
-        model: open_clip's CLIP.
-        tokenizer: of the model.
-        crops: uint8 (M, 3, s, s), s the side of the model's input.
+        model (torch.nn.Module): open_clip's CLIP.
+        tokenizer (SimpleTokenizer): of the model.
+        crops (Tensor): uint8 (M, 3, s, s), s the side of the model's input.
 
     Returns:
-        float32 (M, N) probabilities: softmax of 100 times the cosine between a crop and the mean
-        of the templates' text embeddings.
+        Tensor: float32 (M, N) probabilities: softmax of 100 times the cosine between a crop and the
+        mean of the templates' text embeddings.
     """
     model.eval()
     text = embed_names(model, tokenizer, NAMES, TEMPLATES)
@@ -271,12 +274,12 @@ def serialise(state: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Make a safetensors file, the same bytes each time.
 
     Args:
-        state: tensors by name.
-        metadata: strings of the header; safetensors writes them in an order that changes from
-            process to process, here it is alphabetical.
+        state (dict[str, Tensor]): tensors by name.
+        metadata (dict[str, str]): strings of the header; safetensors writes them in an order that
+            changes from process to process, here it is alphabetical.
 
     Returns:
-        The file's content.
+        bytes: The file's content.
     """
     data = save({key: value.contiguous() for key, value in state.items()}, metadata)
     size = int.from_bytes(data[:8], 'little')

@@ -46,8 +46,8 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
     """Read a picture (JPEG, PNG, BMP or WebP) as RGB.
 
     Args:
-        path: of the file.
-        backend_args: of mmengine's file backend; None to go by the path.
+        path (str): of the file.
+        backend_args (dict, optional): of mmengine's file backend; None to go by the path.
 
     Returns:
         np.ndarray: uint8 (H, W, 3).
