@@ -175,15 +175,12 @@ class ClipDataset(BaseSegDataset):
         return super().get_data_info(idx) | dict(label_reader=self.label_reader)
 
     def __getitem__(self, idx: int | SeededIndex) -> dict:
-        """The packed sample of a clip; in a training with on_bad_clip='skip' maybe of another one.
-
-        What is random in it follows from the seed and the position of a :class:`SeededIndex`, and
-        from the generators of the process otherwise.
+        """The packed sample of a clip, with the random numbers of a :class:`SeededIndex` if it is one.
 
         Raises:
             OSError: a file of the clip is missing or cannot be read.
-            ValueError: the files of the clip do not fit together; with 'skip', too many clips in a
-                row are bad.
+            ValueError: the files of the clip do not fit together; with on_bad_clip='skip', too many
+                clips in a row are bad.
         """
         if isinstance(idx, SeededIndex):
             with seeded_rng(idx.seed, idx.position):

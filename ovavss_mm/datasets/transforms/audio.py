@@ -82,9 +82,6 @@ def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.nd
 class LoadClipAudio(BaseTransform):
     """Read the sound of a clip as a row of features a frame, by a sound front end.
 
-    Files of any sample rate, mono or stereo, 8 to 32 bit or float will do. Sound longer than the
-    clip is cut.
-
     Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio, float32
     (T, ...), row t for frame_inds[t]; (T, 1, 96, 64) for VGGish. Two keys are there only where
     :class:`SwapClipAudio` has set them: with audio_noise (float, a root mean square),
@@ -147,20 +144,16 @@ class LoadClipAudio(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadClipAudioFeatures(BaseTransform):
-    """Look the sound of a clip up among embeddings that were extracted before.
+    """Read the audio embeddings of a clip that were extracted before.
 
-    Takes the place of :class:`LoadClipAudio`, and gives what the audio encoder would make of its
-    patches (to 1e-5). ``tools/dataset_converters/extract_vggish.py`` makes the file.
-
-    Reads audio_path (None: silence; else its last two folders, ``subset/uid``, are the key),
-    num_frames, frame_inds (default: all); sets audio, float32 (T, Da), row t for frame_inds[t].
-    After :class:`SwapClipAudio`, its sources 'own', 'silence' and 'other' will do; 'noise' and
-    'off_screen' are sounds of no file, so there are no embeddings of them.
+    Takes the place of :class:`LoadClipAudio`. ``tools/dataset_converters/extract_vggish.py`` makes
+    the file. Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio,
+    float32 (T, Da), row t for frame_inds[t]. Of the sources of :class:`SwapClipAudio`, 'noise' and
+    'off_screen' are not in the file.
 
     Args:
         features (str): the file of embeddings.
-        weights (str): the file of weights of the audio encoder. It is read at once, and must be the
-            one with which the embeddings were made.
+        weights (str): the weights of the audio encoder that made them.
 
     Raises:
         FileNotFoundError: one of the files is missing.
@@ -203,7 +196,7 @@ class LoadClipAudioFeatures(BaseTransform):
 
 @TRANSFORMS.register_module()
 class SwapClipAudio(BaseTransform):
-    """Change what is heard with a clip, to see how much a model listens. Goes before LoadClipAudio.
+    """Replace the sound of a clip, to see how much a model uses it. Goes before LoadClipAudio.
 
     ============== =============================================================== ================
     source         what is heard                                                   visible objects
@@ -220,14 +213,10 @@ class SwapClipAudio(BaseTransform):
                    only its own if there is no other clip with sound
     ============== =============================================================== ================
 
-    Where visible objects do not sound any more, sound_visible (bool) is set to False; else it is
-    not set. :class:`PackAVSegInputs` passes it on to :class:`OVIoUMetric`, whose rates of false
-    positives then count all labelled frames of the clip. For ``other`` that is so as far as the
-    annotation tells: the objects heard are those of another clip, though one of the same name may
-    be seen if every other clip has a name in common, or if it is seen and not labelled.
-
-    Reads other_audio_path (``other``, ``off_screen``); sets audio_path (``silence``, ``other``,
-    ``noise``), audio_noise (``noise``), extra_audio_path (``off_screen``) and sound_visible.
+    Where visible objects do not sound any more (as far as annotations tell), sound_visible is set to
+    False: :class:`OVIoUMetric` then counts all labelled frames of the clip in its rates of false
+    positives. Reads other_audio_path; sets audio_path (``silence``, ``other``, ``noise``),
+    audio_noise (``noise``) or extra_audio_path (``off_screen``).
 
     Args:
         source (str): 'own', 'silence', 'other', 'noise' or 'off_screen'.

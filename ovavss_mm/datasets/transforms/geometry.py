@@ -13,11 +13,10 @@ from mmseg.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class ResizeClip(ResizeShortestEdge):
-    """Bring the short side of the frames to a length, with the aspect ratio kept.
+    """Resize the short side of the frames to a length, with the aspect ratio kept.
 
-    Reads imgs, uint8 (T, H, W, 3), and gt_seg_maps, uint8 (T, H, W) (optional); resizes them,
-    bilinearly and by nearest neighbour, and sets img_shape, (height, width), and scale_factor,
-    (width, height) new / old.
+    Resizes imgs, uint8 (T, H, W, 3), bilinearly and gt_seg_maps, uint8 (T, H, W) (optional), by
+    nearest neighbour; sets img_shape, (H, W), and scale_factor, (width, height) new / old.
 
     Args:
         short_side (int | Sequence[int]): length in pixels, or several of which one is drawn a clip.

@@ -16,10 +16,8 @@ from ..palette import voc_index, voc_labels
 from .sampling import frame_inds
 
 UNANNOTATED = 255
-# A small file may say that it is huge: more pixels than 8192 x 8192 are not made room for.
-MAX_PIXELS = 2**26
-# Kinds of pictures that are opened, whatever the file is called. Pillow knows some forty others, one of which runs a
-# PostScript interpreter.
+MAX_PIXELS = 2**26  # a small file may say that it is huge
+# Others of Pillow's formats are never opened; one of them runs a PostScript interpreter.
 PICTURE_FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP')
 # What Pillow raises over a file that is no picture or a damaged one.
 _BAD_PICTURE = (
@@ -58,8 +56,7 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
     """
     content = get(path, backend_args=backend_args)
     try:
-        # Pillow, unlike OpenCV, refuses a truncated file. mmcv.imfrombytes would give the same with
-        # two copies more, for it transposes by Exif whether there is an orientation or not.
+        # Pillow, unlike OpenCV, refuses a truncated file
         with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as img:
             if not 0 < img.width * img.height <= MAX_PIXELS:
                 raise ValueError(
@@ -69,9 +66,8 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
                 img = ImageOps.exif_transpose(img)
             return np.array(img if img.mode == 'RGB' else img.convert('RGB'))
     except UnidentifiedImageError as err:
-        raise OSError(
-            f'cannot read the picture {path}: of none of the formats {", ".join(PICTURE_FORMATS)}'
-        ) from err
+        formats = ', '.join(PICTURE_FORMATS)
+        raise OSError(f'cannot read the picture {path}: of none of the formats {formats}') from err
     except _BAD_PICTURE as err:
         raise OSError(f'cannot read the picture {path}: {err}') from err
 
