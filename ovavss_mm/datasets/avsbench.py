@@ -221,9 +221,7 @@ class ClipDataset(BaseSegDataset):
 def check_names_fit(vocabulary: Vocabulary, source: str) -> None:
     """Raise ValueError if label maps or ``a_obj`` cannot hold the names of a vocabulary.
 
-    Args:
-        vocabulary (Vocabulary): the names.
-        source (str): where they are from, for the message.
+    ``source`` says in the message where they are from.
     """
     if len(vocabulary) > MAX_NAMES:
         raise ValueError(

@@ -170,9 +170,8 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
             twice; the message names the line.
     """
     if not exists(path):
-        raise FileNotFoundError(
-            f'no index {path}; tools/dataset_converters/avsbench_ov.py makes it'
-        )
+        tool = 'tools/dataset_converters/avsbench_ov.py'
+        raise FileNotFoundError(f'no index {path}; {tool} makes it')
     lines = read_utf8(path).splitlines()
     first = re.match(r'# split (\w+):', lines[0] if lines else '')
     if not first:
@@ -198,9 +197,7 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
 def _parse_line(line: str) -> IndexedClip | None:
     """The clip of a line of an index, None if the line is malformed."""
     match line.split('\t'):
-        case [key, frames, names] if (
-            '/' in key and re.fullmatch('[0-9]{1,6}', frames) and int(frames)
-        ):
+        case [key, frames, names] if '/' in key and re.fullmatch('0*[1-9][0-9]{0,5}', frames):
             subset, uid = key.split('/', 1)
             clip = IndexedClip(subset, uid, int(frames), tuple(names.split('_')))
             return None if _row_problem(clip.as_row('train')) else clip
@@ -208,13 +205,7 @@ def _parse_line(line: str) -> IndexedClip | None:
 
 
 def check_base_only(path: str, clips: Sequence[IndexedClip], base: Collection[str]) -> None:
-    """Raise ValueError if a clip of a training index has a name that is not a base name.
-
-    Args:
-        path (str): of the index, for the message.
-        clips (Sequence[IndexedClip]): its clips.
-        base (Collection[str]): the base names.
-    """
+    """Raise ValueError if a clip of the training index ``path`` has a name that is no base name."""
     wrong = [clip for clip in clips if not set(base).issuperset(clip.names)]
     if wrong:
         raise ValueError(

@@ -112,15 +112,9 @@ def pad(waveform: np.ndarray, length: int) -> np.ndarray:
 
 
 def to_mono(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Mean over the channels, resampled as VGGish's own front end does.
+    """Mean over the channels of float (n,) or (n, channels), resampled to ``new_rate`` Hz.
 
-    Args:
-        waveform (np.ndarray): float (n,) or (n, channels), enough for one sample at ``new_rate``.
-        rate (int): its sample rate in Hz.
-        new_rate (int): the wanted one.
-
-    Returns:
-        np.ndarray: float (floor(n * new_rate / rate),).
+    As in VGGish's own front end; gives float (floor(n * new_rate / rate),).
     """
     if waveform.ndim > 1:
         waveform = waveform.mean(axis=1)
