@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +24,14 @@ from PIL import Image
 from safetensors.numpy import save
 
 from ovavss_mm.datasets import audio_features, metadata, voc_palette
-from ovavss_mm.datasets.archive_check import ClipReport, read_cache
-from ovavss_mm.datasets.sound_lengths import describe_lengths
 from ovavss_mm.datasets.transforms.audio import LoadClipAudio, read_wav
 from ovavss_mm.datasets.transforms.loading import read_labels, read_rgb
 from ovavss_mm.datasets.vocabulary import Vocabulary, read_names
 from ovavss_mm.evaluation.confusion import Confusion, read_confusion, write_confusion
 from ovavss_mm.utils.safe_loading import read_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tools/dataset_converters'))
+from archive_check import ClipReport, read_cache  # noqa: E402
 
 NUM_NAMES = len(archive.NAMES)
 # What text fields are replaced by.
@@ -230,7 +232,6 @@ def _frame(path: str) -> None:
 
 
 def _wav(path: str) -> None:
-    describe_lengths([dict(audio_path=path, num_frames=5)])
     waveform, rate = read_wav(path)
     _must(waveform.dtype == np.float64 and waveform.ndim in (1, 2), f'{waveform.dtype}')
     _must(np.isfinite(waveform).all() and len(waveform) > 0 and rate > 0, 'not finite or empty')

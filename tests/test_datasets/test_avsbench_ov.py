@@ -5,6 +5,7 @@ import shutil
 
 import archive
 import pytest
+import soundfile
 
 from ovavss_mm.datasets import AVSBenchOVDataset, read_metadata, select_clips, voc_palette
 from ovavss_mm.datasets.avsbench import add_other_audio
@@ -295,3 +296,16 @@ def test_bad_clips_point_to_the_check(own):
     spoil_gap(own / 'v2' / 'dog_guitar')
     with pytest.raises(ValueError, match=r'avsbench_ov\.py checks all clips.*--fix-index'):
         make(own)
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_no_sound_is_opened_at_the_start(root, monkeypatch, split):
+    """Opening one header a clip takes minutes on network disks; the checker does that."""
+
+    def refuse(file, *args, **kwargs):
+        raise AssertionError(f'{file} was opened')
+
+    for name in ('info', 'read', 'SoundFile'):
+        monkeypatch.setattr(soundfile, name, refuse)
+    found = infos(make(root, split))
+    assert any(info['audio_path'] for info in found.values())

@@ -26,6 +26,7 @@ COUNTS = ROOT / 'tests/data/avsbench_semantic_counts.csv'
 
 @pytest.fixture(scope='module')
 def script():
+    sys.path.insert(0, str(SCRIPT.parent))  # as of a script that is run
     spec = importlib.util.spec_from_file_location('avsbench_ov_tool', SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -271,7 +272,8 @@ import importlib.util, sys, time
 spec = importlib.util.spec_from_file_location('tool', sys.argv[1])
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
-from ovavss_mm.datasets import archive_check
+sys.path.insert(0, sys.argv[1].rpartition('/')[0])
+import archive_check
 once = archive_check._check_sound
 def slowly(*args):
     time.sleep(0.5)

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import archive
@@ -12,15 +13,11 @@ import soundfile
 from PIL import Image
 
 from ovavss_mm.datasets import IndexedClip
-from ovavss_mm.datasets.archive_check import (
-    ERRORS,
-    WARNINGS,
-    ArchiveCheck,
-    ClipReport,
-    check_clips,
-    read_cache,
-)
 from ovavss_mm.datasets.metadata import clip_names
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/dataset_converters'))
+import archive_check
+from archive_check import ERRORS, WARNINGS, ClipReport
 
 CLIPS = (
     archive.Clip('dog_guitar', 'dog_guitar', 'train', 'v2'),
@@ -28,17 +25,16 @@ CLIPS = (
 )
 
 
-def make_check(root, clips=CLIPS, known=None, names=archive.NAMES) -> ArchiveCheck:
-    indexed = [
-        (
-            c.split,
-            IndexedClip(
-                c.subset, c.uid, archive.NUM_FRAMES[c.subset], clip_names({'a_obj': c.a_obj})
-            ),
-        )  # noqa: E501
+def indexed(clips=CLIPS) -> list[tuple[str, IndexedClip]]:
+    """Split and clip of each, with the number of frames that its subset should have."""
+    return [
+        (c.split, IndexedClip(c.subset, c.uid, archive.NUM_FRAMES[c.subset], clip_names(vars(c))))
         for c in clips
     ]
-    return ArchiveCheck(str(root), indexed, names, known or {}, expect_frames=True)
+
+
+def check(root, clips=CLIPS) -> list[ClipReport]:
+    return [archive_check.check_clip(str(root), archive.NAMES, True, {}, c) for c in indexed(clips)]
 
 
 @pytest.fixture
@@ -47,17 +43,15 @@ def own(tmp_path) -> Path:
     return archive.write_archive(tmp_path / 'own', CLIPS)
 
 
-def test_whole_archive_passes(root):
+def test_whole_archive_passes(tmp_path):
     """Odd names, clips whose numbers begin at 1, of one label and of ten frames included."""
-    check = make_check(root, [c for c in archive.CLIPS if c.sound])
-    for report in map(check.__getitem__, range(len(check))):
+    root = archive.write_archive(tmp_path / 'archive')
+    for report in check(root, [c for c in archive.CLIPS if c.sound]):
         assert report.findings == [], report
         assert report.usable
-        frames = report.facts['frames']
-        assert frames in (5, 10)
-        assert report.facts['size'] == list(archive.SIZE)
-        assert (report.facts['rate'], report.facts['channels']) == (16000, 1)
-        assert report.facts['seconds'] == frames
+        assert report.facts['frames'] in (5, 10)
+        assert report.facts['size'] == '{1} x {0}'.format(*archive.SIZE)
+        assert report.facts['sound'] == '16000 Hz, 1 channels'
         files = [p for p in (root / report.key).rglob('*') if p.is_file()]
         assert report.facts['bytes'] == sum(p.stat().st_size for p in files)
 
@@ -126,6 +120,7 @@ def unlisted(folder):
 def nine_frames(folder):
     (folder / 'frames' / '9.jpg').unlink()
     (folder / 'labels_rgb' / '9.png').unlink()
+    soundfile.write(folder / 'audio.wav', np.zeros(16000 * 9), 16000)
 
 
 def no_sound(folder):
@@ -134,6 +129,10 @@ def no_sound(folder):
 
 def short_sound(folder):
     soundfile.write(folder / 'audio.wav', np.zeros(44100 * 4), 44100)
+
+
+def long_sound(folder):
+    soundfile.write(folder / 'audio.wav', np.zeros(8000 * 11), 8000)
 
 
 @pytest.mark.parametrize(
@@ -155,18 +154,18 @@ def short_sound(folder):
         (nine_frames, 'frame number', '9 frames, expected 10'),
         (no_sound, 'no sound', 'no audio.wav'),
         (short_sound, 'sound short', '4.000 s for 10 frames, 5.615 s are padded'),
+        (long_sound, 'sound long', '11.000 s for 10 frames'),
     ],
 )
 def test_damage(own, spoil, kind, text):
     spoil(own / 'v2' / 'dog_guitar')
-    check = make_check(own)
-    report = check[0]
+    report, other = check(own)
     assert [k for k, _ in report.findings] == [kind]
     assert text in report.findings[0][1]
     assert str(own) in report.findings[0][1] or 'dog_guitar' in report.findings[0][1]
     assert report.usable == (kind in WARNINGS)
     assert (kind in ERRORS) != (kind in WARNINGS)
-    assert check[1].findings == []
+    assert other.findings == []
 
 
 def test_all_kinds_of_damage_are_tested():
@@ -179,11 +178,11 @@ def test_other_damage_is_found_as_well(own):
     torn_frame(folder)
     stray_colour(folder)
     torn_sound(folder)
-    kinds = [kind for kind, _ in make_check(own)[0].findings]
+    kinds = [kind for kind, _ in check(own)[0].findings]
     # The label of the torn frame has no size to be compared with.
     assert kinds == ['frame unreadable', 'sound unreadable']
     (folder / 'labels_rgb' / '4.png').unlink()
-    assert 'labels' in [kind for kind, _ in make_check(own)[0].findings]
+    assert 'labels' in [kind for kind, _ in check(own)[0].findings]
 
 
 def test_second_label_of_a_v1s_training_clip(own):
@@ -191,19 +190,29 @@ def test_second_label_of_a_v1s_training_clip(own):
         own / 'v1s' / 'bird_0' / 'labels_rgb' / '0.png',
         own / 'v1s' / 'bird_0' / 'labels_rgb' / '1.png',
     )
-    assert [kind for kind, _ in make_check(own)[1].findings] == ['labels']
+    assert [kind for kind, _ in check(own)[1].findings] == ['labels']
+
+
+@pytest.mark.parametrize('rate', [8000, 16000, 44100])
+def test_sound_may_lack_and_exceed_a_little(own, rate):
+    """Ten patches of 0.96 s and the 15 ms of a last window, rounded up, are enough; half a second is no more."""
+    path, needed = own / 'v2' / 'dog_guitar' / 'audio.wav', -(-rate * 9615 // 1000)
+    for samples, kinds in ((needed, []), (needed - 1, ['sound short']), (rate * 10.5, [])):
+        soundfile.write(path, np.zeros(int(samples)), rate)
+        assert [kind for kind, _ in check(own)[0].findings] == kinds
 
 
 # --- results that are kept
 def run(root, cache, **kwargs) -> list[ClipReport]:
-    return list(check_clips(make_check(root, known=read_cache(cache), **kwargs), cache, workers=0))
+    args = dict(names=archive.NAMES, expect_frames=True, cache=str(cache), workers=0) | kwargs
+    return list(archive_check.check_clips(str(root), indexed(), **args))
 
 
 def test_unchanged_clips_are_not_read_again(own, tmp_path, monkeypatch):
     cache = tmp_path / 'out' / 'check.jsonl'
     stray_colour(own / 'v2' / 'dog_guitar')
     first = run(own, cache)
-    monkeypatch.setattr('ovavss_mm.datasets.archive_check.read_rgb', None)
+    monkeypatch.setattr(archive_check, 'find_frames', None)
     assert run(own, cache) == first
     assert len(cache.read_text().splitlines()) == 2
 
@@ -229,7 +238,7 @@ def test_torn_and_strange_lines_are_passed_over(own, tmp_path):
     whole = cache.read_bytes()
     lines = whole.splitlines(keepends=True)
     cache.write_bytes(lines[0] + b'{}\nnonsense\n' + lines[1][:20])
-    assert list(read_cache(cache)) == [first[0].key]
+    assert list(archive_check.read_cache(str(cache))) == [first[0].key]
     assert run(own, cache) == first
     assert cache.read_bytes() == lines[0] + b'{}\nnonsense\n' + lines[1]
 
@@ -237,5 +246,5 @@ def test_torn_and_strange_lines_are_passed_over(own, tmp_path):
 def test_workers_give_the_same(own, tmp_path):
     torn_sound(own / 'v1s' / 'bird_0')
     expected = run(own, tmp_path / 'a')
-    assert list(check_clips(make_check(own), tmp_path / 'b', workers=2)) == expected
+    assert run(own, tmp_path / 'b', workers=2) == expected
     assert (tmp_path / 'b').read_bytes() == (tmp_path / 'a').read_bytes()
