@@ -204,6 +204,18 @@ def test_zero_shot_accuracy(script, tokenizer, models, crops_for, kind):
     torch.testing.assert_close(flipped, probabilities, rtol=1e-3, atol=1e-4)
 
 
+def test_masked_objects_show_the_object(script):
+    rng = script.np.random.default_rng(0)
+    for name in NAMES[::4]:
+        frame, mask = script.sample_masked_object(rng, name)
+        assert frame.shape == (96, 128, 3) and frame.dtype == 'uint8'
+        assert mask.shape == (96, 128) and mask.dtype == 'float32'
+        assert 0 <= mask.min() and mask.max() <= 1 and (mask > 0.5).any()
+        hue = script.cv2.cvtColor(frame, script.cv2.COLOR_RGB2HSV)[..., 0][mask > 0.5]
+        wanted = script.drawing.COLOUR_HSV[name.split('-')[0]][0] / 2  # OpenCV halves degrees
+        assert abs((script.np.median(hue) - wanted + 90) % 180 - 90) < 8
+
+
 def test_crops_are_black_around_the_object(script):
     crops = script.make_crops('yellow-disc', 6, seed=1)
     assert crops.shape == (6, 3, 32, 32) and crops.dtype == torch.uint8
