@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -36,8 +36,7 @@ ERRORS = {
     'sound unreadable': 'audio.wav is no sound, empty, or has values that are not finite',
 }
 WARNINGS = {
-    'label not listed': 'a label map has a name that metadata.csv does not list for the clip: '
-    'these pixels are background',
+    'label not listed': 'a label map has a name that metadata.csv does not list: background',
     'frame number': 'another number of frames than 5 (v1s) or 10 (v2)',
     'no sound': 'no audio.wav: the clip is silent',
     'sound short': 'less sound than frames: padded with silence',
@@ -47,11 +46,7 @@ WARNINGS = {
 
 @dataclass
 class ClipReport:
-    """What was found in the clip ``key``, ``subset/uid``.
-
-    ``stamp`` stands for the state of its files and what they are compared with; ``findings`` are
-    pairs of a kind and a sentence. Of ``facts`` those are there that could be found out.
-    """
+    """Facts and findings (kind, sentence) of the clip ``key``; ``stamp`` is its state when read."""
 
     key: str
     stamp: str
@@ -76,18 +71,10 @@ def check_clips(
     cache: str,
     workers: int,
 ) -> Iterator[ClipReport]:
-    """Check clips, side by side, and append each new result to a file.
+    """Check clips (with their splits) side by side, and append each new report to ``cache``.
 
-    Args:
-        root (str): folder of the archive.
-        clips (Sequence[tuple]): split and clip of each.
-        names (Sequence[str]): the N names, in the order of their labels.
-        expect_frames (bool): whether a clip must have as many frames as it says.
-        cache (str): the file; clips that have not changed since are not read again.
-        workers (int): processes; 0 for this one alone.
-
-    Yields:
-        ClipReport: one a clip, in order.
+    Clips that have not changed since are not read again. With ``expect_frames`` a clip must have as
+    many frames as it says. Yields a report a clip, in order.
     """
     known = read_cache(cache)
     check = partial(check_clip, root, names, expect_frames, known)
@@ -102,14 +89,13 @@ def check_clips(
             yield report
 
 
-def check_clip(
-    root: str, names: Sequence[str], expect_frames: bool, known: Mapping, item: tuple
-) -> ClipReport:
-    """Check a clip, ``item`` being its split and itself, unless its result is known."""
-    split, clip = item
-    folder = os.path.join(root, clip.key)
-    files = _file_states(folder)
-    context = [VERSION, split, asdict(clip), list(names), expect_frames, files]
+def check_clip(root: str, names: Sequence, expect: bool, known: dict, item: tuple) -> ClipReport:
+    """Report on a clip, ``item`` being its split and itself; ``known`` has reports of earlier."""
+    (split, clip), folder = item, os.path.join(root, item[1].key)
+    paths = [os.path.join(where, file) for where, _, inside in os.walk(folder) for file in inside]
+    states = [(path, os.stat(path)) for path in sorted(paths) if os.path.exists(path)]
+    files = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    context = [VERSION, split, asdict(clip), list(names), expect, files]
     stamp = hashlib.sha256(json.dumps(context).encode()).hexdigest()[:20]
     if clip.key in known and known[clip.key].stamp == stamp:
         return known[clip.key]
@@ -120,21 +106,12 @@ def check_clip(
     _check_pictures(folder, split, clip, names, report)
     _check_sound(folder, report)
     frames = report.facts.get('frames', clip.num_frames)
-    if expect_frames and frames != clip.num_frames:
+    if expect and frames != clip.num_frames:
         report.add('frame number', f'{clip.key}: {frames} frames, expected {clip.num_frames}')
     return report
 
 
-def _file_states(folder: str) -> list[tuple[str, int, int]]:
-    """Path, bytes and time of change of each file below a folder, sorted."""
-    paths = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
-    states = [(path, os.stat(path)) for path in sorted(paths) if os.path.exists(path)]
-    return [(path, state.st_size, state.st_mtime_ns) for path, state in states]
-
-
-def _check_pictures(
-    folder: str, split: str, clip: IndexedClip, names: Sequence[str], report: ClipReport
-) -> None:
+def _check_pictures(folder: str, split: str, clip: IndexedClip, names: Sequence, report) -> None:
     """Look into frames and label maps."""
     try:
         frames = find_frames(folder)
@@ -195,11 +172,7 @@ def _check_sound(folder: str, report: ClipReport) -> None:
 
 
 def read_cache(path: str) -> dict[str, ClipReport]:
-    """Results of an earlier run by key; the last one counts. No file: none.
-
-    A line that a killed run left unfinished is cut off, so that new ones can be appended; lines of
-    another form are passed over.
-    """
+    """Results of an earlier run by key; a line that a killed run left unfinished is cut off."""
     if not os.path.exists(path):
         return {}
     with open(path, 'rb+') as file:
@@ -215,7 +188,7 @@ def read_cache(path: str) -> dict[str, ClipReport]:
             if known and type(report.facts['bytes']) is int:
                 reports[str(report.key)] = report
         except (ValueError, TypeError, LookupError, RecursionError):
-            continue
+            continue  # of another form
     return reports
 
 
@@ -229,10 +202,8 @@ def report_lines(reports: Sequence[ClipReport], shown: int | None) -> list[str]:
     for report in reports:
         for kind, text in report.findings:
             offenders[kind].append((report.key, text))
-    for title, kinds in (
-        ('errors (training cannot survive them):', ERRORS),
-        ('warnings (training survives them):', WARNINGS),
-    ):
+    errors, warnings = 'errors (training cannot survive them)', 'warnings (training survives them)'
+    for title, kinds in ((f'{errors}:', ERRORS), (f'{warnings}:', WARNINGS)):
         lines.append(title if any(kind in offenders for kind in kinds) else f'{title} none')
         for kind in filter(offenders.get, kinds):
             cases = offenders[kind]

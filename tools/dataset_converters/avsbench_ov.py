@@ -6,10 +6,9 @@ of its names is a base name. With the base names of AVSBench-OV (no --base-names
 the paper's, 5,184 with 40,095 frames to train, 1,240 to validate and 1,490 to test; other numbers
 are an error. With --base-names another rule is followed, and nothing is known of its numbers.
 
-Then all frames, label maps and sounds of these clips are read (--metadata-only: they are not). What
-is found is printed by kind and written in full to report.txt; the exit status is 1 if there is
-anything that training could not survive. Results are kept as they come: a run that was stopped goes
-on where it was, and a later run reads changed clips only. ROOT is never written to.
+Then all frames, label maps and sounds of these clips are read. What is found is printed by kind and
+written in full to report.txt; the exit status is 1 if there is anything that training could not
+survive. A run that was stopped goes on where it was, and a later run reads changed clips only.
 """
 
 import argparse
@@ -22,15 +21,10 @@ from dataclasses import replace
 EXAMPLES = """examples:
   which clips are in the splits; ROOT needs nothing but metadata.csv
     python tools/dataset_converters/avsbench_ov.py data/AVSBench-semantic --metadata-only
-
   check the whole archive; the first thing to do after unpacking it
     python tools/dataset_converters/avsbench_ov.py data/AVSBench-semantic --workers 8
-
-  leave broken clips out of the indices, and train on what is left
+  leave broken clips out of the indices; data/README.md trains on what is left
     python tools/dataset_converters/avsbench_ov.py data/AVSBench-semantic --fix-index
-    mim train ovavss_mm CONFIG --cfg-options \\
-        train_dataloader.dataset.index_file=data/avsbench_ov/train.txt
-
   data of your own of which all names are base
     python tools/dataset_converters/avsbench_ov.py ROOT --base-names all --out data/my_index
 """
@@ -45,16 +39,13 @@ SHOWN = 3  # offenders of a kind that are printed
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=layout)
     add, cores = parser.add_argument, min(8, os.cpu_count() or 1)
     add('root', metavar='ROOT', help='folder with metadata.csv, v1s, v2')
     add('--out', default='data/avsbench_ov', help='of indices and report (default: %(default)s)')
     add('--metadata-only', action='store_true', help='do not look at the clips')
-    add(
-        '--base-names', metavar='FILE', help="a base name a line, or 'all' (default: AVSBench-OV's)"
-    )
+    add('--base-names', metavar='FILE', help="a base name a line, or 'all' (default: AVSBench-OV)")
     add('--fix-index', action='store_true', help='leave bad clips out of the indices')
     add('--workers', type=int, default=cores, help='processes that read (default: %(default)s)')
     args = parser.parse_args(argv)
@@ -68,8 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Do what the command line asks for; the process ends with 1 if something is wrong."""
     args = parse_args(argv)
-    # Imported late, as torch takes seconds; without what other libraries print on being imported.
-    from ovavss_mm.compat import import_quietly
+    from ovavss_mm.compat import import_quietly  # here, as torch takes seconds
 
     import_quietly('ovavss_mm.datasets')
     try:
@@ -95,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     for split, clips in splits.items():
         frames = f' {sum(clip.num_frames for clip in clips)} frames' if split == 'train' else ''
         print(f'{split} {len(clips)} clips{frames}')
-    if args.base_names is None and not status and not args.fix_index:
+    if args.base_names is None and not (status or args.fix_index):
         print('These are the clips of AVSBench-OV.')
     if args.metadata_only:
         print('Frames were not counted: 5 a clip in v1s, 10 in v2.')
@@ -110,12 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_vocabulary(args: argparse.Namespace) -> object:
-    """Vocabulary of label2idx.json; without it, and if only metadata are looked at, the 70 names.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is malformed, or names do not fit.
-    """
+    """Vocabulary of label2idx.json; without it, and if only metadata are looked at, the 70 names."""
     from ovavss_mm.datasets import vocabulary
     from ovavss_mm.datasets.avsbench import check_names_fit
 
@@ -143,15 +128,14 @@ def check_official(splits: Mapping[str, list]) -> None:
     """Raise ValueError with the difference if the clips are not those of AVSBench-OV."""
     problems = []
     for split, expected in OFFICIAL.items():
-        found = Counter(clip.subset for clip in splits[split])
+        found, wanted = Counter(clip.subset for clip in splits[split]), sum(expected.values())
+        subsets = ', '.join(f'{s} {found[s]} instead of {n}' for s, n in expected.items())
         if found != expected:
-            number, wanted = found.total(), sum(expected.values())
-            subsets = ', '.join(f'{s} {found[s]} instead of {n}' for s, n in expected.items())
-            problems.append(f'  {split}: {number} clips instead of {wanted} ({subsets})')
+            problems.append(f'\n  {split}: {found.total()} clips instead of {wanted} ({subsets})')
     if problems:
         raise ValueError(
             'metadata.csv does not give AVSBench-OV; is it whole, and that of AVSBench-semantic? '
-            'For another rule or data of your own: --base-names\n' + '\n'.join(problems)
+            f'For another rule or data of your own: --base-names{"".join(problems)}'
         )
 
 
@@ -170,12 +154,7 @@ def table(splits: Mapping[str, list], vocabulary: object) -> str:
 
 
 def check(args: argparse.Namespace, splits: dict, names: tuple[str, ...]) -> tuple[dict, int]:
-    """Check the files of all clips, and print and write the report.
-
-    Returns:
-        tuple: the clips that go into the indices, with the numbers of frames that they have, and
-        the exit status.
-    """
+    """Check the files of all clips, report, and give those for the indices and the exit status."""
     from archive_check import check_clips, report_lines
     from rich.console import Console
     from rich.progress import track
@@ -194,7 +173,7 @@ def check(args: argparse.Namespace, splits: dict, names: tuple[str, ...]) -> tup
             kept[split].append(replace(clip, num_frames=frames))
     bad = sum(not report.usable for report in found)
     verdict = f'{len(found) - bad} of {len(found)} clips can be used'
-    if bad and args.fix_index:
+    if args.fix_index:
         verdict += f'; {bad} bad clips are left out of the indices (--fix-index)'
     print('\n'.join([*report_lines(found, SHOWN), verdict]))
     text = '\n'.join([*report_lines(found, None), verdict, ''])

@@ -51,18 +51,17 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     import_quietly('ovavss_mm.datasets')
-    out = Path(os.path.abspath(args.out))
-    building = out.with_name(f'.{out.name}.building-{os.getpid()}')
+    from ovavss_mm.utils.files import atomic_path
+
     try:
-        if out.exists():
-            raise FileExistsError(f'{out} is there already: remove it or choose another --out')
-        clips, names = convert(args, building)
-        building.rename(out)
-    except (OSError, ValueError, LookupError) as error:
-        lacking = 'a JSON file lacks a key, id or mask: ' if isinstance(error, LookupError) else ''
-        sys.exit(f'error: {lacking}{error}')
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if os.path.exists(args.out):
+            raise FileExistsError(f'{args.out} is there already: remove it or choose another --out')
+        with atomic_path(args.out) as building:
+            clips, names = convert(args, building)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    except LookupError as error:
+        sys.exit(f'error: a JSON file lacks a key, id or mask: {error}')
     print(f'{args.out}: {clips} clips, {names} names')
 
 

@@ -10,16 +10,8 @@ import os
 import sys
 import time
 
-try:
-    from ovavss_mm.mini_world.video import video_scenes, write_video
-    from ovavss_mm.mini_world.world import WorldParams, build_world, plan_world
-except ModuleNotFoundError as error:
-    if (error.name or '').split('.')[0] != 'ovavss_mm':
-        raise
-    # Run from a checkout in which the package is not installed.
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..'))
-    from ovavss_mm.mini_world.video import video_scenes, write_video
-    from ovavss_mm.mini_world.world import WorldParams, build_world, plan_world
+from ovavss_mm.mini_world.video import video_scenes, write_video
+from ovavss_mm.mini_world.world import WorldParams, build_world, plan_world
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -28,56 +20,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--out', help='folder of the world, for example data/mini')
-    where.add_argument(
-        '--video', metavar='FILE', help='write one clip instead, as an mp4 with sound (H.264, AAC)'
-    )
-    parser.add_argument('--seed', type=int, default=defaults.seed, help='seed of all chance')
-    parser.add_argument(
-        '--train',
-        type=int,
-        default=defaults.train,
-        help='training clips; a few that the AVSBench-OV rule leaves out are added',
-    )
-    parser.add_argument('--val', type=int, default=defaults.val, help='validation clips')
-    parser.add_argument('--test', type=int, default=defaults.test, help='test clips')
-    parser.add_argument('--force', action='store_true', help='replace a mini world at --out')
-    parser.add_argument(
-        '--workers',
-        type=int,
-        default=min(4, os.cpu_count() or 1),
-        help='processes; the result does not depend on it',
-    )
-    video = parser.add_argument_group('of --video')
-    video.add_argument(
-        '--seconds', type=int, default=10, help='its length; another scene each 20 s (default: 10)'
-    )
-    video.add_argument('--video-fps', type=int, default=25, help='frames a second (default: 25)')
-    video.add_argument(
-        '--sounding',
-        nargs='+',
-        default=[],
-        metavar='NAME',
-        help='what sounds in some of the seconds',
-    )
-    video.add_argument(
-        '--silent',
-        nargs='+',
-        default=[],
-        metavar='NAME',
-        help='what is only seen (default: one name)',
-    )
+    where.add_argument('--video', metavar='FILE', help='write one clip instead, an mp4 with sound')
+    add, cores = parser.add_argument, min(4, os.cpu_count() or 1)
+    add('--seed', type=int, default=defaults.seed, help='seed of all chance')
+    rest = 'training clips; a few that the AVSBench-OV rule leaves out are added'
+    add('--train', type=int, default=defaults.train, help=rest)
+    add('--val', type=int, default=defaults.val, help='validation clips')
+    add('--test', type=int, default=defaults.test, help='test clips')
+    add('--force', action='store_true', help='replace a mini world at --out')
+    add('--workers', type=int, default=cores, help='processes; the result does not depend on it')
+    add = parser.add_argument_group('of --video').add_argument
+    add('--seconds', type=int, default=10, help='its length; another scene each 20 s (default: 10)')
+    add('--video-fps', type=int, default=25, help='frames a second (default: 25)')
+    add('--sounding', nargs='+', default=[], metavar='NAME', help='sounds in some of the seconds')
+    add('--silent', nargs='+', default=[], metavar='NAME', help='only seen (default: one name)')
     return parser.parse_args(argv)
 
 
 def make_video(args: argparse.Namespace) -> None:
-    """Write the video that the command line asks for, and print what sounds when.
-
-    Args:
-        args: of the command line.
-
-    Raises:
-        ValueError: if a name is unknown or a number is out of range.
-    """
+    """Write the video that the command line asks for, and print what sounds when."""
     scenes = list(video_scenes(args.seconds, args.seed, args.sounding, args.silent))
     write_video(args.video, scenes, args.video_fps)
     print(f'{args.video}: {args.seconds} s')
