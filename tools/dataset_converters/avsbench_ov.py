@@ -167,10 +167,9 @@ def check(args: argparse.Namespace, splits: dict, names: tuple[str, ...]) -> tup
     bar = dict(total=len(clips), console=Console(stderr=True))
     found = list(track(reports, f'{len(clips)} clips', **bar))
     kept = {split: [] for split in splits}
-    for (split, clip), report in zip(clips, found, strict=True):
-        if report.usable or not args.fix_index:
-            frames = report.facts.get('frames', clip.num_frames)
-            kept[split].append(replace(clip, num_frames=frames))
+    for (split, clip), r in zip(clips, found, strict=True):
+        if r.usable or not args.fix_index:
+            kept[split].append(replace(clip, num_frames=r.facts.get('frames', clip.num_frames)))
     bad = sum(not report.usable for report in found)
     verdict = f'{len(found) - bad} of {len(found)} clips can be used'
     if args.fix_index:
