@@ -6,8 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import open_clip
 import pytest
 import torch
@@ -18,7 +16,6 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 
 import ovavss_mm  # noqa: F401
-from ovavss_mm.mini_world.drawing import COLOUR_HSV
 from ovavss_mm.mini_world.names import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -202,104 +199,3 @@ def test_zero_shot_accuracy(script, tokenizer, models, crops_for, kind):
     # The pictures decide, not their order.
     flipped = script.classify(model, tokenizer, crops.flip(0)).flip(0)
     torch.testing.assert_close(flipped, probabilities, rtol=1e-3, atol=1e-4)
-
-
-def test_masked_objects_show_the_object(script):
-    rng = script.np.random.default_rng(0)
-    for name in NAMES[::4]:
-        frame, mask = script.sample_masked_object(rng, name)
-        assert frame.shape == (96, 128, 3) and frame.dtype == 'uint8'
-        assert mask.shape == (96, 128) and mask.dtype == 'float32'
-        assert 0 <= mask.min() and mask.max() <= 1 and (mask > 0.5).any()
-        hue = script.cv2.cvtColor(frame, script.cv2.COLOR_RGB2HSV)[..., 0][mask > 0.5]
-        wanted = script.drawing.COLOUR_HSV[name.split('-')[0]][0] / 2  # OpenCV halves degrees
-        assert abs((script.np.median(hue) - wanted + 90) % 180 - 90) < 8
-
-
-def test_crops_are_black_around_the_object(script):
-    crops = script.make_crops('yellow-disc', 6, seed=1)
-    assert crops.shape == (6, 3, 32, 32) and crops.dtype == torch.uint8
-    assert torch.equal(crops, script.make_crops('yellow-disc', 6, seed=1))
-    assert not torch.equal(crops, script.make_crops('yellow-disc', 6, seed=2))
-    corners = crops[..., [0, 0, -1, -1], [0, -1, 0, -1]].float()
-    assert corners.median() < 30 and crops[..., 12:20, 12:20].float().mean() > 60
-
-
-def test_size_of_crops_changes_nothing_but_their_resolution(script):
-    small = script.make_crops('green-star', 4, seed=3).float()
-    large = script.make_crops('green-star', 4, seed=3, size=64)
-    assert large.shape == (4, 3, 64, 64)
-    shrunk = torch.nn.functional.avg_pool2d(large.float(), 2)
-    assert (shrunk - small).abs().mean() < 8
-    assert (shrunk - small.roll(1, 0)).abs().mean() > 20, 'other pictures are further away'
-
-
-def test_turns_are_the_eight_of_a_square(script):
-    crop = torch.arange(9).view(1, 1, 3, 3)
-    turned = script.turn(crop.repeat(200, 1, 1, 1), script.np.random.default_rng(0))
-    views = {tuple(t.flatten().tolist()) for t in turned}
-    turns = [crop.rot90(k, (2, 3)) for k in range(4)]
-    turns += [view.flip(-1) for view in turns]
-    assert views == {tuple(view.flatten().tolist()) for view in turns}
-
-
-@pytest.mark.parametrize('kind', KINDS)
-def test_training_is_the_same_each_time(script, tmp_path, torch_settings, kind):
-    sizes = ['--iters', '2', '--crops', '2', '--test-crops', '1', '--vision', kind]
-    for folder in ('one', 'two'):
-        script.main(['--out', str(tmp_path / folder / 'clip.safetensors'), *sizes])
-    script.main(['--out', str(tmp_path / 'three' / 'clip.safetensors'), *sizes, '--seed', '1'])
-    one, two, three = (
-        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
-        for folder in ('one', 'two', 'three')
-    )
-    assert sorted(one) == ['clip.safetensors', 'clip_bpe.txt.gz']
-    assert one == two
-    assert one['clip_bpe.txt.gz'] == three['clip_bpe.txt.gz'] == MERGES.read_bytes()
-    assert one['clip.safetensors'] != three['clip.safetensors']
-    metadata, state = read_clip(tmp_path / 'one' / 'clip.safetensors')
-    _, shipped = read_clip(WEIGHTS[kind])
-    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in shipped.items()}
-    assert ('--vision resnet ' in metadata['command']) == (kind == 'resnet')
-
-
-def test_serialised_weights_load(script, tmp_path):
-    data = script.serialise({'b': torch.ones(3), 'a': torch.arange(4)}, dict(z='1', y='é'))
-    (tmp_path / 'x.safetensors').write_bytes(data)
-    with safe_open(str(tmp_path / 'x.safetensors'), 'pt') as file:
-        assert file.metadata() == dict(z='1', y='é')
-        assert torch.equal(file.get_tensor('b'), torch.ones(3))
-        assert torch.equal(file.get_tensor('a'), torch.arange(4))
-
-
-@pytest.mark.parametrize(
-    ('args', 'message'),
-    [
-        (['--out', 'x.pth'], r'\.safetensors'),
-        (['--out', 'x.safetensors', '--iters', '0'], '--iters'),
-        (['--out', 'x.safetensors', '--crops', '-1'], '--crops'),
-        (['--out', 'x.safetensors', '--test-crops', '0'], '--test-crops'),
-        (['--out', 'x.safetensors', '--vision', 'rn50'], 'rn50'),
-    ],
-)
-def test_wrong_arguments_are_named(script, args, message, capsys):
-    with pytest.raises(SystemExit):
-        script.main(args)
-    assert message.replace('\\', '') in capsys.readouterr().err
-
-
-def test_masked_objects_show_the_object(script):
-    from mini_clip_crops import sample_masked_object
-
-    rng = np.random.default_rng(0)
-    for perturb in (True, False):
-        for name in NAMES[::4]:
-            frame, mask = sample_masked_object(rng, name, perturb)
-            assert frame.shape == (96, 128, 3) and frame.dtype == np.uint8
-            assert mask.shape == (96, 128) and mask.dtype == np.float32
-            assert 0 <= mask.min() and mask.max() <= 1 and (mask > 0.5).any()
-            if not perturb:
-                assert set(np.unique(mask)) == {0.0, 1.0}
-            hue = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 0][mask > 0.5]
-            wanted = COLOUR_HSV[name.split('-')[0]][0] / 2  # OpenCV halves degrees
-            assert abs((np.median(hue) - wanted + 90) % 180 - 90) < 8
