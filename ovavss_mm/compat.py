@@ -85,14 +85,9 @@ def check_versions() -> None:
         advice = f'pip install "{DISTRIBUTIONS[name]}{supported}"'
         version = installed_version(name)
         if version is None:
-            raise ImportError(
-                f'ovavss_mm needs {name} {supported}, which is not installed. Run: {advice}'
-            )
+            raise ImportError(f'ovavss_mm needs {name} {supported}, which is not installed. Run: {advice}')
         if not SpecifierSet(supported).contains(version, prereleases=True):
-            raise ImportError(
-                f'ovavss_mm needs {name} {supported}, but version {version} is installed. '
-                f'Run: {advice}'
-            )
+            raise ImportError(f'ovavss_mm needs {name} {supported}, but version {version} is installed. Run: {advice}')
 
 
 def installed_version(name: str) -> str | None:
@@ -243,9 +238,7 @@ def _deform_attn_forward(
     _warn_slow_attention()
     # Autocast would change the dtype of the result; the compiled op keeps that of the values.
     with torch.autocast(value.device.type, enabled=False):
-        return multi_scale_deformable_attn_pytorch(
-            value, spatial_shapes, sampling_locations, attention_weights
-        )
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
 
 
 def _deform_attn_backward(
@@ -268,9 +261,7 @@ def _deform_attn_backward(
 
     inputs = [x.detach().requires_grad_() for x in (value, sampling_locations, attention_weights)]
     with torch.enable_grad():
-        output = _deform_attn_forward(
-            inputs[0], spatial_shapes, level_start_index, inputs[1], inputs[2], im2col_step
-        )
+        output = _deform_attn_forward(inputs[0], spatial_shapes, level_start_index, inputs[1], inputs[2], im2col_step)
     grads = torch.autograd.grad(output, inputs, grad_output)
     for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
         target.copy_(grad)

@@ -111,9 +111,7 @@ def write_clip(root: Path, clip: Clip) -> Path:
 def write_archive(root: Path, clips: tuple[Clip, ...] = CLIPS) -> Path:
     """Write a whole archive into the folder ``root``, which is made; returns it."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / 'label2idx.json').write_text(
-        json.dumps({name: i for i, name in enumerate(('background', *NAMES))})
-    )
+    (root / 'label2idx.json').write_text(json.dumps({name: i for i, name in enumerate(('background', *NAMES))}))
     (root / 'base_names.txt').write_text('\n'.join(BASE) + '\n')
     write_metadata(root, clips)
     for clip in clips:

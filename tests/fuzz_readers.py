@@ -53,12 +53,7 @@ def fuzz(name: str, args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
 
         @seed(args.seed)
-        @settings(
-            max_examples=args.cases,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(max_examples=args.cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(target.cases())
         def run(content: bytes) -> None:
             nonlocal slowest
@@ -93,9 +88,7 @@ def _warm(target: object) -> None:
             target.check(good, Path(folder))
 
 
-def _note(
-    error: Exception, content: bytes, findings: dict, keep: str | None, target: object
-) -> None:
+def _note(error: Exception, content: bytes, findings: dict, keep: str | None, target: object) -> None:
     """Note a finding by its kind and place."""
     frames = traceback.extract_tb(error.__traceback__)
     if error.__cause__ is not None:
@@ -126,16 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         flush=True,
     )
     for name in args.targets or known:
-        command = [
-            sys.executable,
-            __file__,
-            name,
-            '--one',
-            '--cases',
-            str(args.cases),
-            '--seed',
-            str(args.seed),
-        ]
+        command = [sys.executable, __file__, name, '--one', '--cases', str(args.cases), '--seed', str(args.seed)]
         if args.keep:
             command += ['--keep', args.keep]
         code = subprocess.run(command).returncode

@@ -63,29 +63,19 @@ def _changed(draw: st.DrawFn, kind: str, content: bytearray, other: bytes) -> by
     """One change."""
     at = draw(st.integers(0, max(len(content) - 1, 0)))
     if kind in ('flip', 'set') and content:
-        content[at] = (
-            content[at] ^ (1 << draw(st.integers(0, 7)))
-            if kind == 'flip'
-            else draw(st.integers(0, 255))
-        )
+        content[at] = content[at] ^ (1 << draw(st.integers(0, 7))) if kind == 'flip' else draw(st.integers(0, 255))
         return content
     if kind == 'number':
         size = draw(st.sampled_from((1, 2, 4, 8)))
         number = draw(st.sampled_from(NUMBERS)) % 256**size
         at = draw(st.integers(0, min(len(content), 128))) if draw(st.booleans()) else at
-        return (
-            content[:at]
-            + number.to_bytes(size, draw(st.sampled_from(('little', 'big'))))
-            + content[at + size :]
-        )
+        return content[:at] + number.to_bytes(size, draw(st.sampled_from(('little', 'big')))) + content[at + size :]
     if kind == 'insert':
         return content[:at] + draw(st.binary(max_size=40)) + content[at:]
     if kind == 'field':
         return _field(draw, content)
     if kind == 'lines':
-        return content.replace(
-            b'\n', draw(st.sampled_from((b'\r\n', b'\r', b'\n\n', b'\x0b', b'')))
-        )
+        return content.replace(b'\n', draw(st.sampled_from((b'\r\n', b'\r', b'\n\n', b'\x0b', b''))))
     if kind == 'bom':
         return draw(st.sampled_from((b'\xef\xbb\xbf', b'\xff\xfe', b'\xfe\xff'))) + content
     to = min(len(content), at + draw(st.integers(0, 200)))
@@ -136,9 +126,7 @@ class Target:
 
     def cases(self) -> st.SearchStrategy[bytes]:
         """Damaged files."""
-        return st.one_of(
-            [damaged(good, self.text, self.good[i - 1]) for i, good in enumerate(self.good)]
-        )
+        return st.one_of([damaged(good, self.text, self.good[i - 1]) for i, good in enumerate(self.good)])
 
     def check(self, content: bytes, folder: Path) -> str:
         """Read a file with this content.
@@ -312,9 +300,7 @@ def _exif() -> bytes:
     return exif.tobytes()
 
 
-def _sound(
-    kind: str, subtype: str, channels: int = 1, rate: int = 16000, form: str = 'WAV'
-) -> bytes:
+def _sound(kind: str, subtype: str, channels: int = 1, rate: int = 16000, form: str = 'WAV') -> bytes:
     file = io.BytesIO()
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (rate // 4, channels))
     soundfile.write(file, wave, rate, subtype, format=form)
@@ -337,9 +323,7 @@ def _counts() -> bytes:
 
 
 def _reports() -> bytes:
-    report = ClipReport(
-        'v1s/a', '0' * 20, dict(frames=5, size=[24, 32], bytes=7), [('frames', 'x')]
-    )
+    report = ClipReport('v1s/a', '0' * 20, dict(frames=5, size=[24, 32], bytes=7), [('frames', 'x')])
     lines = [json.dumps(vars(report)), json.dumps(vars(ClipReport('v2/b', '1' * 20)))]
     return ('\n'.join(lines) + '\n').encode()
 

@@ -59,11 +59,7 @@ def good_files(folder: Path) -> list[Path]:
 def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
     """Change a file in a few places, its header more often than the rest."""
     content = bytearray(content)
-    tables = [
-        i
-        for kind in (b'moov', b'moof', b'Tracks', b'hdrl', b'fmt ')
-        if (i := content.find(kind)) >= 0
-    ]
+    tables = [i for kind in (b'moov', b'moof', b'Tracks', b'hdrl', b'fmt ') if (i := content.find(kind)) >= 0]
     for _ in range(chance.randint(1, 6)):
         at = chance.randrange(len(content) or 1)
         if tables and chance.random() < 0.6:
@@ -104,9 +100,7 @@ def read(path: Path, out: Path) -> str:
         palette = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
         labels = np.zeros(source.size, np.uint8)
         with Outputs() as outputs:
-            writer = outputs.closing(
-                OverlayVideo(outputs.add(out / 'a.mp4'), source, ['dog'], palette)
-            )
+            writer = outputs.closing(OverlayVideo(outputs.add(out / 'a.mp4'), source, ['dog'], palette))
             for number, (time_, rgb) in enumerate(frames_at(source, 1)):
                 if rgb.dtype != np.uint8 or rgb.shape != (*source.size, 3):
                     raise AssertionError(f'a frame is {rgb.dtype} {rgb.shape}')
@@ -187,16 +181,12 @@ def main(argv: list[str] | None = None) -> None:
         size = min(args.batch, args.cases - first)
         command = [sys.executable, __file__, '--first', str(first), '--batch', str(size)]
         command += ['--keep', os.path.abspath(args.keep)] if args.keep else []
-        result = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': paths}
-        )
+        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': paths})
         for line in result.stdout.splitlines():
             if line.startswith('FINDING'):
                 print(line, flush=True)
             elif line.startswith('RESULTS'):
-                results.update(
-                    {k: int(v) for k, v in (pair.split('=') for pair in line.split()[1:])}
-                )
+                results.update({k: int(v) for k, v in (pair.split('=') for pair in line.split()[1:])})
         if result.returncode:
             last = [line for line in result.stderr.splitlines() if line.startswith('case')][-1:]
             print(f'FINDING a process ended with {result.returncode} at {last}', flush=True)

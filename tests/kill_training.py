@@ -20,12 +20,7 @@ PARTS = '.*.part*'
 
 
 def kill_and_resume(
-    config: Path,
-    work_dir: Path,
-    iterations: int,
-    kills: int,
-    rng: random.Random,
-    slow: float = 0.5,
+    config: Path, work_dir: Path, iterations: int, kills: int, rng: random.Random, slow: float = 0.5
 ) -> dict[str, int]:
     """Train to the end, killed ``kills`` times on the way; all is checked after each.
 
@@ -80,22 +75,13 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--slow', type=float, default=0.5, help='seconds that a checkpoint takes')
     parser.add_argument('--out', type=Path, required=True, help='a folder that is not there yet')
-    parser.add_argument(
-        '--world', choices=['tiny', 'mini'], default='tiny', help='a model of toy size, or the demo'
-    )
+    parser.add_argument('--world', choices=['tiny', 'mini'], default='tiny', help='a model of toy size, or the demo')
     args = parser.parse_args()
     args.out.mkdir(parents=True)
     write = dict(tiny=small_training.write_config, mini=small_training.write_mini_config)
     config = write[args.world](args.out, ITERATIONS)
     small_training.Training(config, args.out / 'undisturbed').finish()
-    counts = kill_and_resume(
-        config,
-        args.out / 'killed',
-        ITERATIONS,
-        args.kills,
-        random.Random(args.seed),
-        args.slow,
-    )
+    counts = kill_and_resume(config, args.out / 'killed', ITERATIONS, args.kills, random.Random(args.seed), args.slow)
     last = f'iter_{ITERATIONS}.pth'
     equal = small_training.same(args.out / 'undisturbed' / last, args.out / 'killed' / last)
     losses = small_training.losses(args.out / 'undisturbed')

@@ -48,9 +48,7 @@ class DrawingMetric(BaseMetric):
 class LossesHook(Hook):
     """Writes the loss of each iteration, to the last bit, into ``losses.txt``."""
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Write one."""
         with open(Path(runner.work_dir) / 'losses.txt', 'a') as file:
             file.write(f'{runner.iter + 1} {float(outputs["loss"]).hex()}\n')
@@ -67,9 +65,7 @@ def write_config(folder: Path, iterations: int = 8, **options: Any) -> Path:
     dataset = dict(data_root=str(data), base_names='base_names.txt')
     cfg.merge_from_dict(
         dict(
-            train_dataloader=dict(
-                batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset
-            ),
+            train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset),
             val_dataloader=dict(num_workers=0, persistent_workers=False, dataset=dataset),
             default_hooks=dict(checkpoint=dict(interval=2, max_keep_ckpts=2)),
             custom_imports=dict(imports=[*cfg.custom_imports.imports, 'small_training']),
@@ -88,9 +84,7 @@ def write_config(folder: Path, iterations: int = 8, **options: Any) -> Path:
     cfg.val_cfg = dict(type='ValLoop')
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=3)
     cfg.optim_wrapper = dict(
-        type='FiniteOptimWrapper',
-        optimizer=dict(type='AdamW', lr=1e-3),
-        clip_grad=dict(max_norm=1.0),
+        type='FiniteOptimWrapper', optimizer=dict(type='AdamW', lr=1e-3), clip_grad=dict(max_norm=1.0)
     )
     cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, begin=0, end=6, by_epoch=False)]
     cfg.custom_hooks = [dict(type='StrictCheckpointHook'), dict(type='LossesHook')]
@@ -125,19 +119,12 @@ class Training(subprocess.Popen):
     It prints into a file: a pipe that nobody reads would hold it up once that is full.
     """
 
-    def __init__(
-        self, config: Path, work_dir: Path, *args: str, slow: float = 0, processes: int = 1
-    ) -> None:
+    def __init__(self, config: Path, work_dir: Path, *args: str, slow: float = 0, processes: int = 1) -> None:
         paths = os.pathsep.join(map(str, [ROOT, Path(__file__).parent]))
         env = os.environ | dict(OMP_NUM_THREADS='1', SLOW_WRITE=str(slow), PYTHONPATH=paths)
         command = [__file__, str(config), '--work-dir', str(work_dir), *args]
         if processes > 1:
-            torchrun = [
-                '-m',
-                'torch.distributed.run',
-                '--standalone',
-                f'--nproc_per_node={processes}',
-            ]
+            torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
             command = [*torchrun, *command, '--launcher', 'pytorch']
         self.log = work_dir.with_suffix('.printed')
         with self.log.open('w') as file:

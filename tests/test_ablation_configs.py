@@ -64,8 +64,7 @@ def test_the_base_is_the_main_config_unless_one_is_named(monkeypatch):
 
 @pytest.mark.parametrize(
     'path',
-    [p for p in ROWS if not p.stem.startswith(TEST_ONLY)]
-    + [ROOT / 'configs/mini/ovavss_mini_swin.py'],
+    [p for p in ROWS if not p.stem.startswith(TEST_ONLY)] + [ROOT / 'configs/mini/ovavss_mini_swin.py'],
     ids=lambda path: path.stem,
 )
 def test_mini_twin_trains_and_predicts(read, path):

@@ -224,9 +224,7 @@ def test_stand_in_attention_has_the_right_gradients():
     with torch.no_grad():
         found = ops.ms_deform_attn_forward(value, shapes, start, locations, weights, im2col_step=64)
     grads = [torch.full_like(x, torch.nan) for x in inputs]
-    ops.ms_deform_attn_backward(
-        value, shapes, start, locations, weights, grad_output, *grads, im2col_step=64
-    )
+    ops.ms_deform_attn_backward(value, shapes, start, locations, weights, grad_output, *grads, im2col_step=64)
     torch.testing.assert_close(found, expected.detach())
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(grad.detach(), expected_grad)
@@ -238,9 +236,7 @@ def test_stand_in_attention_keeps_the_dtype_under_autocast():
     value, shapes, start, locations, weights = deformable_inputs()
     half = [x.to(torch.bfloat16) for x in (value, locations, weights)]
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        found = compat.StandInOps().ms_deform_attn_forward(
-            half[0], shapes, start, half[1], half[2], im2col_step=64
-        )
+        found = compat.StandInOps().ms_deform_attn_forward(half[0], shapes, start, half[1], half[2], im2col_step=64)
     assert found.dtype == torch.bfloat16 and found.shape == (2, 7, 32)
 
 
@@ -281,9 +277,7 @@ def test_versions_that_are_fine(monkeypatch, versions):
 def test_versions_that_are_not(monkeypatch, name, version, message):
     """A wrong or missing library is named with the range and the command."""
     real = compat.installed_version
-    monkeypatch.setattr(
-        compat, 'installed_version', lambda module: version if module == name else real(module)
-    )
+    monkeypatch.setattr(compat, 'installed_version', lambda module: version if module == name else real(module))
     with pytest.raises(ImportError, match=message):
         compat.check_versions()
 
@@ -300,9 +294,7 @@ def test_installed_version_is_that_of_the_module():
 # ------------------------------------------------------------------ a clean screen
 def test_quiet_import_drops_the_chatter_alone(tmp_path, monkeypatch, capsys):
     """Other lines are kept, also when the import fails."""
-    (tmp_path / 'chatty.py').write_text(
-        f'print("{compat.HOST_CHATTER}. Skipping.")\nprint("worth reading")\n'
-    )
+    (tmp_path / 'chatty.py').write_text(f'print("{compat.HOST_CHATTER}. Skipping.")\nprint("worth reading")\n')
     (tmp_path / 'failing.py').write_text('print("before the end")\nimport no_such_package\n')
     monkeypatch.syspath_prepend(tmp_path)
     assert compat.import_quietly('chatty').__name__ == 'chatty'

@@ -120,9 +120,7 @@ def test_dataset_feeds_the_model(load, path, kind, data_root):
     loader.dataset.update(data_root=str(data_root), base_names='base_names.txt')
     for transform in loader.dataset.pipeline:
         if 'features' in transform:
-            transform.update(
-                features=str(data_root / 'features'), weights=str(data_root / 'weights')
-            )
+            transform.update(features=str(data_root / 'features'), weights=str(data_root / 'weights'))
     dataset = DATASETS.build(loader.dataset)
     items = [dataset[0], dataset[len(dataset) - 1]]
     clips = [(*item['inputs'].values(), item['data_samples']) for item in items]
@@ -191,16 +189,12 @@ def test_optimizer_rules_each_match_something(load, path):
         rules -= {'decode_head.audio_embed'}  # a part of the model that rows take away
     names = [name for name, _ in build(config).named_parameters()]
     for rule in rules:
-        assert fnmatch.filter(names, f'{rule}.*') or rule in names or fnmatch.filter(names, rule), (
-            rule
-        )
+        assert fnmatch.filter(names, f'{rule}.*') or rule in names or fnmatch.filter(names, rule), rule
 
 
 # ------------------------------------------------------------------ the paper's numbers
 @pytest.mark.parametrize(
-    ('path', 'total', 'trainable'),
-    [(R50, 1029.6, 183.6), (SWIN, 2331.4, 423.7)],
-    ids=['R50', 'Swin-B'],
+    ('path', 'total', 'trainable'), [(R50, 1029.6, 183.6), (SWIN, 2331.4, 423.7)], ids=['R50', 'Swin-B']
 )
 def test_sizes_are_those_of_table_2(load, path, total, trainable):
     model = build(load(path))
@@ -233,9 +227,7 @@ def test_learning_rates_and_weight_decay(load, path):
         assert (id(parameter) in groups) == parameter.requires_grad, name
         if parameter.requires_grad:
             group = groups[id(parameter)]
-            assert group['lr'] == pytest.approx(1e-5 if name.startswith('backbone.') else 1e-4), (
-                name
-            )
+            assert group['lr'] == pytest.approx(1e-5 if name.startswith('backbone.') else 1e-4), name
             none = id(parameter) in spared or 'relative_position_bias_table' in name
             assert group['weight_decay'] == (0 if none else 0.05), name
     assert config.optim_wrapper.clip_grad.max_norm == 0.01
@@ -268,19 +260,14 @@ def test_number_of_frames_is_said_once(load, path):
 @pytest.mark.parametrize('name', ['r50', 'swin-b'])
 def test_released_models_differ_where_they_must_and_nowhere_else(load, name):
     paper, release = (
-        load(path)
-        for path in (R50 if name == 'r50' else SWIN, FOLDER / f'ovavss/ovavss_{name}_release.py')
+        load(path) for path in (R50 if name == 'r50' else SWIN, FOLDER / f'ovavss/ovavss_{name}_release.py')
     )
     criterion, classifier = release.model.decode_head.criterion, release.model.classifier
     assert criterion.loss_mask.pop('type') == 'mmdet.CrossEntropyLoss'
     assert criterion.loss_mask.pop('use_sigmoid') is True
     assert criterion.match_costs[1].pop('type') == 'mmdet.CrossEntropyLossCost'
     assert criterion.match_costs[1].pop('use_sigmoid') is True
-    assert (classifier.sound_thr, classifier.anchor, classifier.mask_size) == (
-        None,
-        'corner',
-        'padded',
-    )
+    assert (classifier.sound_thr, classifier.anchor, classifier.mask_size) == (None, 'corner', 'padded')
     assert release.train_cfg.max_iters == release.param_scheduler[0].end == 96228
     assert release.param_scheduler[0].milestones == [72171, 88209]
     assert paper.train_cfg.max_iters == paper.param_scheduler[0].end == 82000
@@ -292,13 +279,7 @@ def test_released_models_differ_where_they_must_and_nowhere_else(load, name):
         ours.match_costs[1].pop(key)
     paper.model.classifier.update(sound_thr=None, anchor='corner', mask_size='padded')
     assert release.model == paper.model
-    for key in (
-        'train_dataloader',
-        'val_dataloader',
-        'test_dataloader',
-        'test_evaluator',
-        'optim_wrapper',
-    ):
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator', 'optim_wrapper'):
         assert release[key] == paper[key]
 
 
@@ -343,9 +324,7 @@ def test_full_size_model_trains_and_predicts(load):
     model.classifier.sound_thr = queries.scores.topk(4).values[-1].item()
     result = predict(model, clip)
     assert result.pred_sem_seg.data.shape == (2, 64, 96)
-    assert set(result.pred_queries.sound_scores.tolist()) <= set(
-        queries.scores.topk(3).values.tolist()
-    )
+    assert set(result.pred_queries.sound_scores.tolist()) <= set(queries.scores.topk(3).values.tolist())
 
 
 def test_small_swin_trains_and_predicts(load):

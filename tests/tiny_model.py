@@ -50,10 +50,7 @@ SMALL = dict(
             encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=_ATTN, ffn_cfg=_FFN)),
             positional_encoding=dict(num_feats=16),
         ),
-        transformer_decoder=dict(
-            num_layers=4,
-            layer_cfg=dict(self_attn_cfg=_ATTN, cross_attn_cfg=_ATTN, ffn_cfg=_FFN),
-        ),
+        transformer_decoder=dict(num_layers=4, layer_cfg=dict(self_attn_cfg=_ATTN, cross_attn_cfg=_ATTN, ffn_cfg=_FFN)),
         positional_encoding=dict(num_feats=16),
         criterion=dict(num_points=64),
     ),
@@ -109,10 +106,7 @@ def make_clip(frames: int = 5, size: tuple[int, int] = (64, 96), labels: Tensor 
 def collate(clips: list[tuple]) -> dict:
     """What the data loader makes of clips; samples are copies."""
     imgs, audio, samples = zip(*clips, strict=True)
-    return dict(
-        inputs=dict(imgs=list(imgs), audio=list(audio)),
-        data_samples=[sample.clone() for sample in samples],
-    )
+    return dict(inputs=dict(imgs=list(imgs), audio=list(audio)), data_samples=[sample.clone() for sample in samples])
 
 
 def prepare(model: nn.Module, clips: list[tuple], training: bool = False) -> dict:

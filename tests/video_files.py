@@ -14,9 +14,7 @@ def numbered(count: int, size: tuple[int, int] = (32, 48)) -> list[np.ndarray]:
     """Frames whose number, in eight bits, is written in black and white stripes."""
     bits = (np.arange(count)[:, None] >> np.arange(8)) & 1  # (count, 8)
     columns = bits[:, np.arange(size[1]) * 8 // size[1]] * 255
-    return [
-        np.repeat(np.tile(row, (size[0], 1))[..., None], 3, 2).astype(np.uint8) for row in columns
-    ]
+    return [np.repeat(np.tile(row, (size[0], 1))[..., None], 3, 2).astype(np.uint8) for row in columns]
 
 
 def number_of(rgb: np.ndarray) -> int:

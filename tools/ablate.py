@@ -68,23 +68,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add(
-        '--suite', nargs='+', required=True, help="tables of configs/ablations/suites.yml, or 'all'"
-    )
+    add('--suite', nargs='+', required=True, help="tables of configs/ablations/suites.yml, or 'all'")
     add('--rows', nargs='+', metavar='NAME', help='run these rows of the suites (default: all)')
-    add(
-        '--base',
-        required=True,
-        help='what rows are deltas on: mini, avsbench-ov, or the path of a config',
-    )
-    add(
-        '--seeds',
-        nargs='+',
-        type=int,
-        default=[0],
-        metavar='N',
-        help='runs of each row (default: 0)',
-    )
+    add('--base', required=True, help='what rows are deltas on: mini, avsbench-ov, or the path of a config')
+    add('--seeds', nargs='+', type=int, default=[0], metavar='N', help='runs of each row (default: 0)')
     add('--jobs', type=int, metavar='N', help='side by side (default: one a GPU; without one, 1)')
     add('--out', type=Path, metavar='DIR', help='default: work_dirs/ablate/<base>')
     add('--dry-run', action='store_true', help='print what would be done, and start nothing')

@@ -75,36 +75,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='where the results go; they replace those of an earlier VIDEO of the same name, all of them together',
     )
-    parser.add_argument(
-        '--sound', metavar='FILE', help='the sound of the video, if it has a file of its own'
-    )
+    parser.add_argument('--sound', metavar='FILE', help='the sound of the video, if it has a file of its own')
     model = parser.add_argument_group(
         'model',
         'without these: the released one in data/weights, else that of `make demo`, else the mini model of the package',
     )
-    model.add_argument(
-        '--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)'
-    )
+    model.add_argument('--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)')
     model.add_argument('--weights', metavar='CHECKPOINT', help='checkpoint of this model')
     model.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     parser.add_argument('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
+    parser.add_argument('--overlap', type=int, help='seconds that windows share and blend (default: 1)')
+    parser.add_argument('--batch-size', type=int, default=1, help='windows at a time, with --fps above 1 (default: 1)')
     parser.add_argument(
-        '--overlap', type=int, help='seconds that windows share and blend (default: 1)'
+        '--score-thr', type=float, help="least score of what is labelled, 0 to 1 (default: the model's)"
     )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        help='windows at a time, with --fps above 1 (default: 1)',
-    )
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        help="least score of what is labelled, 0 to 1 (default: the model's)",
-    )
-    parser.add_argument(
-        '--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)'
-    )
+    parser.add_argument('--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)')
     parser.add_argument('--show', action='store_true', help='show labelled frames in a window')
     parser.add_argument('--no-save-vis', action='store_true', help='write no mp4')
     parser.add_argument('--no-save-pred', action='store_true', help='write no PNG and JSON')
@@ -129,9 +114,7 @@ def main(argv: list[str] | None = None) -> None:
 
     apis = import_quietly('ovavss_mm.apis')
     loading = import_quietly('ovavss_mm.apis.loading')
-    warnings.showwarning = lambda message, *_, **__: print(
-        f'note: {printable(str(message))}', file=sys.stderr
-    )
+    warnings.showwarning = lambda message, *_, **__: print(f'note: {printable(str(message))}', file=sys.stderr)
     try:
         options = call_options(args)
         if args.model is None:
@@ -225,9 +208,7 @@ def say(text: str) -> None:
 
 def printable(text: str, kept: str = '\n') -> str:
     """A text without what would steer the terminal, as names of files may; ``kept`` stays."""
-    return ''.join(
-        c if c.isprintable() or c in kept else c.encode('unicode_escape').decode() for c in text
-    )
+    return ''.join(c if c.isprintable() or c in kept else c.encode('unicode_escape').decode() for c in text)
 
 
 if __name__ == '__main__':

@@ -39,18 +39,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument(
-        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>)'
-    )
+    parser.add_argument('--work-dir', help='where results go (default: the config says, or work_dirs/<config>)')
     parser.add_argument('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
-    parser.add_argument(
-        '--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU'
-    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
     parser.add_argument('--show', action='store_true', help='show the pictures in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='save the pictures there')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds a window stays (default: 2)'
-    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays (default: 2)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',

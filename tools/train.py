@@ -47,18 +47,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>)'
-    )
-    parser.add_argument(
-        '--resume', action='store_true', help='go on from the last checkpoint in the work directory'
-    )
-    parser.add_argument(
-        '--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU'
-    )
-    parser.add_argument(
-        '--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower'
-    )
+    parser.add_argument('--work-dir', help='where results go (default: the config says, or work_dirs/<config>)')
+    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work directory')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
+    parser.add_argument('--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower')
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -33,28 +33,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        '--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)'
-    )
+    parser.add_argument('--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)')
     parser.add_argument('--weights', metavar='CHECKPOINT', help='checkpoint of this model')
     parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
-    parser.add_argument(
-        '--host', default='127.0.0.1', help='address to listen at (default: %(default)s)'
-    )
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen at (default: %(default)s)')
     parser.add_argument('--port', type=int, default=7860, help='port (default: %(default)s)')
-    parser.add_argument(
-        '--max-size', type=float, default=200, metavar='MB', help='of a file (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--max-seconds',
-        type=float,
-        default=120,
-        metavar='S',
-        help='of a video (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--queue', type=int, default=10, metavar='N', help='jobs that wait (default: %(default)s)'
-    )
+    parser.add_argument('--max-size', type=float, default=200, metavar='MB', help='of a file (default: %(default)s)')
+    parser.add_argument('--max-seconds', type=float, default=120, metavar='S', help='of a video (default: %(default)s)')
+    parser.add_argument('--queue', type=int, default=10, metavar='N', help='jobs that wait (default: %(default)s)')
     parser.add_argument(
         '--share',
         choices=('yes', 'no'),
@@ -98,9 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.model is None:
             args.model, args.weights = loading.find_default_model()
         print(f'model: {args.model}, weights: {args.weights}', flush=True)
-        inferencer = apis.AVSegInferencer(
-            args.model, args.weights, args.device, show_progress=False
-        )
+        inferencer = apis.AVSegInferencer(args.model, args.weights, args.device, show_progress=False)
         with server.serving(inferencer, bounds, address, args.queue) as blocks:
             print(f'open {blocks.share_url or blocks.local_url} in a browser', flush=True)
             print('Ctrl+C ends it', flush=True)

@@ -29,8 +29,7 @@ model = dict(
             positional_encoding=dict(num_feats=32),
         ),
         transformer_decoder=dict(
-            num_layers=3,
-            layer_cfg=dict(self_attn_cfg=attn_cfg, cross_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg),
+            num_layers=3, layer_cfg=dict(self_attn_cfg=attn_cfg, cross_attn_cfg=attn_cfg, ffn_cfg=ffn_cfg)
         ),
         positional_encoding=dict(num_feats=32),
         criterion=dict(num_points=512),

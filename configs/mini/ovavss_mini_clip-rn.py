@@ -10,5 +10,5 @@ model = dict(
             text_cfg=dict(context_length=40, vocab_size=577, width=64, heads=2, layers=2),
         ),
         init_cfg=dict(checkpoint='ovavss_mm://mini_world/clip_mini_rn.safetensors'),
-    ),
+    )
 )

@@ -7,9 +7,7 @@ train_dataloader = val_dataloader = test_dataloader = dict(dataset=dataset)
 # some 10 to 20 times the number of training clips; AVSBench-OV has 82,000 for 5,184
 max_iters = 10000
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
-param_scheduler = [
-    dict(type='MultiStepLR', begin=0, end=max_iters, by_epoch=False, milestones=[8800], gamma=0.1)
-]
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_iters, by_epoch=False, milestones=[8800], gamma=0.1)]
 default_hooks = dict(checkpoint=dict(interval=1000, save_best='mIoU'))
 val_evaluator = dict(eval_size=None)  # compared at the size of the label maps, not at 224 x 224
 test_evaluator = val_evaluator

@@ -4,9 +4,7 @@ _base_ = [
     '../_base_/schedules/schedule_82k.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(
-    decode_head=dict(num_frames=_base_.num_frames), test_cfg=dict(window=_base_.num_frames)
-)
+model = dict(decode_head=dict(num_frames=_base_.num_frames), test_cfg=dict(window=_base_.num_frames))
 # from COCO, see tools/model_converters/mask2former_detectron2.py
 load_from = 'data/weights/mask2former_swin-b_coco.pth'
 # Swin trains on clips of short side 240 or 360

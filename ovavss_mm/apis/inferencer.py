@@ -94,9 +94,7 @@ class AVSegInferencer(BaseInferencer):
         checkpoint = read_checkpoint(weights)
         classifier = cfg.get('model', {}).get('classifier')
         if classifier is None:
-            raise ValueError(
-                'the config has no model.classifier: such a model cannot name anything'
-            )
+            raise ValueError('the config has no model.classifier: such a model cannot name anything')
         if classifier.get('type') == 'ClosedSetClassifier':
             raise ValueError(
                 'model.classifier is a ClosedSetClassifier, which has names of its own only: '
@@ -117,9 +115,7 @@ class AVSegInferencer(BaseInferencer):
         """The config's test pipeline without the steps that read files."""
         steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if not steps:
-            raise ValueError(
-                'the config has no test_dataloader.dataset.pipeline, which says the size'
-            )
+            raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size')
         steps = [step for step in steps if step['type'] not in _READING]
         return Compose([TRANSFORMS.build(dict(step)) for step in steps if _is_size(step)])
 
@@ -165,9 +161,7 @@ class AVSegInferencer(BaseInferencer):
             FileNotFoundError: an input is missing.
             ValueError: an input cannot be read, or an argument is wrong.
         """
-        pre, forward, visual, post = self._dispatch_kwargs(
-            classes=classes, out_dir=out_dir, **kwargs
-        )
+        pre, forward, visual, post = self._dispatch_kwargs(classes=classes, out_dir=out_dir, **kwargs)
         wanted = Wanted(
             out_dir,
             vis=not visual.pop('no_save_vis', False),
@@ -228,9 +222,7 @@ class AVSegInferencer(BaseInferencer):
         return Request(vocabulary, table, **options)
 
     # ------------------------------------------------------------------ frame after frame
-    def stream(
-        self, source: Source, request: Request, reader: SoundReader | None = None
-    ) -> Iterator[LabelledFrame]:
+    def stream(self, source: Source, request: Request, reader: SoundReader | None = None) -> Iterator[LabelledFrame]:
         """Label a source as it is read; what is held in memory does not depend on its length.
 
         Args:
@@ -252,9 +244,7 @@ class AVSegInferencer(BaseInferencer):
             for number, label_map, found in blender.take(done):
                 yield LabelledFrame(number / request.fps, label_map.cpu().numpy(), found)
 
-    def preprocess(
-        self, inputs: Source, reader: SoundReader, fps: int = 1
-    ) -> Iterator[dict[str, Any]]:
+    def preprocess(self, inputs: Source, reader: SoundReader, fps: int = 1) -> Iterator[dict[str, Any]]:
         """Frames at the size that the model sees, each with its sound.
 
         Args:
@@ -291,9 +281,7 @@ class AVSegInferencer(BaseInferencer):
         ):
             return self.model.test_step(self.collate_fn(data))
 
-    def visualize(
-        self, inputs: np.ndarray, preds: LabelledFrame, request: Request, **kwargs: Any
-    ) -> np.ndarray:
+    def visualize(self, inputs: np.ndarray, preds: LabelledFrame, request: Request, **kwargs: Any) -> np.ndarray:
         """Draw a labelled frame.
 
         Args:

@@ -64,12 +64,7 @@ class Job:
     """
 
     def __init__(
-        self,
-        inferencer: 'AVSegInferencer',
-        source: Source,
-        request: Request,
-        wanted: Wanted,
-        name: str,
+        self, inferencer: 'AVSegInferencer', source: Source, request: Request, wanted: Wanted, name: str
     ) -> None:
         self.inferencer, self.source, self.request = inferencer, source, request
         self.wanted, self.name = wanted, name
@@ -135,15 +130,11 @@ class Job:
         if self.wanted.vis:
             files['video'] = str(vis / f'{self.name}.mp4')
             self.writers['video'] = outputs.closing(
-                OverlayVideo(
-                    outputs.add(files['video']), self.source, names, palette, self.request.opacity
-                )
+                OverlayVideo(outputs.add(files['video']), self.source, names, palette, self.request.opacity)
             )
         if self.wanted.pred:
             files['labels'] = str(pred / self.name)
-            self.writers['labels'] = outputs.closing(
-                LabelPictures(outputs.add(files['labels']), palette)
-            )
+            self.writers['labels'] = outputs.closing(LabelPictures(outputs.add(files['labels']), palette))
             files['json'] = str(pred / f'{self.name}.json')
             self.writers['json'] = outputs.closing(TimelineFile(outputs.add(files['json']), header))
         return files

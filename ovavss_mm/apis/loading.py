@@ -105,9 +105,7 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
         ValueError: none was given, or the file is no checkpoint.
     """
     if path is None:
-        raise ValueError(
-            'no weights were given: pass weights=PATH of a checkpoint that was trained with this config'
-        )
+        raise ValueError('no weights were given: pass weights=PATH of a checkpoint that was trained with this config')
     if not osp.isfile(path):
         known = osp.basename(path) in known_weights()
         advice = f'\n{how_to_get(path)}' if known else ''
@@ -133,9 +131,7 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     return checkpoint
 
 
-def load_strictly(
-    model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None
-) -> None:
+def load_strictly(model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None) -> None:
     """Load a checkpoint that fits the model in every name and shape.
 
     Args:
@@ -147,9 +143,7 @@ def load_strictly(
         ValueError: it does not fit, or is one that training starts from.
     """
     if (checkpoint.get('meta') or {}).get('ovavss_init'):
-        raise ValueError(
-            'these weights are for the start of a training only, most of the model is not in them'
-        )
+        raise ValueError('these weights are for the start of a training only, most of the model is not in them')
     options = {}
     for hook in (cfg or {}).get('custom_hooks') or ():
         if hook.get('type') in ('StrictCheckpointHook', StrictCheckpointHook):

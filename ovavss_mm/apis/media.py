@@ -18,11 +18,7 @@ MAX_RATIO = 100  # of the longer side of a frame to the shorter
 MAX_SECONDS = 86_400  # a video may have
 MAX_STILL = 3600  # seconds without a new frame
 MAX_SOUND_RATE = 768_000  # Hz
-OPTIONS = {
-    'format_whitelist': ','.join(FORMATS),
-    'protocol_whitelist': 'file',
-    'max_pixels': str(MAX_PIXELS),
-}
+OPTIONS = {'format_whitelist': ','.join(FORMATS), 'protocol_whitelist': 'file', 'max_pixels': str(MAX_PIXELS)}
 _BOXES = (b'moov', b'trak', b'mdia', b'minf', b'stbl', b'moof', b'traf')  # that have boxes in them
 _DEPTH, _MOST_BOXES = 8, 100_000
 
@@ -52,9 +48,7 @@ def check_picture(name: str, width: int, height: int) -> None:
         ValueError: too many pixels, none, or one side is too long for the other.
     """
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(
-            f'{name} has frames of {width} x {height} pixels, at most {MAX_PIXELS:,} pixels are read'
-        )
+        raise ValueError(f'{name} has frames of {width} x {height} pixels, at most {MAX_PIXELS:,} pixels are read')
     if max(width, height) > MAX_RATIO * min(width, height):
         raise ValueError(
             f'{name} has frames of {width} x {height} pixels: a side may be up to {MAX_RATIO} times as long as '
@@ -112,9 +106,7 @@ def _check_tables(path: str) -> None:
                 raise ValueError(f'{path} announces {what} in {size:,} bytes: it is damaged')
 
 
-def _walk(
-    file: BinaryIO, start: int, end: int, depth: int, seen: list[int]
-) -> Iterator[tuple[bytes, int, int]]:
+def _walk(file: BinaryIO, start: int, end: int, depth: int, seen: list[int]) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of each box of an mp4 file; nothing of a file of another kind."""
     while start + 8 <= end and depth < _DEPTH:
         seen[0] += 1

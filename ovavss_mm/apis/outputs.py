@@ -207,9 +207,7 @@ class TimelineFile:
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self._file = path.open('w', encoding='utf-8', errors='backslashreplace')
         for key, value in header.items():
-            self._file.write(
-                f'{"," if key != next(iter(header)) else "{"}\n{self._pair(key, value)}'
-            )
+            self._file.write(f'{"," if key != next(iter(header)) else "{"}\n{self._pair(key, value)}')
         self._file.write(',\n"frames": [')
         self._first = True
 

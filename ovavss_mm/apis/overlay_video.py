@@ -32,9 +32,7 @@ class Overlay:
         opacity: of the colours, 0 to 1.
     """
 
-    def __init__(
-        self, label_map: np.ndarray, names: Sequence[str], palette: np.ndarray, opacity: float
-    ) -> None:
+    def __init__(self, label_map: np.ndarray, names: Sequence[str], palette: np.ndarray, opacity: float) -> None:
         present, labels = np.unique(label_map, return_inverse=True)
         labels = labels.reshape(label_map.shape)
         if present[0] != 0:  # the drawing takes 0 for the background, and 255 for no label
@@ -46,9 +44,7 @@ class Overlay:
         size = max(12, min(label_map.shape) // 30)
         black, white = (
             write_names(
-                blend(
-                    np.full((*label_map.shape, 3), v, np.uint8), labels, palette[present], opacity
-                ),
+                blend(np.full((*label_map.shape, 3), v, np.uint8), labels, palette[present], opacity),
                 labels,
                 shown,
                 palette[present],
@@ -83,12 +79,7 @@ class OverlayVideo:
     """
 
     def __init__(
-        self,
-        path: Path,
-        source: Source,
-        names: Sequence[str],
-        palette: np.ndarray,
-        opacity: float = 0.6,
+        self, path: Path, source: Source, names: Sequence[str], palette: np.ndarray, opacity: float = 0.6
     ) -> None:
         self.source, self.names, self.palette, self.opacity = source, names, palette, opacity
         self.end = 0.0  # of the last frame that was written, in seconds
@@ -128,9 +119,7 @@ class OverlayVideo:
         """
         overlay = Overlay(label_map, self.names, self.palette, self.opacity)
         tolerance = self.source.tolerance
-        while self._pending is not None and (
-            until is None or self._pending.time + tolerance < until
-        ):
+        while self._pending is not None and (until is None or self._pending.time + tolerance < until):
             picture, self._pending = self._pending, next(self._pictures, None)
             if picture.time >= self._written + 0.9 / MAX_RATE:
                 self._write_frame(overlay.over(picture.rgb()), picture)

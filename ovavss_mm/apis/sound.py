@@ -83,14 +83,9 @@ def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
     """
     sound = np.asarray(sound)
     if sound.ndim not in (1, 2) or not (sound.dtype == np.int16 or sound.dtype.kind == 'f'):
-        raise ValueError(
-            'sound must be float or int16 (n,) or (n, channels), '
-            f'got {sound.dtype} {tuple(sound.shape)}'
-        )
+        raise ValueError(f'sound must be float or int16 (n,) or (n, channels), got {sound.dtype} {tuple(sound.shape)}')
     if sample_rate < 1 or not np.isfinite(sound).all():
-        raise ValueError(
-            f'sound must be finite and its sample_rate at least 1 Hz, got sample_rate {sample_rate}'
-        )
+        raise ValueError(f'sound must be finite and its sample_rate at least 1 Hz, got sample_rate {sample_rate}')
     file = io.BytesIO()
     kind = 'PCM_16' if sound.dtype == np.int16 else 'FLOAT'
     soundfile.write(file, sound, int(sample_rate), format='WAV', subtype=kind)
@@ -133,9 +128,7 @@ class SoundReader:
             ValueError: ``start`` is before that of an earlier call.
         """
         if start < self._position:
-            raise ValueError(
-                f'sound is read onwards only, but {start} was asked for after {self._position}'
-            )
+            raise ValueError(f'sound is read onwards only, but {start} was asked for after {self._position}')
         self._position = start
         while self.end < start + length:
             part = next(self._decoded, None)

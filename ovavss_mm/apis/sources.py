@@ -120,15 +120,10 @@ class VideoSource(Source):
                 self.duration = None  # what is there will show
             self.pixel_aspect = stream.codec_context.sample_aspect_ratio or None
             self._whole = has_all_packets(container, self.path)
-            has_sound = (
-                bool(container.streams.audio)
-                and container.streams.audio[0].codec_context is not None
-            )
+            has_sound = bool(container.streams.audio) and container.streams.audio[0].codec_context is not None
         first = next(self._decode(), None)
         if first is None:
-            raise ValueError(
-                f'no frame of {self.path} can be decoded: {self.damage or "it is empty"}'
-            )
+            raise ValueError(f'no frame of {self.path} can be decoded: {self.damage or "it is empty"}')
         self.start = first.time or 0.0
         height, width = first.height, first.width
         check_picture(self.path, width, height)
@@ -199,9 +194,8 @@ class VideoSource(Source):
         missing = 0.0 if self.duration is None else self.duration - end
         said = self.damage is not None and 'were announced' in self.damage  # frames are read twice
         if missing > max(0.5, 2 / self.rate) and not self._whole and not said:
-            self.damage = (
-                f'its pictures end after {end:.2f} s, but {self.duration:.2f} s were announced'
-                + (f': {self.damage}' if self.damage else '')
+            self.damage = f'its pictures end after {end:.2f} s, but {self.duration:.2f} s were announced' + (
+                f': {self.damage}' if self.damage else ''
             )
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
@@ -225,31 +219,21 @@ class PicturesSource(Source):
     """
 
     def __init__(
-        self,
-        frames: list[str] | np.ndarray,
-        name: str,
-        sound: SoundTrack | None = None,
-        rate: float = 1.0,
+        self, frames: list[str] | np.ndarray, name: str, sound: SoundTrack | None = None, rate: float = 1.0
     ) -> None:
         super().__init__(name, sound)
         if not isinstance(frames, list):
             frames = np.asarray(frames)
             if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-                raise ValueError(
-                    f'frames must be uint8 RGB (T, H, W, 3), got {frames.dtype} {frames.shape}'
-                )
+                raise ValueError(f'frames must be uint8 RGB (T, H, W, 3), got {frames.dtype} {frames.shape}')
         if len(frames) == 0 or not 0 < rate < float('inf'):
-            raise ValueError(
-                f'{name} must have frames and a frame_rate above 0, got {len(frames)} and {rate}'
-            )
+            raise ValueError(f'{name} must have frames and a frame_rate above 0, got {len(frames)} and {rate}')
         self.frames, self.rate = frames, float(rate)
         self.duration = len(frames) / self.rate
         self.size = self._load(0, None).shape[:2]
         check_picture(name, self.size[1], self.size[0])
         if self.duration > MAX_SECONDS:
-            raise ValueError(
-                f'{name} lasts {self.duration:g} s, at most {MAX_SECONDS} are labelled'
-            )
+            raise ValueError(f'{name} lasts {self.duration:g} s, at most {MAX_SECONDS} are labelled')
 
     def pictures(self) -> Iterator[Picture]:
         """The frames, ``1 / rate`` seconds each."""
@@ -263,9 +247,7 @@ class PicturesSource(Source):
             return np.asarray(frame)
         rgb = read_rgb(frame)
         if size is not None and rgb.shape[:2] != size:
-            raise ValueError(
-                f'{frame} has {rgb.shape[:2]} pixels, the first picture of {self.name} {size}'
-            )
+            raise ValueError(f'{frame} has {rgb.shape[:2]} pixels, the first picture of {self.name} {size}')
         return rgb
 
 
@@ -291,9 +273,7 @@ def open_source(item: object) -> Source:
         return PicturesSource(item, 'frames')
     if isinstance(item, dict):
         return _from_dict(item)
-    raise ValueError(
-        f'an input must be a path, an array or a dict of {", ".join(KEYS)}, got {type(item).__name__}'
-    )
+    raise ValueError(f'an input must be a path, an array or a dict of {", ".join(KEYS)}, got {type(item).__name__}')
 
 
 def _from_dict(item: dict) -> Source:
@@ -330,9 +310,7 @@ def _track(sound: object, sample_rate: int | None) -> SoundTrack | None:
     return track_of_array(sound, sample_rate)
 
 
-def _folder(
-    folder: str, name: str | None = None, sound: SoundTrack | None = None, rate: float = 1.0
-) -> Source:
+def _folder(folder: str, name: str | None = None, sound: SoundTrack | None = None, rate: float = 1.0) -> Source:
     """A folder of pictures with or without a sound file; pictures may lie in ``frames/``."""
     if not osp.isdir(folder):
         raise FileNotFoundError(f'there is no folder {folder}')
@@ -343,10 +321,7 @@ def _folder(
         raise ValueError(f'{folder} has no pictures ({", ".join(PICTURES)}) in it')
     sounds = list_files(folder, SOUNDS)
     if sound is None and len(sounds) > 1:
-        raise ValueError(
-            f'{folder} has {len(sounds)} sound files; say which with '
-            f"dict(frames={folder!r}, sound='...')"
-        )
+        raise ValueError(f"{folder} has {len(sounds)} sound files; say which with dict(frames={folder!r}, sound='...')")
     if sound is None and sounds:
         sound = _track(sounds[0], None)
     return PicturesSource(pictures, name or Path(folder).resolve().name, sound, rate)

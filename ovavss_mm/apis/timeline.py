@@ -58,9 +58,7 @@ class Timeline:
             heard.score += what.score
         names = {
             self.vocabulary[index]: dict(
-                area=round(what.area, _DIGITS + 2),
-                sound=round(what.sound, _DIGITS),
-                score=round(what.score, _DIGITS),
+                area=round(what.area, _DIGITS + 2), sound=round(what.sound, _DIGITS), score=round(what.score, _DIGITS)
             )
             for index, what in sorted(found.items())
         }
@@ -79,8 +77,7 @@ class Timeline:
         out = {}
         for index, heard in self._heard.items():
             intervals = [
-                [round(start, _DIGITS), round(min(end, duration or end), _DIGITS)]
-                for start, end in heard.intervals
+                [round(start, _DIGITS), round(min(end, duration or end), _DIGITS)] for start, end in heard.intervals
             ]
             out[self.vocabulary[index]] = dict(
                 intervals=intervals,

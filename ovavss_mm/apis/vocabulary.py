@@ -30,9 +30,7 @@ class Vocabulary:
             CLIP), or a synonym of something else.
     """
 
-    def __init__(
-        self, names: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
+    def __init__(self, names: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None) -> None:
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise ValueError(f'classes must be a list of names, got {repr(names)[:100]}')
         if not 1 <= len(names) <= MAX_NAMES:
@@ -44,13 +42,9 @@ class Vocabulary:
         self.synonyms = dict.fromkeys(self.names, ())
         for key, words in (synonyms or {}).items():
             if str(key).strip() not in self.synonyms:
-                raise ValueError(
-                    f'synonyms are given for {str(key)[:100]!r}, which is none of the classes'
-                )
+                raise ValueError(f'synonyms are given for {str(key)[:100]!r}, which is none of the classes')
             if isinstance(words, str):
-                raise ValueError(
-                    f'synonyms of {key!r} must be a list of words, got {words[:100]!r}'
-                )
+                raise ValueError(f'synonyms of {key!r} must be a list of words, got {words[:100]!r}')
             name = key.strip()
             words = tuple(_checked(word, f'a synonym of {name!r}') for word in words)
             for word in words:
@@ -76,13 +70,9 @@ def _checked(name: object, where: str) -> str:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f'names must be text that is not blank, got {repr(name)[:100]} as {where}')
     if len(name) > MAX_LETTERS:
-        raise ValueError(
-            f'names may have up to {MAX_LETTERS} letters, {where} has {len(name)}: {name[:40]!r}...'
-        )
+        raise ValueError(f'names may have up to {MAX_LETTERS} letters, {where} has {len(name)}: {name[:40]!r}...')
     if not is_plain(name.strip()):
-        raise ValueError(
-            f'names must be a line without control characters, got {name!r} as {where}'
-        )
+        raise ValueError(f'names must be a line without control characters, got {name!r} as {where}')
     return name.strip()
 
 
@@ -96,9 +86,7 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
         try:
             templates = get_predefined_templates(templates)
         except (AssertionError, ValueError) as error:
-            raise ValueError(
-                f'there is no set of prompt templates {templates[:100]!r}: {str(error)[:300]}'
-            ) from error
+            raise ValueError(f'there is no set of prompt templates {templates[:100]!r}: {str(error)[:300]}') from error
     templates = tuple(templates)
     wrong = [template for template in templates if not _is_template(template)]
     if wrong or not templates or len(templates) > MAX_TEMPLATES:
@@ -129,9 +117,7 @@ class TextBank:
         self.classifier, self.max_words = classifier, max_words
         self._known: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
-    def table(
-        self, vocabulary: Vocabulary, templates: Sequence[str], show_progress: bool = False
-    ) -> Tensor:
+    def table(self, vocabulary: Vocabulary, templates: Sequence[str], show_progress: bool = False) -> Tensor:
         """Embeddings of a vocabulary: of a name, the mean of its own and its synonyms'.
 
         Args:

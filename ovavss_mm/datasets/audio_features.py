@@ -112,9 +112,7 @@ class AudioFeatures:
             rows = self._open().get_tensor(SILENCE if key is None else key)
         except SafetensorError:
             what = 'silence' if key is None else f'the sound of clip {key}'
-            raise LookupError(
-                f'{self.path} has no embeddings of {what}: extract them again ({EXTRACT})'
-            ) from None
+            raise LookupError(f'{self.path} has no embeddings of {what}: extract them again ({EXTRACT})') from None
         fits = rows.dtype == np.float32 and rows.ndim == 2 and rows.size
         if not fits or not np.isfinite(rows).all():
             raise ValueError(

@@ -97,10 +97,7 @@ class ClipDataset(BaseSegDataset):
         if clash := sorted(set(own) & set(metainfo or {})):
             raise ValueError(f'metainfo cannot set {", ".join(clash)}: the vocabulary does')
         super().__init__(
-            data_root=data_root,
-            data_prefix=dict(),
-            metainfo=own | (metainfo or {}),
-            **dict(max_refetch=20) | kwargs,
+            data_root=data_root, data_prefix=dict(), metainfo=own | (metainfo or {}), **dict(max_refetch=20) | kwargs
         )
 
     # ------------------------------------------------------------------ which clips there are
@@ -224,9 +221,7 @@ def check_names_fit(vocabulary: Vocabulary, source: str) -> None:
     ``source`` says in the message where they are from.
     """
     if len(vocabulary) > MAX_NAMES:
-        raise ValueError(
-            f'at most {MAX_NAMES} names fit into label maps, {source} has {len(vocabulary)}'
-        )
+        raise ValueError(f'at most {MAX_NAMES} names fit into label maps, {source} has {len(vocabulary)}')
     joined = [name for name in vocabulary.names if '_' in name]
     if joined:
         raise ValueError(

@@ -7,15 +7,7 @@ from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from .avsbench import ClipDataset, check_names_fit, check_root
-from .metadata import (
-    OV_SUBSETS,
-    SUBSETS,
-    check_base_only,
-    clip_names,
-    read_index,
-    read_metadata,
-    select_clips,
-)
+from .metadata import OV_SUBSETS, SUBSETS, check_base_only, clip_names, read_index, read_metadata, select_clips
 from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
 
 
@@ -82,9 +74,7 @@ class AVSBenchOVDataset(ClipDataset):
             ValueError: there is none, or a training index has clips with other names than base ones.
         """
         if self.index_file is None:
-            found = select_clips(
-                read_metadata(self.ann_file), self.split, self.subsets, self.vocabulary.base
-            )
+            found = select_clips(read_metadata(self.ann_file), self.split, self.subsets, self.vocabulary.base)
             rows = [dict(uid=r['uid'], subset=r['label'], names=clip_names(r)) for r in found]
             source = (
                 f'{self.ann_file} has no clip for split {self.split!r}, subsets '
@@ -94,9 +84,7 @@ class AVSBenchOVDataset(ClipDataset):
             clips = read_index(self.index_file, self.split)
             if self.split == 'train':
                 check_base_only(self.index_file, clips, self.vocabulary.base)
-            rows = [
-                dict(uid=c.uid, subset=c.subset, names=c.names, frames=c.num_frames) for c in clips
-            ]
+            rows = [dict(uid=c.uid, subset=c.subset, names=c.names, frames=c.num_frames) for c in clips]
             source = f'the index {self.index_file} has no clip'
         if not rows:
             raise ValueError(source)

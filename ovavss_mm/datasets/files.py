@@ -49,9 +49,7 @@ def find_frames(clip_dir: str, suffix: str = '.jpg') -> dict[int, str]:
     return frames
 
 
-def find_labels(
-    clip_dir: str, frames: dict[int, str], first_only: bool, suffix: str = '.png'
-) -> dict[int, str]:
+def find_labels(clip_dir: str, frames: dict[int, str], first_only: bool, suffix: str = '.png') -> dict[int, str]:
     """Label maps of a clip by number, from its folder ``labels_rgb``.
 
     Args:

@@ -29,10 +29,7 @@ def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def select_clips(
-    rows: Iterable[Mapping[str, str]],
-    split: str,
-    subsets: Collection[str] = OV_SUBSETS,
-    base: Collection[str] = (),
+    rows: Iterable[Mapping[str, str]], split: str, subsets: Collection[str] = OV_SUBSETS, base: Collection[str] = ()
 ) -> list[Mapping[str, str]]:
     """The AVSBench-OV rule: which clips belong to a split.
 
@@ -50,9 +47,7 @@ def select_clips(
     return [
         row
         for row in rows
-        if row['split'] == split
-        and row['label'] in subsets
-        and (split != 'train' or base.issuperset(clip_names(row)))
+        if row['split'] == split and row['label'] in subsets and (split != 'train' or base.issuperset(clip_names(row)))
     ]
 
 

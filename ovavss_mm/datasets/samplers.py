@@ -47,10 +47,7 @@ class SeededInfiniteSampler(InfiniteSampler):
         self.seeds_samples = getattr(dataset, 'takes_seeded_index', False)
         if not self.seeds_samples:
             name = type(dataset).__name__
-            print_log(
-                f'augmentation depends on the loader processes: {name} takes no SeededIndex',
-                'current',
-            )
+            print_log(f'augmentation depends on the loader processes: {name} takes no SeededIndex', 'current')
 
     def _infinite_indices(self) -> Iterator[SeededIndex | int]:
         """The stream of all processes together, without end."""

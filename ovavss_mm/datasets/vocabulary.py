@@ -69,9 +69,7 @@ class Vocabulary(tuple):
             novel = () if base is None else (name for name in self if name not in set(self.base))
         self.novel = self._group('novel', novel)
         if both := set(self.base) & set(self.novel):
-            raise ValueError(
-                f'names that are both base and novel: {shorten(map(repr, sorted(both)))}'
-            )
+            raise ValueError(f'names that are both base and novel: {shorten(map(repr, sorted(both)))}')
         self.synonyms = self._checked_synonyms(synonyms or {}, taken)
         self.templates = None if templates is None else resolve_templates(templates)
         return self
@@ -88,9 +86,7 @@ class Vocabulary(tuple):
         """Base or novel names in the order of the vocabulary."""
         group, order = _checked_names(group, title), {name: i for i, name in enumerate(self)}
         if missing := sorted(set(group) - set(order)):
-            raise ValueError(
-                f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}'
-            )
+            raise ValueError(f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}')
         taken: dict[str, str] = {}
         for name in group:
             _take(taken, name, name, f'{title} name ')
@@ -104,13 +100,9 @@ class Vocabulary(tuple):
         for key, words in synonyms.items():
             name = str(key).strip()
             if name not in checked:
-                raise ValueError(
-                    f'synonyms of {one_line(repr(key))}, which is none of the class names'
-                )
+                raise ValueError(f'synonyms of {one_line(repr(key))}, which is none of the class names')
             if isinstance(words, str):
-                raise ValueError(
-                    f'synonyms of {name!r} must be a list, got {one_line(repr(words))}'
-                )
+                raise ValueError(f'synonyms of {name!r} must be a list, got {one_line(repr(words))}')
             words = _checked_names(words, f'synonyms of {name!r}: the')
             for word in words:
                 _take(taken, word, name)
@@ -119,10 +111,7 @@ class Vocabulary(tuple):
 
     @classmethod
     def from_label2idx(
-        cls,
-        label2idx: Mapping[str, int],
-        base: Iterable[str],
-        novel: Iterable[str] | None = None,
+        cls, label2idx: Mapping[str, int], base: Iterable[str], novel: Iterable[str] | None = None
     ) -> 'Vocabulary':
         """Make a vocabulary from a table of labels.
 
@@ -139,9 +128,7 @@ class Vocabulary(tuple):
         if wrong := {k: v for k, v in label2idx.items() if type(v) is not int}:
             raise ValueError(f'labels must be integers, got {one_line(repr(wrong))}')
         if label2idx.get(BACKGROUND) != 0:
-            raise ValueError(
-                f'{BACKGROUND!r} must have label 0, got {label2idx.get(BACKGROUND, "none")}'
-            )
+            raise ValueError(f'{BACKGROUND!r} must have label 0, got {label2idx.get(BACKGROUND, "none")}')
         ordered = sorted(label2idx, key=label2idx.__getitem__)
         for expected, name in enumerate(ordered):
             if label2idx[name] != expected:
@@ -272,9 +259,7 @@ def _checked_names(names: Iterable[str], title: str) -> tuple[str, ...]:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f'{where} must be text that is not blank, got {one_line(repr(name))}')
         if len(name) > MAX_LETTERS:
-            raise ValueError(
-                f'{where} must have up to {MAX_LETTERS} letters, has {len(name)}: {name[:40]!r}...'
-            )
+            raise ValueError(f'{where} must have up to {MAX_LETTERS} letters, has {len(name)}: {name[:40]!r}...')
         if not is_plain(name.strip()):
             raise ValueError(f'{where} must be a line without control characters, got {name!r}')
         if name.strip() == BACKGROUND:

@@ -21,9 +21,7 @@ def init_gloo(launcher: str) -> None:
     """
     if launcher != 'pytorch':
         raise ValueError(f'without a GPU only --launcher pytorch is supported, got {launcher!r}')
-    missing = [
-        key for key in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if key not in os.environ
-    ]
+    missing = [key for key in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if key not in os.environ]
     if missing:
         raise RuntimeError(
             f'--launcher pytorch needs {", ".join(missing)} in the environment: start with torchrun, '

@@ -76,8 +76,7 @@ class AVRunner(Runner):
         """
         if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
             model_wrapper_cfg = dict(
-                type=CPUDistributedDataParallel,
-                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+                type=CPUDistributedDataParallel, find_unused_parameters=self.cfg.get('find_unused_parameters', False)
             )
         return super().wrap_model(model_wrapper_cfg, model)
 
@@ -123,9 +122,7 @@ class AVRunner(Runner):
         self.cfg.dump(osp.join(self.work_dir, f'{stem}_resolved.py'))
 
 
-def load_config(
-    path: str, work_dir: str | None, launcher: str, cfg_options: dict[str, Any] | None
-) -> Config:
+def load_config(path: str, work_dir: str | None, launcher: str, cfg_options: dict[str, Any] | None) -> Config:
     """Read a config and merge the command line into it.
 
     Args:
@@ -143,8 +140,7 @@ def load_config(
     """
     if not osp.isfile(path):
         raise FileNotFoundError(
-            f'There is no config {path!r}. A bare file name is found by mim: '
-            f'mim train ovavss_mm {osp.basename(path)}'
+            f'There is no config {path!r}. A bare file name is found by mim: mim train ovavss_mm {osp.basename(path)}'
         )
     cfg = Config.fromfile(path)
     cfg.launcher = launcher

@@ -45,13 +45,9 @@ def set_random_state(state: dict[str, Any]) -> None:
         words = tuple(python['words'].tolist())
         random.setstate((python['version'], words, python['gauss']))
         key = numpy['key'].cpu().numpy().astype(np.uint32)
-        np.random.set_state(
-            (numpy['kind'], key, numpy['position'], numpy['has_gauss'], numpy['cached'])
-        )
+        np.random.set_state((numpy['kind'], key, numpy['position'], numpy['has_gauss'], numpy['cached']))
         torch.default_generator.set_state(state['torch'].cpu())
         if state['cuda'] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state['cuda'].cpu())
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f'this is no state of random number generators: {type(error).__name__}: {error}'
-        ) from error
+        raise ValueError(f'this is no state of random number generators: {type(error).__name__}: {error}') from error

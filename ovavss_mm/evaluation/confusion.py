@@ -40,15 +40,12 @@ class Confusion:
         size = len(self.classes)
         if self.counts.shape != (size, size) or self.counts.dtype.kind not in 'iu':
             raise ValueError(
-                f'{size} classes need integer counts ({size}, {size}), got '
-                f'{self.counts.dtype} {self.counts.shape}'
+                f'{size} classes need integer counts ({size}, {size}), got {self.counts.dtype} {self.counts.shape}'
             )
         if self.counts.size and self.counts.min() < 0:
             raise ValueError(f'a count is negative: {self.counts.min()}')
         if self.classes[:1] != ('background',) or len(set(self.classes)) != size:
-            raise ValueError(
-                f'classes must be distinct, "background" first, got {self.classes[:5]} ...'
-            )
+            raise ValueError(f'classes must be distinct, "background" first, got {self.classes[:5]} ...')
         parts = (*self.base_names, *self.novel_names)
         strange = sorted({n for n in parts if n not in self.classes[1:] or parts.count(n) > 1})
         if strange:

@@ -27,9 +27,7 @@ def resize_nearest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return maps[..., rows[:, None], cols[None, :]]
 
 
-def frame_confusion(
-    pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_index: int = 255
-) -> np.ndarray:
+def frame_confusion(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_index: int = 255) -> np.ndarray:
     """Count the pixels of each (label, prediction) pair, frame by frame.
 
     Args:
@@ -45,9 +43,7 @@ def frame_confusion(
         ValueError: if the shapes differ or a value is outside the classes.
     """
     if pred.shape != label.shape or pred.ndim != 3:
-        raise ValueError(
-            f'prediction {pred.shape} and label {label.shape} must have the same (T, H, W) shape'
-        )
+        raise ValueError(f'prediction {pred.shape} and label {label.shape} must have the same (T, H, W) shape')
     valid = label != ignore_index
     for what, values in (('label', label[valid]), ('prediction', pred)):
         if values.size and (values.min() < 0 or values.max() >= num_classes):
@@ -162,9 +158,7 @@ def harmonic_mean(a: float, b: float) -> float:
     return 0.0 if a + b == 0 else 2 * a * b / (a + b)
 
 
-def frame_j_f(
-    confusion: np.ndarray, beta2: float = 0.3, background: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+def frame_j_f(confusion: np.ndarray, beta2: float = 0.3, background: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """J (IoU) and F of each class in each frame, as the AVSS benchmark takes them.
 
     A class occurs in a frame if the label or the prediction has it there. Averaging a column over

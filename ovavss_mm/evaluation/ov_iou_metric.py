@@ -101,9 +101,7 @@ class OVIoUMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if eval_size is not None and (
-            len(eval_size) != 2 or any(not isinstance(s, int) or s < 1 for s in eval_size)
-        ):
+        if eval_size is not None and (len(eval_size) != 2 or any(not isinstance(s, int) or s < 1 for s in eval_size)):
             raise ValueError(f'eval_size must be None or two positive integers, got {eval_size!r}')
         if not beta2 > 0:
             raise ValueError(f'beta2 must be positive, got {beta2!r}')
@@ -165,26 +163,20 @@ class OVIoUMetric(BaseMetric):
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
         """Label map of a sample, int64 (T, H, W)."""
         if key not in sample or 'data' not in sample[key]:
-            raise KeyError(
-                f'clip {sample.get("clip_id", "?")}: no {key}.data; it has {sorted(sample)}'
-            )
+            raise KeyError(f'clip {sample.get("clip_id", "?")}: no {key}.data; it has {sorted(sample)}')
         data = sample[key]['data']
         if isinstance(data, torch.Tensor):
             data = data.detach().cpu().numpy()
         data = np.asarray(data)
         if data.ndim != 3:
-            raise ValueError(
-                f'clip {sample.get("clip_id", "?")}: {key} must be (T, H, W), got {data.shape}'
-            )
+            raise ValueError(f'clip {sample.get("clip_id", "?")}: {key} must be (T, H, W), got {data.shape}')
         return data.astype(np.int64)
 
     def _save(self, sample: dict, pred: np.ndarray) -> None:
         """Save the predicted maps of a clip."""
         clip, subset = str(sample.get('clip_id', '')), str(sample.get('subset') or '')
         if not clip or any(osp.basename(p) != p or p == '..' for p in (clip, subset)):
-            raise ValueError(
-                f'cannot save predictions: clip_id {clip!r} (subset {subset!r}) is no folder name'
-            )
+            raise ValueError(f'cannot save predictions: clip_id {clip!r} (subset {subset!r}) is no folder name')
         if pred.max(initial=0) > 255:
             raise ValueError(f'clip {clip}: PNG files hold labels up to 255, got {pred.max()}')
         folder = osp.join(self.output_dir, subset, clip)
@@ -309,9 +301,7 @@ class OVIoUMetric(BaseMetric):
         if not classes or classes[0] != 'background':
             raise ValueError(f'the first class must be "background", got {classes[:1]}')
         if 0 <= self.ignore_index < len(classes):
-            raise ValueError(
-                f'ignore_index {self.ignore_index} is one of the {len(classes)} classes'
-            )
+            raise ValueError(f'ignore_index {self.ignore_index} is one of the {len(classes)} classes')
         return classes
 
     def _split_indices(self) -> tuple[np.ndarray, np.ndarray]:

@@ -20,12 +20,7 @@ COLOUR_HSV = {
 }
 # Number of corners, and their radii in turn. Shapes with few corners reach past radius 1, so that
 # all have areas of the same order.
-SHAPE_CORNERS = {
-    'disc': (64, (1.0,)),
-    'square': (4, (1.25,)),
-    'triangle': (3, (1.35,)),
-    'star': (10, (1.35, 0.58)),
-}
+SHAPE_CORNERS = {'disc': (64, (1.0,)), 'square': (4, (1.25,)), 'triangle': (3, (1.35,)), 'star': (10, (1.35, 0.58))}
 SUPERSAMPLING = 4
 TEXTURE_SIZE = 64
 TEXTURE_DEPTH = 0.2  # luminance modulation

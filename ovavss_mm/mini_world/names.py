@@ -6,14 +6,7 @@ SHAPES = ('disc', 'square', 'triangle', 'star')
 # Label of a name = its index + 1; 0 is the background.
 NAMES = tuple(sorted(f'{colour}-{shape}' for colour in COLOURS for shape in SHAPES))
 # Each colour and each shape of a novel name is met in several base names.
-NOVEL_NAMES = (
-    'blue-disc',
-    'blue-square',
-    'green-disc',
-    'purple-star',
-    'red-star',
-    'yellow-triangle',
-)
+NOVEL_NAMES = ('blue-disc', 'blue-square', 'green-disc', 'purple-star', 'red-star', 'yellow-triangle')
 BASE_NAMES = tuple(name for name in NAMES if name not in NOVEL_NAMES)
 
 

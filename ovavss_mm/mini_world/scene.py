@@ -134,9 +134,7 @@ def sample_sounding(rng: np.random.Generator, num_seconds: int) -> tuple[bool, .
     return tuple(bool(flag) for flag in sounding)
 
 
-def sample_object(
-    rng: np.random.Generator, name: str, sounding: tuple[bool, ...] = ()
-) -> SceneObject:
+def sample_object(rng: np.random.Generator, name: str, sounding: tuple[bool, ...] = ()) -> SceneObject:
     """Sample one object anywhere in the frame.
 
     Args:

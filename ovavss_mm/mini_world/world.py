@@ -203,9 +203,7 @@ def _check_target(root: Path, force: bool) -> None:
         )
 
 
-def build_world(
-    out: str | Path, params: WorldParams, force: bool = False, workers: int = 1
-) -> bool:
+def build_world(out: str | Path, params: WorldParams, force: bool = False, workers: int = 1) -> bool:
     """Generate a mini world, byte for byte the same for the same parameters.
 
     It is built beside its final place and moved there when it is complete.

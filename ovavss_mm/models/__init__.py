@@ -2,11 +2,7 @@
 """The model, one folder a stage of the paper's Figure 2."""
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
-from .classifiers import (
-    CLIPSquareCropClassifier,
-    ClosedSetClassifier,
-    OpenVocabularyClassifier,
-)
+from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder

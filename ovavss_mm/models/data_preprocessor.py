@@ -39,12 +39,9 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
     ) -> None:
         if len(mean) != 3 or len(std) != 3 or size_divisor < 1:
             raise ValueError(
-                'mean and std must be of R, G, B and size_divisor at least 1, '
-                f'got {mean}, {std}, {size_divisor}'
+                f'mean and std must be of R, G, B and size_divisor at least 1, got {mean}, {std}, {size_divisor}'
             )
-        super().__init__(
-            mean=mean, std=std, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val
-        )
+        super().__init__(mean=mean, std=std, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare B clips.
@@ -73,12 +70,9 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
                 raise ValueError(f'clip {_clip_id(sample)} has no labels to train on')
             if training:
                 # a new one, as PixelData refuses data of another size
-                sample.gt_sem_seg = PixelData(
-                    data=self._pad(sample.gt_sem_seg.data, self.seg_pad_val)
-                )
+                sample.gt_sem_seg = PixelData(data=self._pad(sample.gt_sem_seg.data, self.seg_pad_val))
         return dict(
-            inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]),
-            data_samples=samples,
+            inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]), data_samples=samples
         )
 
     def _pad(self, x: Tensor, value: float) -> Tensor:

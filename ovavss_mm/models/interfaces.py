@@ -80,9 +80,7 @@ class DecodeHead(Protocol):
 
     needs_audio: bool
 
-    def loss(
-        self, x: tuple[Maps, Tensor], data_samples: list[SegDataSample], train_cfg: object
-    ) -> dict[str, Tensor]:
+    def loss(self, x: tuple[Maps, Tensor], data_samples: list[SegDataSample], train_cfg: object) -> dict[str, Tensor]:
         """Named scalar losses of B samples with ``gt_sem_seg`` (T, H, W), 255 where nothing is annotated."""
 
     def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> object:
@@ -92,9 +90,7 @@ class DecodeHead(Protocol):
 class QueryHead(DecodeHead, Protocol):
     """A head of queries of a clip, which a classifier names."""
 
-    def predict(
-        self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object
-    ) -> list[InstanceData]:
+    def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> list[InstanceData]:
         """For each clip ``scores`` (Q,) in [0, 1], whether a query sounds, and ``masks`` (Q, T, h4, w4) logits.
 
         Whatever else a classifier wants may be there, such as ``name_scores`` (Q, N) or embeddings (Q, ...).
@@ -104,9 +100,7 @@ class QueryHead(DecodeHead, Protocol):
 class PerFrameQueryHead(DecodeHead, Protocol):
     """A head of queries of single frames, which a tracker puts in order."""
 
-    def predict(
-        self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object
-    ) -> list[list[InstanceData]]:
+    def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> list[list[InstanceData]]:
         """For each clip T InstanceData: ``scores`` (Q,), ``masks`` (Q, 1, h4, w4) and what the tracker compares."""
 
 
@@ -134,11 +128,7 @@ class Classifier(Protocol):
     open_vocabulary: bool
 
     def __call__(
-        self,
-        frames: Tensor,
-        queries: InstanceData,
-        names: Sequence[str],
-        pad_shape: tuple[int, int],
+        self, frames: Tensor, queries: InstanceData, names: Sequence[str], pad_shape: tuple[int, int]
     ) -> InstanceData:
         """The S queries that are named, with ``class_scores`` (S, N) in [0, 1].
 

@@ -21,9 +21,7 @@ class _WithoutMemory(TorchFunctionMode):
     What is computed (positions, indices, drop path rates) stays real.
     """
 
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
         factories = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
         if func in factories and kwargs.get('device') is None:

@@ -258,8 +258,7 @@ def last_checkpoint(folder: str | Path) -> str | None:
     name = pointer.read_text(encoding='utf-8').strip()
     if not name:
         raise ValueError(
-            f'{pointer} is empty: write the path of the checkpoint to resume from into it, or '
-            'remove it to start anew'
+            f'{pointer} is empty: write the path of the checkpoint to resume from into it, or remove it to start anew'
         )
     beside = Path(folder) / Path(name).name
     moved = '://' not in name and not Path(name).is_file() and beside.is_file()

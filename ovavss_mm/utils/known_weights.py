@@ -39,9 +39,7 @@ class Weights(NamedTuple):
 @cache
 def known_weights() -> dict[str, Weights]:
     """All listed weights by file name."""
-    with open(
-        osp.join(osp.dirname(__file__), 'known_weights.csv'), encoding='utf-8', newline=''
-    ) as file:
+    with open(osp.join(osp.dirname(__file__), 'known_weights.csv'), encoding='utf-8', newline='') as file:
         rows = [Weights(**row) for row in csv.DictReader(file)]
     return {row.file: row._replace(size_mib=int(row.size_mib)) for row in rows}
 
@@ -61,9 +59,7 @@ def how_to_get(path: str) -> str:
     lines = [f'no weights at {path}: {weights.title} ({weights.size_mib} MiB, {weights.licence})']
     source = known_weights().get(weights.source)
     if source:
-        lines.append(
-            f'get {source.file} from {source.source}, put it at data/weights/{source.file}'
-        )
+        lines.append(f'get {source.file} from {source.source}, put it at data/weights/{source.file}')
     elif weights.make:
         lines.append(f'get {weights.source} as PUBLISHED.pth')
     else:

@@ -35,10 +35,7 @@ class Mismatch:
         return '; '.join(f'{len(keys)} {kind}: {shorten(keys)}' for kind, keys in kinds if keys)
 
     def without(
-        self,
-        missing: Iterable[str] = (),
-        unexpected: Iterable[str] = (),
-        shapes: Iterable[str] = (),
+        self, missing: Iterable[str] = (), unexpected: Iterable[str] = (), shapes: Iterable[str] = ()
     ) -> 'Mismatch':
         """Leave out what is allowed.
 
@@ -82,9 +79,7 @@ def compare_keys(
     }
     required = expected if required is None else required
     return Mismatch(
-        [key for key in required if key not in state],
-        [key for key in state if key not in expected],
-        shapes,
+        [key for key in required if key not in state], [key for key in state if key not in expected], shapes
     )
 
 

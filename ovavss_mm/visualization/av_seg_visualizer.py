@@ -37,9 +37,7 @@ class AVSegVisualizer(SegLocalVisualizer):
             ``palette``, ``dataset_name`` and ``alpha``, the opacity of masks (0.8).
     """
 
-    def __init__(
-        self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs
-    ) -> None:
+    def __init__(self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs) -> None:
         if not 1 <= min_width <= max_width:
             raise ValueError(f'need 1 <= min_width <= max_width, got {min_width} and {max_width}')
         _check_backends(kwargs.get('vis_backends'))
@@ -84,10 +82,7 @@ class AVSegVisualizer(SegLocalVisualizer):
         image = np.asarray(image)
         chosen = list(range(len(image))) if frames is None else list(frames)
         maps = {}
-        for title_, key, wanted in (
-            (TRUTH, 'gt_sem_seg', draw_gt),
-            ('prediction', 'pred_sem_seg', draw_pred),
-        ):
+        for title_, key, wanted in ((TRUTH, 'gt_sem_seg', draw_gt), ('prediction', 'pred_sem_seg', draw_pred)):
             if wanted and data_sample is not None and key in data_sample:
                 maps[title_] = _to_numpy(data_sample.get(key).data)
         view = ClipView(image, maps, *self._names_of(data_sample), title=title)
@@ -137,9 +132,7 @@ class AVSegVisualizer(SegLocalVisualizer):
         else:
             self.add_image(name, sheet, step)
 
-    def _names_of(
-        self, data_sample: SegDataSample | None
-    ) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    def _names_of(self, data_sample: SegDataSample | None) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
         """Names (the background first), their colours, and which of them are base or novel."""
         meta = self.dataset_meta or {}
         names, palette = tuple(meta.get('classes') or ()), meta.get('palette')
@@ -148,9 +141,7 @@ class AVSegVisualizer(SegLocalVisualizer):
             names, palette = ('background', *vocabulary), None
         if palette is None:
             palette = voc_palette(len(names))
-        parts = {
-            name: part for part in ('base', 'novel') for name in meta.get(f'{part}_names') or ()
-        }
+        parts = {name: part for part in ('base', 'novel') for name in meta.get(f'{part}_names') or ()}
         return names, np.asarray(palette, dtype=np.uint8), parts
 
 
@@ -170,10 +161,7 @@ def _check_backends(backends: Any) -> None:
     """Check that the packages of the backends are installed, before a run builds them."""
     backends = backends if isinstance(backends, (list, tuple)) else [backends]
     kinds = [b.get('type') if isinstance(b, dict) else b for b in backends]
-    wanted = any(
-        'TensorboardVisBackend' in (k if isinstance(k, str) else getattr(k, '__name__', ''))
-        for k in kinds
-    )
+    wanted = any('TensorboardVisBackend' in (k if isinstance(k, str) else getattr(k, '__name__', '')) for k in kinds)
     if wanted and importlib.util.find_spec('tensorboard') is None:
         raise ImportError(
             'vis_backends has a TensorboardVisBackend, which needs the package tensorboard. Run: '
@@ -183,9 +171,7 @@ def _check_backends(backends: Any) -> None:
 
 def _to_numpy(data: torch.Tensor | np.ndarray) -> np.ndarray:
     """Label maps as int64 NumPy."""
-    return (data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else data).astype(
-        np.int64
-    )
+    return (data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else data).astype(np.int64)
 
 
 def _seconds(data_sample: SegDataSample | None, num_frames: int) -> list[str]:

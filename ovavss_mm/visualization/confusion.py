@@ -43,9 +43,7 @@ def draw_confusion(confusion: Confusion, title: str = '') -> Figure:
     figure = _figure(size * cell + 3.2, size * cell + 2.6, 150 if small else 110)
     axes = figure.add_subplot()
     axes.set_facecolor(_ABSENT)
-    image = axes.imshow(
-        np.ma.masked_invalid(shares), cmap='Blues', norm=PowerNorm(0.5, vmin=0, vmax=100)
-    )
+    image = axes.imshow(np.ma.masked_invalid(shares), cmap='Blues', norm=PowerNorm(0.5, vmin=0, vmax=100))
     names = [confusion.classes[index] for index in order]
     text = 6.5 if small else 9
     axes.set_xticks(range(size), names, rotation=90, fontsize=text)

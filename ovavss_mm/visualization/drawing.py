@@ -138,9 +138,7 @@ def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
     return x, above if above >= half else y
 
 
-def place(
-    center: tuple[int, int], extent: tuple[int, int], size: tuple[int, int], taken: list[Box]
-) -> Box:
+def place(center: tuple[int, int], extent: tuple[int, int], size: tuple[int, int], taken: list[Box]) -> Box:
     """Find room for a tag near a point, inside the picture and clear of other tags.
 
     Args:
@@ -164,11 +162,7 @@ def place(
 
 
 def write_names(
-    picture: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    palette: np.ndarray,
-    size: int = 12,
+    picture: np.ndarray, labels: np.ndarray, names: Sequence[str], palette: np.ndarray, size: int = 12
 ) -> np.ndarray:
     """Write each name on its mask, in a box of its colour.
 
@@ -190,19 +184,13 @@ def write_names(
         extent = (text_width(names[index], size, True) + 6, size + 4)
         box = place(tag_center(labels == index, extent), extent, labels.shape, taken)
         taken.append(box)
-        draw.rectangle(
-            (box[0], box[1], box[2] - 1, box[3] - 1), fill=color, outline=(255, 255, 255)
-        )
+        draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=color, outline=(255, 255, 255))
         draw.text((box[0] + 3, box[1] + 1), names[index], fill=ink_on(color), font=font(size, True))
     return np.asarray(image)
 
 
 def overlay(
-    frame: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    palette: np.ndarray,
-    alpha: float,
+    frame: np.ndarray, labels: np.ndarray, names: Sequence[str], palette: np.ndarray, alpha: float
 ) -> np.ndarray:
     """Draw a label map over a frame, names included.
 

@@ -47,22 +47,15 @@ class ClipView:
     def __post_init__(self) -> None:
         """Check shapes and indices."""
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
-            raise ValueError(
-                f'frames must be uint8 RGB (T, H, W, 3), got {self.frames.dtype} '
-                f'{self.frames.shape}'
-            )
+            raise ValueError(f'frames must be uint8 RGB (T, H, W, 3), got {self.frames.dtype} {self.frames.shape}')
         if len(self.palette) < len(self.names):
             raise ValueError(f'{len(self.names)} classes but only {len(self.palette)} colours')
         for row, maps in self.maps.items():
             if maps.shape != self.frames.shape[:3]:
-                raise ValueError(
-                    f'{row} maps have shape {maps.shape}, the frames {self.frames.shape[:3]}'
-                )
+                raise ValueError(f'{row} maps have shape {maps.shape}, the frames {self.frames.shape[:3]}')
             bad = [int(i) for i in np.unique(maps) if i != IGNORE and not 0 <= i < len(self.names)]
             if bad:
-                raise ValueError(
-                    f'{row} has indices {bad[:8]} outside the {len(self.names)} classes'
-                )
+                raise ValueError(f'{row} has indices {bad[:8]} outside the {len(self.names)} classes')
 
     def sounding(self) -> dict[str, np.ndarray]:
         """Which name is where in each second: bool (T, C) by row title, the background unset."""
@@ -168,8 +161,7 @@ def _picture_rows(
     for title, maps in view.maps.items():
         maps = resize_nearest(maps, size)
         rows[title] = [
-            overlay(frame, labels, view.names, view.palette, alpha)
-            for frame, labels in zip(frames, maps, strict=True)
+            overlay(frame, labels, view.names, view.palette, alpha) for frame, labels in zip(frames, maps, strict=True)
         ]
     blocks = []
     for title, cells in rows.items():
@@ -226,9 +218,7 @@ def _activity(view: ClipView, columns: list[int], width: int, right: int) -> Ima
     return image
 
 
-def _verdict(
-    view: ClipView, sounding: Mapping[str, np.ndarray], title: str, t: int, index: int
-) -> str:
+def _verdict(view: ClipView, sounding: Mapping[str, np.ndarray], title: str, t: int, index: int) -> str:
     """'missed' or 'false' for a name in second t of a row that differs from the truth, else empty."""
     truth = view.maps.get(TRUTH)
     if title == TRUTH or truth is None or (truth[t] == IGNORE).all():

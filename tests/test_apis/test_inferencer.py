@@ -168,9 +168,7 @@ def test_patches_belong_to_their_frames(inferencer):
         for second in range(seconds):
             start = second * 16000
             own = SoundReaderSlice(wave[start : start + VGGishLogMel.row_samples])
-            np.testing.assert_allclose(
-                items[second * fps]['audio'][0, 0, :95], own.patch()[:95], atol=1e-3
-            )
+            np.testing.assert_allclose(items[second * fps]['audio'][0, 0, :95], own.patch()[:95], atol=1e-3)
         assert np.argmax(spectra[0]) < np.argmax(spectra[-1])
 
 
@@ -201,11 +199,7 @@ def test_lists_in_any_order(inferencer, video, tmp_path):
         content.append({str(f.relative_to(tmp_path / name)): f.read_bytes() for f in files})
     assert content[0] == content[1]
     names = {Path(name).name for name in content[0] if name.endswith('.json')}
-    assert names == {
-        f'{video.parent.name}_clip.json',
-        f'{tmp_path.name}_clip.json',
-        'pictures.json',
-    }
+    assert names == {f'{video.parent.name}_clip.json', f'{tmp_path.name}_clip.json', 'pictures.json'}
 
 
 def test_no_sound_is_silence_with_a_warning(inferencer, tmp_path):
@@ -270,9 +264,9 @@ def test_names_and_synonyms_count(inferencer, video):
 def test_many_names(inferencer, video, tmp_path):
     """Label maps have 16 bits then, in memory and in files."""
     names = [f'thing number {i}' for i in range(300)]
-    (sample,) = inferencer(
-        str(video), names, out_dir=str(tmp_path), no_save_vis=True, return_datasamples=True
-    )['predictions']
+    (sample,) = inferencer(str(video), names, out_dir=str(tmp_path), no_save_vis=True, return_datasamples=True)[
+        'predictions'
+    ]
     assert sample.pred_sem_seg.data.dtype == torch.int16
     png = Image.open(tmp_path / 'pred/clip/000000000.png')
     assert png.mode == 'I;16'

@@ -108,9 +108,7 @@ def test_small_files_of_weights(tmp_path):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    'content', [b'', b'text', b'PK\x03\x04 broken'], ids=['empty', 'text', 'zip']
-)
+@pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 broken'], ids=['empty', 'text', 'zip'])
 def test_files_that_are_no_checkpoints(tmp_path, content):
     (tmp_path / 'a.pth').write_bytes(content)
     with pytest.raises(ValueError, match=r'a\.pth cannot be read'):

@@ -103,12 +103,7 @@ def test_sound_that_starts_before_or_after_the_picture(start):
 
 @pytest.mark.parametrize(
     ('sound', 'rate'),
-    [
-        (np.zeros((2, 2, 2)), RATE),
-        (np.zeros(9, np.int64), RATE),
-        (np.array([0.1, np.nan]), RATE),
-        (np.zeros(9), 0),
-    ],
+    [(np.zeros((2, 2, 2)), RATE), (np.zeros(9, np.int64), RATE), (np.array([0.1, np.nan]), RATE), (np.zeros(9), 0)],
     ids=['shape', 'dtype', 'nan', 'rate'],
 )
 def test_bad_arrays(sound, rate):

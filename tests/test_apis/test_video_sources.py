@@ -11,14 +11,7 @@ import video_files
 from PIL import Image
 from video_files import number_of, numbered, write_mp4
 
-from ovavss_mm.apis.sources import (
-    PicturesSource,
-    Source,
-    VideoSource,
-    frames_at,
-    list_inputs,
-    open_source,
-)
+from ovavss_mm.apis.sources import PicturesSource, Source, VideoSource, frames_at, list_inputs, open_source
 
 SIZE = (32, 48)
 
@@ -35,8 +28,7 @@ def test_frames_of_a_fixed_rate(tmp_path):
     assert source.duration == pytest.approx(2.5, abs=0.1) and source.name == 'a'
     assert shown(source, 1) == {0.0: 0, 1.0: 10, 2.0: 20}
     assert shown(source, 4) == pytest.approx(
-        {0.0: 0, 0.25: 3, 0.5: 5, 0.75: 8, 1.0: 10, 1.25: 13, 1.5: 15, 1.75: 18, 2.0: 20, 2.25: 23},
-        abs=1,
+        {0.0: 0, 0.25: 3, 0.5: 5, 0.75: 8, 1.0: 10, 1.25: 13, 1.5: 15, 1.75: 18, 2.0: 20, 2.25: 23}, abs=1
     )
     assert source.damage is None
 
@@ -162,9 +154,7 @@ def test_folder_of_pictures(tmp_path):
 
 def test_arrays(tmp_path):
     frames = np.stack(numbered(4))
-    source = open_source(
-        dict(frames=frames, sound=np.zeros(99, np.float32), sample_rate=16000, frame_rate=2)
-    )
+    source = open_source(dict(frames=frames, sound=np.zeros(99, np.float32), sample_rate=16000, frame_rate=2))
     assert source.duration == 2.0 and source.sound is not None
     assert shown(source, 1) == {0.0: 0, 1.0: 2}
     assert open_source(frames).sound is None

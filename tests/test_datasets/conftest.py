@@ -24,9 +24,7 @@ def clip_results(tmp_path):
     from ovavss_mm.datasets import AVSBenchOVDataset
 
     def make(**kwargs) -> dict:
-        clip = archive.Clip(
-            **({'uid': 'c', 'a_obj': 'dog', 'split': 'test', 'subset': 'v2'} | kwargs)
-        )
+        clip = archive.Clip(**({'uid': 'c', 'a_obj': 'dog', 'split': 'test', 'subset': 'v2'} | kwargs))
         folder = archive.write_archive(tmp_path / 'one', (clip,))
         dataset = AVSBenchOVDataset(str(folder), clip.split, base_names='base_names.txt')
         return dataset.get_data_info(0)

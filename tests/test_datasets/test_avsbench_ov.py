@@ -14,9 +14,7 @@ HEADER = 'vid,uid,s_min,s_sec,a_obj,split,label\n'
 
 
 def make(root, split='train', **kwargs) -> AVSBenchOVDataset:
-    return AVSBenchOVDataset(
-        str(root), split, **({'base_names': 'base_names.txt', 'serialize_data': False} | kwargs)
-    )
+    return AVSBenchOVDataset(str(root), split, **({'base_names': 'base_names.txt', 'serialize_data': False} | kwargs))
 
 
 def infos(dataset) -> dict:
@@ -117,9 +115,7 @@ def test_other_audio(root):
         assert other['num_frames'] >= info['num_frames']
         assert set(other['names']).isdisjoint(info['names'])
     again = infos(make(root, 'test'))
-    assert {k: v['other_audio_path'] for k, v in test.items()} == {
-        k: v['other_audio_path'] for k, v in again.items()
-    }
+    assert {k: v['other_audio_path'] for k, v in test.items()} == {k: v['other_audio_path'] for k, v in again.items()}
 
 
 def test_other_audio_is_long_enough_and_of_other_names():

@@ -53,9 +53,7 @@ def spoil(folder: Path, way: str) -> None:
     elif way == 'other size':
         archive.Image.new('RGB', (7, 5)).save(folder / 'labels_rgb/0.png')
     elif way == 'no sound in it':
-        archive.soundfile.write(
-            folder / 'audio.wav', archive.np.full(80000, archive.np.nan), 16000, 'FLOAT'
-        )
+        archive.soundfile.write(folder / 'audio.wav', archive.np.full(80000, archive.np.nan), 16000, 'FLOAT')
     else:
         (folder / 'audio.wav').write_text('no sound')
 
@@ -95,9 +93,7 @@ def test_a_bad_clip_is_named_and_another_is_given(clips, way):
         assert 'bad_clips' not in dataset[3]['data_samples'], 'nothing is said of good clips'
 
 
-@pytest.mark.parametrize(
-    'kwargs', [dict(), dict(on_bad_clip='raise'), dict(on_bad_clip='skip', test_mode=True)]
-)
+@pytest.mark.parametrize('kwargs', [dict(), dict(on_bad_clip='raise'), dict(on_bad_clip='skip', test_mode=True)])
 def test_it_stops_by_default_and_always_in_a_test(clips, kwargs):
     dataset = make(clips, **kwargs)
     spoil(clips / 'v1s/clip_2', 'cut frame')
@@ -166,10 +162,7 @@ def test_the_log_of_a_training_names_and_counts_bad_clips(clips, tmp_path, start
         ),
         train_cfg=dict(by_epoch=False, max_iters=12),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=6),
-            bad_clips=dict(type='BadClipsHook'),
-        ),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=6), bad_clips=dict(type='BadClipsHook')),
         log_processor=dict(by_epoch=False),
         default_scope='mmseg',
         experiment_name=f'bad_clips_{start}',
@@ -181,15 +174,8 @@ def test_the_log_of_a_training_names_and_counts_bad_clips(clips, tmp_path, start
         warnings.simplefilter('ignore', RuntimeWarning)
         runner.train()
     log = Path(runner.logger.log_file).read_text()
-    for name, reason in (
-        ('clip_2', 'cannot read the picture'),
-        ('clip_3', 'cannot read the sound'),
-    ):
-        said = [
-            line
-            for line in log.splitlines()
-            if f'WARNING - bad clip {clips}/v1s/{name}: OSError' in line
-        ]
+    for name, reason in (('clip_2', 'cannot read the picture'), ('clip_3', 'cannot read the sound')):
+        said = [line for line in log.splitlines() if f'WARNING - bad clip {clips}/v1s/{name}: OSError' in line]
         assert len(said) == 1 and reason in said[0], 'once, though it was met again'
     lines = [line for line in log.splitlines() if 'Iter(train)' in line]
     counts = [int(line.split('bad_clips: ')[1].split()[0]) for line in lines]
@@ -202,9 +188,7 @@ def test_two_processes_tell_each_other(monkeypatch):
     monkeypatch.setattr(bad_clips_hook, 'get_world_size', lambda: 2)
     monkeypatch.setattr(bad_clips_hook, 'all_gather_object', lambda met: [met, [('there', 'why')]])
     said = []
-    runner = SimpleNamespace(
-        iter=0, message_hub=MessageHub('two'), logger=SimpleNamespace(warning=said.append)
-    )
+    runner = SimpleNamespace(iter=0, message_hub=MessageHub('two'), logger=SimpleNamespace(warning=said.append))
     hook = HOOKS.build(dict(type='BadClipsHook', interval=3))
     sample = SegDataSample(metainfo=dict(bad_clips=[('here', 'so')]))
     for runner.iter in range(3):

@@ -76,10 +76,7 @@ def use(root, path, split='train', **kwargs) -> list[str]:
 @pytest.fixture
 def index(tmp_path):
     """An index of two of the three training clips."""
-    clips = [
-        IndexedClip('v2', 'dog_guitar', 10, ('dog', 'guitar')),
-        IndexedClip('v1s', 'bird_0', 5, ('bird',)),
-    ]
+    clips = [IndexedClip('v2', 'dog_guitar', 10, ('dog', 'guitar')), IndexedClip('v1s', 'bird_0', 5, ('bird',))]
     write_index(tmp_path / 'train.txt', 'train', clips)
     return tmp_path / 'train.txt'
 

@@ -43,9 +43,7 @@ def test_training_batch(loaders):
         assert audio.shape == (5, 1, 96, 64)
         assert sample.gt_sem_seg.shape == (48, 64)
         # Frames are bright where the label map has a name.
-        for img, labels, annotated in zip(
-            imgs, sample.gt_sem_seg.data, sample.annotated, strict=True
-        ):
+        for img, labels, annotated in zip(imgs, sample.gt_sem_seg.data, sample.annotated, strict=True):
             assert annotated == bool((labels != 255).any())
             if annotated:
                 bright = img.float().mean(0) > 130

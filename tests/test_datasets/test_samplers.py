@@ -71,10 +71,7 @@ def test_dataset_uses_the_place(tmp_path):
         dict(type='mmseg.FlipClip', prob=0.5),
     ]
     dataset = AVSBenchOVDataset(
-        str(write_archive(tmp_path / 'archive')),
-        'train',
-        base_names='base_names.txt',
-        pipeline=pipeline,
+        str(write_archive(tmp_path / 'archive')), 'train', base_names='base_names.txt', pipeline=pipeline
     )
     places = [SeededIndex(1, 0, k) for k in range(8)]
     first = [tuple(dataset[i]['frame_inds']) for i in places]
@@ -92,9 +89,7 @@ def test_refetching_uses_the_place(tmp_path):
         return None if len(met) % 3 else results
 
     root = str(write_archive(tmp_path / 'archive'))
-    dataset = AVSBenchOVDataset(
-        root, 'train', base_names='base_names.txt', pipeline=[none_at_first]
-    )
+    dataset = AVSBenchOVDataset(root, 'train', base_names='base_names.txt', pipeline=[none_at_first])
     for place in range(6):
         dataset[SeededIndex(0, 0, place)]
     first, met[:] = list(met), []

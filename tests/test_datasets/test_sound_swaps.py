@@ -18,12 +18,7 @@ import ovavss_mm.evaluation  # noqa: F401
 FOLDER = Path(__file__).parents[2] / 'configs'
 MAIN = 'ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov'
 MINI = 'mini/ovavss_mini'
-SOURCES = {
-    'silence': 'silence',
-    'other': 'other',
-    'noise': 'noise',
-    'off-screen': 'off_screen',
-}
+SOURCES = {'silence': 'silence', 'other': 'other', 'noise': 'noise', 'off-screen': 'off_screen'}
 SILENCE = np.float32(np.log(0.01))
 CLIPS = [clip for clip in archive.CLIPS if clip.split == 'test' and clip.subset != 'v1m']
 
@@ -81,9 +76,7 @@ def test_sound_alone_is_swapped(read, root, name):
     for clip, item in swapped.items():
         own = plain[clip]
         assert torch.equal(item['inputs']['imgs'], own['inputs']['imgs'])
-        assert torch.equal(
-            item['data_samples'].gt_sem_seg.data, own['data_samples'].gt_sem_seg.data
-        )
+        assert torch.equal(item['data_samples'].gt_sem_seg.data, own['data_samples'].gt_sem_seg.data)
         audio, before = (x['inputs']['audio'].numpy() for x in (item, own))
         assert audio.shape == before.shape
         assert not np.array_equal(audio, before) or (name, clip) == ('silence', 'test_silent')

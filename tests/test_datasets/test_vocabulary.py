@@ -30,9 +30,7 @@ def test_labels_follow_the_table():
 
 def test_is_a_tuple_of_names_with_synonyms_and_templates():
     vocabulary = Vocabulary(
-        [' dog', 'red car '],
-        synonyms={'dog': ['puppy', ' hound'], 'red car': []},
-        templates=['a {}'],
+        [' dog', 'red car '], synonyms={'dog': ['puppy', ' hound'], 'red car': []}, templates=['a {}']
     )
     assert vocabulary == ('dog', 'red car') and type(vocabulary.names) is tuple
     assert vocabulary.words == ('dog', 'puppy', 'hound', 'red car')

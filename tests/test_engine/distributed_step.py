@@ -27,11 +27,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = tiny_model(classifier=None, neck=dict(fusion=dict(dropout=0.0)))
     # clips of other sizes, T and numbers of targets; a silent one and one annotated in frame 0 only
-    clips = [
-        make_clip(5),
-        make_clip(3, (96, 64)),
-        make_clip(5, labels=torch.zeros(5, 64, 96, dtype=torch.uint8)),
-    ]
+    clips = [make_clip(5), make_clip(3, (96, 64)), make_clip(5, labels=torch.zeros(5, 64, 96, dtype=torch.uint8))]
     clips.append(make_clip(5, (64, 64)))
     clips[3][2].gt_sem_seg.data[1:] = 255
     clips = clips[rank::world_size]

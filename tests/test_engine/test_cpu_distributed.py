@@ -21,17 +21,9 @@ PATIENCE = 240  # s
 
 def run(*command: object) -> None:
     """Run a command with the tests' helpers in reach."""
-    env = dict(
-        os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(HERE.parent)]), OMP_NUM_THREADS='1'
-    )
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(HERE.parent)]), OMP_NUM_THREADS='1')
     process = subprocess.run(
-        [*map(str, command)],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
+        [*map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
 
@@ -66,9 +58,7 @@ def test_two_processes_count_each_clip_once(tmp_path: Path) -> None:
     tool = ['tools/test.py', config, weights, '--cfg-options', *options]
     run(sys.executable, *tool, '--work-dir', tmp_path / 'one')
     run(*TORCHRUN, *tool, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two')
-    one, two = (
-        json.loads(next((tmp_path / n).glob('*/[0-9]*.json')).read_text()) for n in ('one', 'two')
-    )
+    one, two = (json.loads(next((tmp_path / n).glob('*/[0-9]*.json')).read_text()) for n in ('one', 'two'))
     timing = {'data_time', 'time'}
     assert one['mIoU'] > 0
     assert {k: v for k, v in one.items() if k not in timing} == pytest.approx(

@@ -63,9 +63,7 @@ def total(runner) -> int:
 
 @pytest.mark.parametrize('kind', BAD.values(), ids=BAD)
 @pytest.mark.parametrize(
-    'clip',
-    [dict(max_norm=0.5), dict(type='value', clip_value=0.5), None],
-    ids=['norm', 'value', 'none'],
+    'clip', [dict(max_norm=0.5), dict(type='value', clip_value=0.5), None], ids=['norm', 'value', 'none']
 )
 def test_a_bad_batch_changes_nothing(tmp_path, kind, clip):
     """Neither weights, nor the optimizer's moments, nor the statistics of norms; the next batch does."""
@@ -114,9 +112,7 @@ def test_many_bad_batches_in_a_row_stop_with_the_state_saved(tmp_path):
     assert 'clip2' not in message, 'of an earlier row'
     saved = read_checkpoint(str(path))
     witness = next(hook for hook in runner.hooks if isinstance(hook, Witness))
-    assert all(
-        torch.equal(value, witness.states[4][key]) for key, value in saved['state_dict'].items()
-    )
+    assert all(torch.equal(value, witness.states[4][key]) for key, value in saved['state_dict'].items())
     assert saved['meta']['iter'] == 7 and 'optimizer' in saved and finite(saved['state_dict'])
     assert [p.name for p in tmp_path.glob('*.pt*')] == ['nonfinite_iter_7.pth']
     assert not (tmp_path / 'last_checkpoint').exists(), '--resume goes on from a checkpoint'
@@ -194,9 +190,7 @@ def test_the_hosts_mixed_precision_wrapper_is_left_alone(tmp_path, monkeypatch):
 def test_two_processes_leave_out_the_same_update(tmp_path):
     """The loss of one process is not a number."""
     env = dict(os.environ, OMP_NUM_THREADS='1')
-    env['PYTHONPATH'] = os.pathsep.join(
-        [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
-    )
+    env['PYTHONPATH'] = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     done = subprocess.run(
         [*command, toy.__file__, str(tmp_path), '--two'],
@@ -215,10 +209,7 @@ def test_two_processes_leave_out_the_same_update(tmp_path):
     assert one['norm.num_batches_tracked'] == two['norm.num_batches_tracked'] == 2
     assert one['0.step'] == 2, 'of three batches'
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert (
-        'not finite: loss, loss_a, loss_b; this update is skipped (1 in a row, 1 in all). Clips: clip'
-        in log
-    )
+    assert 'not finite: loss, loss_a, loss_b; this update is skipped (1 in a row, 1 in all). Clips: clip' in log
     assert 'clip5' in log and 'clip4' not in log, 'of the process whose loss was bad'
 
 
@@ -231,11 +222,7 @@ def test_what_the_hook_takes():
 def test_an_optimizer_without_gradients_is_left_to_do_as_it_does():
     parameter = torch.nn.Parameter(torch.ones(2))
     wrapper = OPTIM_WRAPPERS.build(
-        dict(
-            type='FiniteOptimWrapper',
-            optimizer=torch.optim.SGD([parameter], lr=1.0),
-            clip_grad=dict(max_norm=1),
-        )
+        dict(type='FiniteOptimWrapper', optimizer=torch.optim.SGD([parameter], lr=1.0), clip_grad=dict(max_norm=1))
     )
     assert isinstance(wrapper, FiniteOptimWrapper)
     wrapper.step()

@@ -145,9 +145,7 @@ print(pages() - before)
 """
     if platform.libc_ver()[0] != 'glibc':
         pytest.skip('another C library than glibc')
-    faults = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True
-    ).stdout
+    faults = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert int(faults.split()[-1]) < 20 * 2**24 // 4096 // 10  # a tenth of all
 
 
@@ -155,9 +153,7 @@ def test_missing_data_are_found_inside_wrappers(config_file):
     """The message has the whole path and the command; data that are there pass."""
     cfg = load(config_file)
     launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))  # nothing with a data root
-    with pytest.raises(
-        FileNotFoundError, match='mim run ovavss_mm mini_world --out data/mini'
-    ) as e:
+    with pytest.raises(FileNotFoundError, match='mim run ovavss_mm mini_world --out data/mini') as e:
         launch.check_files(cfg, ('test_dataloader',))
     assert str(config_file.parent / 'data/mini') in str(e.value)
     (config_file.parent / 'data/mini').mkdir(parents=True)

@@ -16,9 +16,7 @@ ITERATIONS, START = 12, 8
 def undisturbed(tmp_path_factory) -> Path:
     """Folder of an undisturbed run, with its config and all its checkpoints."""
     folder = tmp_path_factory.mktemp('resumed')
-    config = small_training.write_config(
-        folder, ITERATIONS, default_hooks__checkpoint__max_keep_ckpts=-1
-    )
+    config = small_training.write_config(folder, ITERATIONS, default_hooks__checkpoint__max_keep_ckpts=-1)
     finish(config, folder / 'run')
     return folder
 
@@ -40,18 +38,10 @@ def test_losses_after_resuming_are_the_same_bits(undisturbed, workers):
     """With dropout, random sizes and flips, and a validation that draws; whatever the workers."""
     work_dir = undisturbed / f'workers_{workers}'
     copy_checkpoint(undisturbed / 'run/iter_8.pth', work_dir)
-    finish(
-        undisturbed / 'small.py',
-        work_dir,
-        '--resume',
-        '--cfg-options',
-        f'train_dataloader.num_workers={workers}',
-    )
+    finish(undisturbed / 'small.py', work_dir, '--resume', '--cfg-options', f'train_dataloader.num_workers={workers}')
     whole = small_training.losses(undisturbed / 'run')
     assert len({min(v) for v in whole.values()}) == ITERATIONS
-    assert small_training.losses(work_dir) == {
-        i: whole[i] for i in range(START + 1, ITERATIONS + 1)
-    }
+    assert small_training.losses(work_dir) == {i: whole[i] for i in range(START + 1, ITERATIONS + 1)}
     assert small_training.same(undisturbed / 'run/iter_12.pth', work_dir / 'iter_12.pth')
 
 

@@ -78,11 +78,7 @@ class Clips(Dataset):
 
 
 def runner_of(
-    kinds: list[int],
-    work_dir: Path,
-    hooks: dict | None = None,
-    batch_size: int = 2,
-    **optim: object,
+    kinds: list[int], work_dir: Path, hooks: dict | None = None, batch_size: int = 2, **optim: object
 ) -> AVRunner:
     """A runner that sees the clips once, in order.
 
@@ -94,9 +90,7 @@ def runner_of(
         optim: over the optimizer wrapper's config.
     """
     wrapper = dict(
-        type='FiniteOptimWrapper',
-        optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.1),
-        clip_grad=dict(max_norm=0.5),
+        type='FiniteOptimWrapper', optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.1), clip_grad=dict(max_norm=0.5)
     )
     logger = dict(type='LoggerHook', interval=1)
     all_hooks = dict(nonfinite=HOOK, logger=logger) | (hooks or {})
@@ -110,9 +104,7 @@ def runner_of(
             sampler=dict(type='InfiniteSampler', shuffle=False),
             collate_fn=dict(type='pseudo_collate'),
         ),
-        train_cfg=dict(
-            by_epoch=False, max_iters=len(kinds) // batch_size // (2 if '--two' in sys.argv else 1)
-        ),
+        train_cfg=dict(by_epoch=False, max_iters=len(kinds) // batch_size // (2 if '--two' in sys.argv else 1)),
         optim_wrapper=wrapper | optim,
         default_hooks={key: hook for key, hook in all_hooks.items() if hook},
         log_processor=dict(by_epoch=False),

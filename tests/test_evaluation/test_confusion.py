@@ -11,13 +11,7 @@ from mmengine.logging import MMLogger
 import ovavss_mm  # noqa: F401
 from ovavss_mm.evaluation import OVIoUMetric
 from ovavss_mm.evaluation import functional as F
-from ovavss_mm.evaluation.confusion import (
-    FILE_NAME,
-    Confusion,
-    newest_confusion,
-    read_confusion,
-    write_confusion,
-)
+from ovavss_mm.evaluation.confusion import FILE_NAME, Confusion, newest_confusion, read_confusion, write_confusion
 
 CLASSES = ('background', 'zebra', 'ant', 'yak', 'bee', 'cow')
 PARTS = dict(base_names=('yak', 'bee'), novel_names=('zebra', 'ant'))

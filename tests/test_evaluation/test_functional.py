@@ -96,9 +96,7 @@ def test_means_over_nothing_are_nan():
     assert np.isnan(F.freqw_acc(np.zeros((2, 2), dtype=int)))
 
 
-@pytest.mark.parametrize(
-    ('a', 'b', 'expected'), [(0.5, 0.5, 0.5), (0.2, 0.6, 0.3), (0.0, 0.7, 0.0), (0.0, 0.0, 0.0)]
-)
+@pytest.mark.parametrize(('a', 'b', 'expected'), [(0.5, 0.5, 0.5), (0.2, 0.6, 0.3), (0.0, 0.7, 0.0), (0.0, 0.0, 0.0)])
 def test_harmonic_mean(a, b, expected):
     assert F.harmonic_mean(a, b) == pytest.approx(expected)
     assert np.isnan(F.harmonic_mean(float('nan'), b))
@@ -136,9 +134,7 @@ def test_silent_counts_of_a_clip_whose_visible_objects_are_not_heard():
 def test_resize_nearest_halves_doubles_and_keeps_values():
     maps = np.arange(2 * 4 * 6).reshape(2, 4, 6)
     np.testing.assert_array_equal(F.resize_nearest(maps, (2, 3)), maps[:, ::2, ::2])
-    np.testing.assert_array_equal(
-        F.resize_nearest(maps, (8, 12)), maps.repeat(2, axis=1).repeat(2, axis=2)
-    )
+    np.testing.assert_array_equal(F.resize_nearest(maps, (8, 12)), maps.repeat(2, axis=1).repeat(2, axis=2))
     np.testing.assert_array_equal(F.resize_nearest(maps, (4, 6)), maps)
     assert set(F.resize_nearest(maps, (3, 5)).flat) <= set(maps.flat)
 

@@ -95,18 +95,12 @@ def one_by_one(files, tmp_path_factory) -> dict[str, float]:
 def check_same(found: dict[str, float], expected: dict[str, float]) -> None:
     """Equal to the last bit, and NaN where the other is."""
     assert found.keys() == expected.keys()
-    differ = {
-        k: (found[k], v) for k, v in expected.items() if not np.array_equal(found[k], v, True)
-    }
+    differ = {k: (found[k], v) for k, v in expected.items() if not np.array_equal(found[k], v, True)}
     assert not differ
 
 
-@pytest.mark.parametrize(
-    ('batch_size', 'num_workers'), [(2, 0), (4, 0), (1, 2), (2, 2), (4, 2)], ids=str
-)
-def test_batches_and_workers_do_not_change_the_figures(
-    files, one_by_one, tmp_path, batch_size, num_workers
-):
+@pytest.mark.parametrize(('batch_size', 'num_workers'), [(2, 0), (4, 0), (1, 2), (2, 2), (4, 2)], ids=str)
+def test_batches_and_workers_do_not_change_the_figures(files, one_by_one, tmp_path, batch_size, num_workers):
     loader = dict(batch_size=batch_size, num_workers=num_workers)
     if num_workers:
         loader['timeout'] = PATIENCE
@@ -121,9 +115,7 @@ def test_processes_do_not_change_the_figures(files, one_by_one, tmp_path, proces
     command += [f'--nproc_per_node={processes}', 'tools/test.py', *map(str, files)]
     command += ['--launcher', 'pytorch', '--work-dir', str(tmp_path)]
     env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(next(tmp_path.glob('*/[0-9]*.json')).read_text())
     check_same({k: v for k, v in found.items() if k not in ('data_time', 'time')}, one_by_one)

@@ -285,9 +285,7 @@ def test_maps_are_not_saved_where_they_do_not_belong(tmp_path, change, message):
 
 def test_tables_show_summary_and_classes(monkeypatch):
     lines = []
-    monkeypatch.setattr(
-        'ovavss_mm.evaluation.ov_iou_metric.print_log', lambda text, **_: lines.append(text)
-    )
+    monkeypatch.setattr('ovavss_mm.evaluation.ov_iou_metric.print_log', lambda text, **_: lines.append(text))
     result = run([random_samples(1)])
     summary, classes = lines
     header = [cell.strip() for cell in summary.splitlines()[2].split('|')[1:5]]
@@ -349,9 +347,7 @@ def test_bad_samples_are_named():
         run([[dict(pred_sem_seg=dict(data=maps), clip_id='clip7')]])
 
 
-@pytest.mark.parametrize(
-    'kwargs', [dict(eval_size=(224,)), dict(eval_size=(0, 2)), dict(beta2=0), dict(beta2=-1)]
-)
+@pytest.mark.parametrize('kwargs', [dict(eval_size=(224,)), dict(eval_size=(0, 2)), dict(beta2=0), dict(beta2=-1)])
 def test_bad_arguments_are_refused(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         OVIoUMetric(**kwargs)

@@ -92,20 +92,7 @@ def test_playlists_are_not_followed(video, tmp_path):
 # ------------------------------------------------------------------ names
 @pytest.mark.parametrize(
     'text',
-    [
-        '..',
-        '.',
-        '',
-        '../../x',
-        '/etc/passwd',
-        'a\nb',
-        'a\0b',
-        'C:\\x',
-        '\ud800',
-        'é' * 300,
-        '.x',
-        ' ',
-    ],
+    ['..', '.', '', '../../x', '/etc/passwd', 'a\nb', 'a\0b', 'C:\\x', '\ud800', 'é' * 300, '.x', ' '],
     ids=lambda text: ascii(text)[:20],
 )
 def test_names_of_outputs_stay_in_their_folder(text, tmp_path):
@@ -142,17 +129,7 @@ def test_names_of_inputs(inferencer, name, tmp_path):
     json.loads(path.read_text())
 
 
-CLASSES = [
-    '../../x',
-    '/etc/passwd',
-    '{0.__class__}',
-    '{}',
-    '%s',
-    '🎸🎻',
-    '\u202edog',
-    '<b>"\'&',
-    'a\\b',
-]
+CLASSES = ['../../x', '/etc/passwd', '{0.__class__}', '{}', '%s', '🎸🎻', '\u202edog', '<b>"\'&', 'a\\b']
 
 
 def test_odd_classes(inferencer, video, tmp_path):
@@ -180,16 +157,7 @@ def test_a_hundred_thousand_names_are_refused(inferencer, video):
 
 @pytest.mark.parametrize(
     'template',
-    [
-        '{} {}',
-        '{0.__class__} {}',
-        '{x} {}',
-        '{:>999999999}{}',
-        '{{}}',
-        '{',
-        'x' * 2**20 + '{}',
-        'a\0{}',
-    ],
+    ['{} {}', '{0.__class__} {}', '{x} {}', '{:>999999999}{}', '{{}}', '{', 'x' * 2**20 + '{}', 'a\0{}'],
     ids=range(8),
 )
 def test_templates_are_no_programs(template):

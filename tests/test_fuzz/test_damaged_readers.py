@@ -25,13 +25,7 @@ TARGETS = fuzz_targets.make_targets()
 def test_damaged_files(name, tmp_path_factory):
     target, folder = TARGETS[name], tmp_path_factory.mktemp('fuzz')
 
-    @settings(
-        max_examples=100,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=100, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(target.cases())
     def run(content):
         target.check(content, folder)
@@ -72,9 +66,7 @@ FOUND = [
 ]
 
 
-@pytest.mark.parametrize(
-    ('name', 'content', 'outcome'), FOUND, ids=[f'{i}-{case[0]}' for i, case in enumerate(FOUND)]
-)
+@pytest.mark.parametrize(('name', 'content', 'outcome'), FOUND, ids=[f'{i}-{case[0]}' for i, case in enumerate(FOUND)])
 def test_what_was_found(name, content, outcome, tmp_path):
     assert TARGETS[name].check(content, tmp_path) == outcome
 
@@ -92,9 +84,7 @@ def png(width, height):
     """A PNG file of a few bytes that says it is of some size."""
 
     def chunk(kind, data):
-        return (
-            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-        )
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
 
     head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
     parts = [chunk(b'IHDR', head), chunk(b'IDAT', zlib.compress(b'\0' * 100)), chunk(b'IEND', b'')]
@@ -130,9 +120,7 @@ def test_sample_rates_beyond_the_limits_are_refused(rate, tmp_path):
 def test_hours_of_packed_silence_are_refused(tmp_path):
     soundfile.write(tmp_path / 'a.flac', np.zeros(3700 * 1000, np.int16), 1000)
     assert (tmp_path / 'a.flac').stat().st_size < 50_000
-    with pytest.raises(
-        ValueError, match='has 3700000 samples at 1000 Hz; .* up to 3600 s are read'
-    ):
+    with pytest.raises(ValueError, match='has 3700000 samples at 1000 Hz; .* up to 3600 s are read'):
         read_wav(str(tmp_path / 'a.flac'))
 
 

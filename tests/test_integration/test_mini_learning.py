@@ -17,9 +17,7 @@ ITERATIONS = 200
 
 def run(*args: object) -> str:
     """Run a tool of the project as a user does and return what it prints."""
-    process = subprocess.run(
-        [sys.executable, *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    process = subprocess.run([sys.executable, *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
     return process.stdout
 
@@ -35,17 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small world and a checkpoint of a short training on it."""
     folder = tmp_path_factory.mktemp('learning')
     world = folder / 'mini'
-    run(
-        'tools/dataset_converters/mini_world.py',
-        '--out',
-        world,
-        '--train',
-        240,
-        '--val',
-        4,
-        '--test',
-        40,
-    )
+    run('tools/dataset_converters/mini_world.py', '--out', world, '--train', 240, '--val', 4, '--test', 40)
     options = [
         f'train_dataloader.dataset.data_root={world}',
         f'train_cfg.max_iters={ITERATIONS}',
@@ -56,14 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         'val_cfg=None',
         'val_evaluator=None',
     ]
-    run(
-        'tools/train.py',
-        'configs/mini/ovavss_mini.py',
-        '--work-dir',
-        folder / 'train',
-        '--cfg-options',
-        *options,
-    )
+    run('tools/train.py', 'configs/mini/ovavss_mini.py', '--work-dir', folder / 'train', '--cfg-options', *options)
     return world, folder / 'train' / f'iter_{ITERATIONS}.pth'
 
 

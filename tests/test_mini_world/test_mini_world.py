@@ -33,9 +33,7 @@ def run_tool(*args):
 
 
 def tree_bytes(root):
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in root.rglob('*') if path.is_file()
-    }
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob('*') if path.is_file()}
 
 
 @pytest.fixture(scope='module')
@@ -100,11 +98,7 @@ def test_bytes_depend_on_the_parameters_only(small, tmp_path):
 
 def test_files_of_each_clip(small, rows):
     assert list(rows[0]) == ['vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label']
-    folders = {
-        str(p.relative_to(small))
-        for subset in world.CLIP_SECONDS
-        for p in (small / subset).iterdir()
-    }
+    folders = {str(p.relative_to(small)) for subset in world.CLIP_SECONDS for p in (small / subset).iterdir()}
     assert folders == {f'{row["label"]}/{row["uid"]}' for row in rows}
     for row in rows:
         folder = small / row['label'] / row['uid']
@@ -113,9 +107,7 @@ def test_files_of_each_clip(small, rows):
         assert [int(path.stem) for path in frames] == list(range(seconds))
         assert all(cv2.imread(str(path)).shape == (96, 128, 3) for path in frames)
         labelled = 1 if (row['split'], row['label']) == ('train', 'v1s') else seconds
-        assert sorted(p.name for p in (folder / 'labels_rgb').iterdir()) == [
-            f'{i}.png' for i in range(labelled)
-        ]
+        assert sorted(p.name for p in (folder / 'labels_rgb').iterdir()) == [f'{i}.png' for i in range(labelled)]
         with wave.open(str(folder / 'audio.wav')) as file:
             assert file.getparams()[:4] == (1, 2, 16000, seconds * 16000)
 
@@ -149,9 +141,7 @@ def test_rule_keeps_the_training_clips_asked_for(small, rows):
 
 @pytest.mark.parametrize(('split', 'count'), [('train', 8), ('val', 3), ('test', 6)])
 def test_dataset_reads_it(small, split, count):
-    dataset = AVSBenchOVDataset(
-        data_root=str(small), split=split, base_names='base_names.txt', pipeline=[]
-    )
+    dataset = AVSBenchOVDataset(data_root=str(small), split=split, base_names='base_names.txt', pipeline=[])
     assert len(dataset) == count
     assert dataset.metainfo['classes'] == ('background', *NAMES)
     assert dataset.metainfo['novel_names'] == NOVEL_NAMES
@@ -220,9 +210,7 @@ def test_objects_sound_in_enough_seconds():
     assert min(map(sum, patterns)) >= 2 and any(sum(p) < 5 for p in patterns)
     for seed in range(20):
         names = ('red-disc', 'blue-star')
-        made = scene.sample_scene(
-            np.random.default_rng(seed), names, ('green-square',), sound_at_start=True
-        )
+        made = scene.sample_scene(np.random.default_rng(seed), names, ('green-square',), sound_at_start=True)
         heard = [obj.name for obj in made.objects if any(obj.sounding)]
         assert sorted(heard) == sorted(names)
         first = next(obj for obj in made.objects if obj.name == names[0])
@@ -252,9 +240,7 @@ def test_scene_refuses_repeated_names_and_no_time():
 
 @pytest.mark.parametrize('name', ['red-disc', 'blue-square', 'green-triangle', 'purple-star'])
 def test_label_is_where_the_paint_is(name):
-    obj = make_object(
-        name, start=(60.0, 50.0), radius=20.0, pulse=(0, 0, 0), texture='plain', outline=False
-    )
+    obj = make_object(name, start=(60.0, 50.0), radius=20.0, pulse=(0, 0, 0), texture='plain', outline=False)
     canvas = np.zeros((96, 128, 3), dtype=np.float32)
     coverage = drawing.draw_object(canvas, obj)
     colour = drawing.object_colour(obj)
@@ -275,9 +261,7 @@ def test_silent_seconds_and_silent_objects_have_no_label():
     alone = scene.Scene((behind,), num_seconds=5, seed=0)
     labels = drawing.render_pictures(alone)[1]
     index = NAMES.index('red-disc') + 1
-    assert [set(np.unique(label)) for label in labels] == [
-        {0, index} if on else {0} for on in pattern
-    ]
+    assert [set(np.unique(label)) for label in labels] == [{0, index} if on else {0} for on in pattern]
     nearer = make_object('blue-square', **(place | dict(radius=10.0)), sounding=(False,) * 5)
     both = scene.Scene((behind, nearer), num_seconds=5, seed=0)
     hidden = drawing.render_pictures(both)[1]
@@ -311,11 +295,7 @@ def test_colours_are_unmistakable():
     for one in hues:
         for two in hues:
             apart = np.cos(hues[one][:, None] - hues[two][None])
-            assert (
-                apart.min() > np.cos(np.deg2rad(15))
-                if one == two
-                else apart.max() < np.cos(np.deg2rad(35))
-            )
+            assert apart.min() > np.cos(np.deg2rad(15)) if one == two else apart.max() < np.cos(np.deg2rad(35))
 
 
 # ---- sounds
@@ -330,9 +310,7 @@ def peak_frequency(audio):
 @pytest.mark.parametrize('shape', ['disc', 'square', 'star'])
 def test_colour_sets_the_pitch(colour, shape):
     obj = make_object(f'{colour}-{shape}')
-    assert peak_frequency(sound.object_sound(obj)) == pytest.approx(
-        sound.COLOUR_PITCH[colour] * obj.pitch, rel=0.02
-    )
+    assert peak_frequency(sound.object_sound(obj)) == pytest.approx(sound.COLOUR_PITCH[colour] * obj.pitch, rel=0.02)
     assert abs(obj.pitch - 1) <= scene.PITCH_JITTER
 
 

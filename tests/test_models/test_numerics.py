@@ -8,16 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS, OPTIM_WRAPPERS
-from tiny_model import (
-    CLASSIFIER,
-    NAMES,
-    SILENCE,
-    collate,
-    make_clip,
-    prepare,
-    tiny_config,
-    tiny_model,
-)
+from tiny_model import CLASSIFIER, NAMES, SILENCE, collate, make_clip, prepare, tiny_config, tiny_model
 from torch import Tensor
 
 import ovavss_mm.engine  # noqa: F401  (registers the optimizer wrappers)
@@ -28,10 +19,7 @@ from ovavss_mm.models.segmentors.label_map import best_pairs, paint, resize_pair
 
 SIZES = [(1, 1), (1, 2000), (2000, 30), (30, 2000), (33, 31)]
 FEW = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 side = st.integers(1, 70)
 
@@ -129,11 +117,7 @@ def check_prediction(model, clip: tuple) -> None:
 
 
 def clip_of(
-    image: str = 'noise',
-    sound: str = 'square',
-    labels: str = 'full',
-    frames: int = 2,
-    size: tuple = (40, 48),
+    image: str = 'noise', sound: str = 'square', labels: str = 'full', frames: int = 2, size: tuple = (40, 48)
 ) -> tuple:
     """A clip as the pipeline packs it."""
     _, _, sample = make_clip(frames, size, labels_of(labels, frames, size))
@@ -168,14 +152,7 @@ def test_sizes(models, size, frames):
 
 @FEW
 @example(1, 1, 1, 'black', 'silence', 'silent')
-@given(
-    st.integers(1, 6),
-    side,
-    side,
-    st.sampled_from(IMAGES),
-    st.sampled_from(SOUNDS),
-    st.sampled_from(LABELS),
-)
+@given(st.integers(1, 6), side, side, st.sampled_from(IMAGES), st.sampled_from(SOUNDS), st.sampled_from(LABELS))
 def test_any_clip(models, frames, height, width, image, sound, labels):
     clip = clip_of(image, sound, labels, frames, (height, width))
     check_training(models['float32'], clip)
@@ -215,9 +192,7 @@ def test_weights_stay_finite_where_a_clip_is_not(models):
     torch.manual_seed(0)
     model = MODELS.build(tiny_config()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    wrapper = OPTIM_WRAPPERS.build(
-        dict(type='FiniteOptimWrapper', optimizer=optimizer, clip_grad=dict(max_norm=0.1))
-    )
+    wrapper = OPTIM_WRAPPERS.build(dict(type='FiniteOptimWrapper', optimizer=optimizer, clip_grad=dict(max_norm=0.1)))
     imgs, audio, sample = clip_of()
     before = [p.detach().clone() for p in model.parameters()]
     for value in (float('nan'), float('inf'), 3e38):
@@ -283,9 +258,7 @@ def test_classifier_on_frames_of_any_size(size, crop):
     masks[1, :, 1:], masks[1, :, :, 1:] = -1e4, -1e4
     found, pad = named(masks, images_of('noise', 1, size), crop=crop)
     assert len(found) == 2 and found.class_scores.isfinite().all()
-    label_map = paint_pairs(
-        best_pairs(found, score_thr=0.0), images_of('black', 1, size), pad, size
-    )
+    label_map = paint_pairs(best_pairs(found, score_thr=0.0), images_of('black', 1, size), pad, size)
     assert label_map.shape == (1, *size) and (label_map > 0).all()
 
 

@@ -47,10 +47,7 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, capsys):
             ["'nothing'", 'none', 'bi-attention, multi-level (ours)'],
         ),
         (['--suite', 'table3', '--base', 'mini', '--jobs', '0'], ['--jobs', 'got 0']),
-        (
-            ['--suite', 'table3', '--base', 'mini', '--cfg-options', 'x'],
-            ['--cfg-options', "got 'x'"],
-        ),
+        (['--suite', 'table3', '--base', 'mini', '--cfg-options', 'x'], ['--cfg-options', "got 'x'"]),
     ],
     ids=['suite', 'base', 'row', 'jobs', 'options'],
 )
@@ -82,9 +79,7 @@ def test_tables_of_nothing_say_that_nothing_was_run(tmp_path, capsys):
 def test_what_fails_makes_the_exit_status_1(tmp_path, capsys):
     args = ('--suite', 'table3', '--rows', 'none', '--base', 'mini')
     run(*args, out=tmp_path, code=1)
-    assert f'failed: {tmp_path}/fusion_none/seed0/train/train.log' in (
-        (tmp_path / 'table3.md').read_text()
-    )
+    assert f'failed: {tmp_path}/fusion_none/seed0/train/train.log' in ((tmp_path / 'table3.md').read_text())
     assert 'tries them again' in capsys.readouterr().out
 
 

@@ -19,18 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/dataset_converters'))
 import archive_check
 from archive_check import ERRORS, WARNINGS, ClipReport
 
-CLIPS = (
-    archive.Clip('dog_guitar', 'dog_guitar', 'train', 'v2'),
-    archive.Clip('bird_0', 'bird', 'train', 'v1s'),
-)
+CLIPS = (archive.Clip('dog_guitar', 'dog_guitar', 'train', 'v2'), archive.Clip('bird_0', 'bird', 'train', 'v1s'))
 
 
 def indexed(clips=CLIPS) -> list[tuple[str, IndexedClip]]:
     """Split and clip of each, with the number of frames that its subset should have."""
-    return [
-        (c.split, IndexedClip(c.subset, c.uid, archive.NUM_FRAMES[c.subset], clip_names(vars(c))))
-        for c in clips
-    ]
+    return [(c.split, IndexedClip(c.subset, c.uid, archive.NUM_FRAMES[c.subset], clip_names(vars(c)))) for c in clips]
 
 
 def check(root, clips=CLIPS) -> list[ClipReport]:
@@ -186,10 +180,7 @@ def test_other_damage_is_found_as_well(own):
 
 
 def test_second_label_of_a_v1s_training_clip(own):
-    shutil.copy(
-        own / 'v1s' / 'bird_0' / 'labels_rgb' / '0.png',
-        own / 'v1s' / 'bird_0' / 'labels_rgb' / '1.png',
-    )
+    shutil.copy(own / 'v1s' / 'bird_0' / 'labels_rgb' / '0.png', own / 'v1s' / 'bird_0' / 'labels_rgb' / '1.png')
     assert [kind for kind, _ in check(own)[1].findings] == ['labels']
 
 

@@ -95,18 +95,12 @@ def test_real_metadata_give_the_clips_of_the_paper(call, tmp_path):
     assert row_of(out, 'violin') == ['novel', '0', '47', '76']
     assert row_of(out, 'off-the-screen') == ['not a name', '0', '2', '4']
     assert 'h orse' not in out
-    for split, clips, frames in (
-        ('train', 5184, 40095),
-        ('val', 1240, 8700),
-        ('test', 1490, 11200),
-    ):
+    for split, clips, frames in (('train', 5184, 40095), ('val', 1240, 8700), ('test', 1490, 11200)):
         index = read_index(str(tmp_path / 'out' / f'{split}.txt'), split)
         assert (len(index), sum(c.num_frames for c in index)) == (clips, frames)
     before = state(tmp_path / 'out')
     call(root, '--metadata-only')
-    assert {k: v[0] for k, v in state(tmp_path / 'out').items()} == {
-        k: v[0] for k, v in before.items()
-    }
+    assert {k: v[0] for k, v in state(tmp_path / 'out').items()} == {k: v[0] for k, v in before.items()}
 
 
 def test_other_metadata_are_an_error_with_the_difference(call, tmp_path):
@@ -161,10 +155,7 @@ def test_indices_are_the_clips_of_the_data_set(call, own, tmp_path):
             AVSBenchOVDataset(str(own), split, base_names='base_names.txt', index_file=index)
             for index in (None, str(tmp_path / 'out' / f'{split}.txt'))
         )
-        ids = [
-            sorted(d.get_data_info(i)['clip_id'] for i in range(len(d)))
-            for d in (by_rule, by_index)
-        ]
+        ids = [sorted(d.get_data_info(i)['clip_id'] for i in range(len(d))) for d in (by_rule, by_index)]
         assert ids[0] == ids[1]
 
 
@@ -195,10 +186,7 @@ def test_bad_clips_are_reported_by_kind(call, own, tmp_path):
         assert 'bird_0/labels_rgb/0.png: cat (768 pixels)' in text
         assert '6 of 8 clips can be used' in text
     assert 'No index was written' in out
-    assert (
-        not list((tmp_path / 'out').glob('*.txt.*'))
-        and not (tmp_path / 'out' / 'train.txt').exists()
-    )
+    assert not list((tmp_path / 'out').glob('*.txt.*')) and not (tmp_path / 'out' / 'train.txt').exists()
 
 
 def test_bad_clips_are_left_out_when_asked(call, own, tmp_path):
@@ -215,9 +203,7 @@ def test_bad_clips_are_left_out_when_asked(call, own, tmp_path):
     with pytest.raises(ValueError, match='test_horse'):
         AVSBenchOVDataset(str(own), 'test', base_names='base_names.txt')
     fixed = str(tmp_path / 'out' / 'test.txt')
-    assert (
-        len(AVSBenchOVDataset(str(own), 'test', base_names='base_names.txt', index_file=fixed)) == 2
-    )
+    assert len(AVSBenchOVDataset(str(own), 'test', base_names='base_names.txt', index_file=fixed)) == 2
 
 
 def test_first_offenders_of_many(call, own, tmp_path):
@@ -291,9 +277,7 @@ def test_killed_run_goes_on(call, own, tmp_path):
     command = [sys.executable, '-c', SLOW, str(SCRIPT), str(own), *rule, '--out', str(cache.parent)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (
-        cache.exists() and cache.read_text().count('\n') > 1
-    ):
+    while time.monotonic() < deadline and not (cache.exists() and cache.read_text().count('\n') > 1):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, 'it ended before it could be killed'

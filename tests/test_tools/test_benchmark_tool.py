@@ -18,10 +18,7 @@ growth_tool = published.load_tool('analysis_tools/growth_benchmark.py')
 MINI = str(published.ROOT / 'configs/mini/ovavss_mini.py')
 SMALL = ['--device', 'cpu', '--repeats', '1', '--warmup', '1']
 STAGES = ['preprocessing', 'audio', 'backbone', 'neck', 'pixel_decoder', 'decoder']
-OWN = dict(
-    train=['matching', 'losses', 'backward', 'optimizer'],
-    test=['crops', 'clip', 'label_map', 'metric'],
-)
+OWN = dict(train=['matching', 'losses', 'backward', 'optimizer'], test=['crops', 'clip', 'label_map', 'metric'])
 
 
 @pytest.fixture(autouse=True)

@@ -64,9 +64,7 @@ def test_other_frames_give_something_else(r50):
 def test_masks_may_differ_in_a_pixel_of_a_thousand(r50):
     fixture = published.fixture('r50')
     with torch.no_grad():
-        clip = dict(
-            imgs=[torch.from_numpy(fixture['images'])], audio=[torch.from_numpy(fixture['audio'])]
-        )
+        clip = dict(imgs=[torch.from_numpy(fixture['images'])], audio=[torch.from_numpy(fixture['audio'])])
         inputs = r50.data_preprocessor(dict(inputs=clip))['inputs']
         feats = r50.extract_feat(inputs['imgs'][0][None], inputs['audio'][0][None])
         masks = r50.decode_head(feats).masks().numpy()
@@ -121,12 +119,7 @@ def test_every_altered_output_of_clip_is_noticed():
     classifier = ovavss.build_classifier(ovavss.R50, published.shapes('r50'), seed=0)
     fixture = published.fixture('clip')
     assert failed(ovavss.check_classifier(classifier, fixture)) == []
-    for name, change in (
-        ('regions', 0.02),
-        ('image_embeds', 2e-4),
-        ('text_embeds', 2e-4),
-        ('similarity', 0.02),
-    ):
+    for name, change in (('regions', 0.02), ('image_embeds', 2e-4), ('text_embeds', 2e-4), ('similarity', 0.02)):
         altered = {**fixture, name: fixture[name].copy()}
         altered[name].flat[5] += change
         assert failed(ovavss.check_classifier(classifier, altered)) == [name]
@@ -211,9 +204,7 @@ def test_a_class_that_is_absent_must_be_absent_in_both():
 def test_altered_fixture_fails_and_others_are_still_compared(tmp_path, capsys):
     fixture = published.fixture('metric')
     good = write(fixture, tmp_path / 'metric_seed1.npz')
-    bad = write(
-        {**fixture, 'mean_iou': fixture['mean_iou'] + 1e-5}, tmp_path / 'metric_seed0_small.npz'
-    )
+    bad = write({**fixture, 'mean_iou': fixture['mean_iou'] + 1e-5}, tmp_path / 'metric_seed0_small.npz')
     with pytest.raises(SystemExit) as exit:
         tool.main([bad, good])
     assert exit.value.code == '1 outputs differ from the published model'
@@ -236,26 +227,18 @@ def test_the_kind_is_told_from_the_name(tmp_path, capsys):
 
 def test_files_that_are_no_fixtures_are_named(tmp_path):
     good = write(published.fixture('clip'), tmp_path / 'clip.npz')
-    assert (
-        'no such file' in published.error_of(tool.main, ['clip_gone.npz', '--kind', 'clip']).lower()
-    )
+    assert 'no such file' in published.error_of(tool.main, ['clip_gone.npz', '--kind', 'clip']).lower()
     other = write({'x': np.zeros(2)}, tmp_path / 'loss.npz')
     assert 'loss.npz: it has no array' in published.error_of(tool.main, [other])
     (tmp_path / 'text_metric.npz').write_text('text')
-    assert 'no .npz file' in published.error_of(
-        tool.main, [str(tmp_path / 'text_metric.npz'), '--kind=metric']
-    )
+    assert 'no .npz file' in published.error_of(tool.main, [str(tmp_path / 'text_metric.npz'), '--kind=metric'])
     (tmp_path / 'cut_metric.npz').write_bytes(Path(good).read_bytes()[:5000])
-    assert 'no .npz file' in published.error_of(
-        tool.main, [str(tmp_path / 'cut_metric.npz'), '--kind=metric']
-    )
+    assert 'no .npz file' in published.error_of(tool.main, [str(tmp_path / 'cut_metric.npz'), '--kind=metric'])
     assert 'state_dict_r50.json' in published.error_of(tool.main, [good])
     (tmp_path / 'state_dict_r50.json').write_text('[1]')
     assert 'must be {name: shape}' in published.error_of(tool.main, [good])
     np.savez(tmp_path / 'objects_metric.npz', gt=np.array([None]))
-    assert 'no .npz file' in published.error_of(
-        tool.main, [str(tmp_path / 'objects_metric.npz'), '--kind=metric']
-    )
+    assert 'no .npz file' in published.error_of(tool.main, [str(tmp_path / 'objects_metric.npz'), '--kind=metric'])
 
 
 def test_names_that_do_not_fit_the_model_are_named():

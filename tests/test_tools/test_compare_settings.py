@@ -82,9 +82,7 @@ def run(files, tmp_path):
 
 
 def test_equal_settings_agree_fully(run, capsys):
-    result = run(
-        'default', '', 'classifier.sound_thr=0.5', 'classifier.chunk_size=3,test_cfg.max_pairs=10'
-    )
+    result = run('default', '', 'classifier.sound_thr=0.5', 'classifier.chunk_size=3,test_cfg.max_pairs=10')
     rows = result['settings']
     assert result['clips'] == 2 and result['pixels'] == PIXELS
     assert [row['setting'] for row in rows[:2]] == ['default', 'default']
@@ -126,9 +124,7 @@ def test_agreement_is_counted_with_the_first_setting(run):
 def test_each_clip_is_loaded_once(run, monkeypatch):
     loaded = []
     load = AVSBenchOVDataset.prepare_data
-    monkeypatch.setattr(
-        AVSBenchOVDataset, 'prepare_data', lambda self, i: loaded.append(i) or load(self, i)
-    )
+    monkeypatch.setattr(AVSBenchOVDataset, 'prepare_data', lambda self, i: loaded.append(i) or load(self, i))
     run('default', 'precision=bfloat16')
     assert sorted(loaded) == [0, 1]
 

@@ -17,9 +17,7 @@ def write(folder: Path, time: str, harmonic: float) -> None:
 def run(repo_root: Path, *args: object) -> subprocess.CompletedProcess:
     """Run the tool."""
     tool = repo_root / 'tools/analysis_tools/compare_tests.py'
-    return subprocess.run(
-        [sys.executable, tool, *map(str, args)], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, tool, *map(str, args)], capture_output=True, text=True, check=False)
 
 
 def test_newest_results_and_the_loss(repo_root: Path, tmp_path: Path) -> None:

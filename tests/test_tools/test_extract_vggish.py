@@ -16,13 +16,7 @@ import soundfile
 import torch
 from torch import nn
 
-from ovavss_mm.datasets import (
-    AVSBenchOVDataset,
-    IndexedClip,
-    LoadClipAudio,
-    LoadClipAudioFeatures,
-    write_index,
-)
+from ovavss_mm.datasets import AVSBenchOVDataset, IndexedClip, LoadClipAudio, LoadClipAudioFeatures, write_index
 from ovavss_mm.datasets.audio_features import AudioFeatures, FeatureWriter
 from ovavss_mm.models import VGGishEncoder
 
@@ -148,9 +142,7 @@ def test_in_the_pipeline(script, root, tmp_path, weights):
         dict(type='PackAVSegInputs'),
     ]
     pipeline = [dict(step, _scope_='mmseg') for step in steps]
-    dataset = AVSBenchOVDataset(
-        str(root), 'test', base_names='base_names.txt', pipeline=pipeline, test_mode=True
-    )
+    dataset = AVSBenchOVDataset(str(root), 'test', base_names='base_names.txt', pipeline=pipeline, test_mode=True)
     audio = dataset[0]['inputs']['audio']
     assert audio.shape == (5, 8) and audio.dtype == torch.float32
 
@@ -204,10 +196,7 @@ def test_killed_run_goes_on(script, root, tmp_path, weights, monkeypatch):
     where = [str(Path(__file__).parent), str(root), str(path), weights]
     environment = os.environ | {'PYTHONPATH': str(Path(archive.__file__).parent)}
     process = subprocess.Popen(
-        [sys.executable, '-c', DRIVER, *where],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
+        [sys.executable, '-c', DRIVER, *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(list(parts.glob('0*.safetensors'))) < 3:

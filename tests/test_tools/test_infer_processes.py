@@ -169,8 +169,7 @@ def test_runs_alone_are_what_is_compared_with(videos, alone):
         *(f'pred/clip/{time:09d}.png' for time in (0, 500, 1000, 1500)),
     }
     assert not any(
-        alone[0][name] == alone[2][name]
-        for name in ('pred/clip.json', 'vis/clip.mp4', 'pred/clip/000000500.png')
+        alone[0][name] == alone[2][name] for name in ('pred/clip.json', 'vis/clip.mp4', 'pred/clip/000000500.png')
     )
     assert {stem_of(name) for name in alone[3]} == {'a_clip', 'b_clip', 'other'}
 
@@ -178,9 +177,7 @@ def test_runs_alone_are_what_is_compared_with(videos, alone):
 # ------------------------------------------------------------------ two at once
 def test_two_at_once_into_two_folders(videos, alone, tmp_path):
     barrier = START.Barrier(2)
-    ones = [
-        start([videos[i]], tmp_path / str(i), tmp_path / f'{i}.log', meet, barrier) for i in (0, 2)
-    ]
+    ones = [start([videos[i]], tmp_path / str(i), tmp_path / f'{i}.log', meet, barrier) for i in (0, 2)]
     assert [end_of(process) for process in ones] == [0, 0]
     for i in (0, 2):
         assert content(tmp_path / str(i)) == alone[i] and not hidden(tmp_path / str(i))
@@ -210,10 +207,7 @@ MOMENTS = [
     ('removal', 1),
 ]
 # Timeline removed, video named, labels moved away, labels named, old labels removed, timeline named.
-REPLACING = [
-    *(('removal', 1), ('name', 1), ('move', 1), ('name', 2), ('removal', 2), ('name', 3)),
-    ('removal', 3),
-]
+REPLACING = [*(('removal', 1), ('name', 1), ('move', 1), ('name', 2), ('removal', 2), ('name', 3)), ('removal', 3)]
 
 
 def test_killed_at_any_moment(videos, alone, tmp_path):

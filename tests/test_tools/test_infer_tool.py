@@ -133,10 +133,7 @@ def test_help_teaches_and_needs_no_torch():
         'finally: assert "torch" not in sys.modules'
     )
     result = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, COLUMNS='120'),
+        [sys.executable, '-c', code], capture_output=True, text=True, env=dict(os.environ, COLUMNS='120')
     )
     assert result.returncode == 0, result.stderr
     for word in ('examples:', '--classes dog "baby crying"', 'vis/NAME.mp4', '--synonyms'):

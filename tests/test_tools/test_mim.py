@@ -107,9 +107,7 @@ def test_wheel_has_no_console_scripts(wheel):
 
 def test_wheel_leaves_the_checkout_clean(wheel):
     """No second copy of a config, which mim could mistake for the first."""
-    copies = [
-        path for path in (wheel.parent / 'source').rglob('*') if path.name in ('.mim', 'build')
-    ]
+    copies = [path for path in (wheel.parent / 'source').rglob('*') if path.name in ('.mim', 'build')]
     assert not copies
 
 
@@ -207,38 +205,18 @@ def test_mim_trains_resumes_and_tests(install, request, world, repo_root, elsewh
     python = request.getfixturevalue('wheel_python') if wheel else sys.executable
     loaders = [f'{name}_dataloader' for name in ('train', 'val', 'test')]
     options = [f'{loader}.dataset.data_root={world}' for loader in loaders]
-    options += [
-        f'{loader}.{key}'
-        for loader in loaders
-        for key in ('num_workers=0', 'persistent_workers=False')
-    ]
+    options += [f'{loader}.{key}' for loader in loaders for key in ('num_workers=0', 'persistent_workers=False')]
     options += ['train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1']
     mim = (python, '-m', 'mim')
     common = ('ovavss_mini.py', '--work-dir', 'out')
     train = (*mim, 'train', 'ovavss_mm', *common)
     run(*train, '--cfg-options', 'train_cfg.max_iters=2', *options, cwd=elsewhere)
-    again = run(
-        *train,
-        '--resume',
-        '--amp',
-        '--cfg-options',
-        'train_cfg.max_iters=3',
-        *options,
-        cwd=elsewhere,
-    )
+    again = run(*train, '--resume', '--amp', '--cfg-options', 'train_cfg.max_iters=3', *options, cwd=elsewhere)
     assert 'resumed epoch: 0, iter: 2' in again
     checkpoint = elsewhere / 'out' / 'iter_3.pth'
     assert checkpoint.is_file()
     tested = run(
-        *mim,
-        'test',
-        'ovavss_mm',
-        *common,
-        '--checkpoint',
-        checkpoint,
-        '--cfg-options',
-        *options,
-        cwd=elsewhere,
+        *mim, 'test', 'ovavss_mm', *common, '--checkpoint', checkpoint, '--cfg-options', *options, cwd=elsewhere
     )
     assert 'Harmonic' in tested and 'red-star' in tested
     where = 'site-packages' if wheel else str(repo_root / 'tools')

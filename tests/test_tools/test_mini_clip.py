@@ -24,9 +24,7 @@ WEIGHTS = dict(
     vit=ROOT / 'ovavss_mm/mini_world/clip_mini.safetensors',
     resnet=ROOT / 'ovavss_mm/mini_world/clip_mini_rn.safetensors',
 )
-CONFIGS = dict(
-    vit=ROOT / 'configs/mini/ovavss_mini.py', resnet=ROOT / 'configs/mini/ovavss_mini_clip-rn.py'
-)
+CONFIGS = dict(vit=ROOT / 'configs/mini/ovavss_mini.py', resnet=ROOT / 'configs/mini/ovavss_mini_clip-rn.py')
 KINDS = tuple(WEIGHTS)
 MERGES = ROOT / 'ovavss_mm/mini_world/clip_mini_bpe.txt.gz'
 

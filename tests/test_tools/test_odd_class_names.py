@@ -164,9 +164,7 @@ def labeller() -> Labeller:
     from ovavss_mm.apis import AVSegInferencer
 
     weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
-    return Labeller(
-        AVSegInferencer('ovavss_mini', str(weights), 'cpu', show_progress=False), Limits()
-    )
+    return Labeller(AVSegInferencer('ovavss_mini', str(weights), 'cpu', show_progress=False), Limits())
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

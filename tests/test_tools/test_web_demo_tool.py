@@ -14,9 +14,7 @@ ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/web_demo.py'
 WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 MINI = ['--model', 'ovavss_mini', '--weights', str(WEIGHTS)]
-needs_gradio = pytest.mark.skipif(
-    importlib.util.find_spec('gradio') is None, reason='not installed: gradio'
-)
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='not installed: gradio')
 
 
 @pytest.fixture
@@ -90,10 +88,7 @@ def test_help_needs_no_torch():
         'finally: assert not {"torch", "gradio"} & set(sys.modules)'
     )
     result = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, COLUMNS='120'),
+        [sys.executable, '-c', code], capture_output=True, text=True, env=dict(os.environ, COLUMNS='120')
     )
     assert result.returncode == 0, result.stderr
     assert '--max-seconds S' in result.stdout and '--host' in result.stdout

@@ -100,9 +100,7 @@ def test_a_refusal_means_that_another_holds_it(lock, monkeypatch, number):
         assert not lock.take()
 
 
-@pytest.mark.parametrize(
-    'number', [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS], ids=str
-)
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS], ids=str)
 def test_without_locks_of_the_file_system_it_is_taken_with_a_warning(lock, monkeypatch, number):
     fail_with(monkeypatch, number)
     other = FolderLock(lock.path)

@@ -45,10 +45,7 @@ def test_every_weight_that_a_config_reads_is_listed(path):
     ('file', 'parts'),
     [
         ('ViT-B-16.pt', ['CLIP ViT-B/16', '335 MiB', 'MIT', 'https://openaipublic', 'put it at']),
-        (
-            'vggish-10086976.pth',
-            ['VGGish', 'Apache-2.0', 'model.audio_encoder.init_cfg.checkpoint'],
-        ),
+        ('vggish-10086976.pth', ['VGGish', 'Apache-2.0', 'model.audio_encoder.init_cfg.checkpoint']),
         (
             'mask2former_swin-b_coco.pth',
             ['model_final_83d103.pkl from https://', 'mask2former_detectron2.py', 'load_from='],
@@ -97,8 +94,7 @@ def test_only_files_that_are_not_there_are_missing(tmp_path):
 
 # ------------------------------------------------------------------ open_clip's tags
 @pytest.mark.parametrize(
-    ('name', 'tag'),
-    [('openai', True), ('laion2b_s32b', True), ('a.pt', False), ('./openai', False)],
+    ('name', 'tag'), [('openai', True), ('laion2b_s32b', True), ('a.pt', False), ('./openai', False)]
 )
 def test_tags_are_no_paths(name, tag):
     assert is_tag(name) == tag

@@ -128,9 +128,7 @@ def test_downloads_are_refused_too(evil, tmp_path, monkeypatch):
     assert fetched == ['https://example.org/a/x.pth?y'] and not mark.exists()
 
 
-@pytest.mark.parametrize(
-    'name', ['s3://a/x.pth', 'openmmlab:s3://a', 'torchvision://resnet50', 'mmcls://x']
-)
+@pytest.mark.parametrize('name', ['s3://a/x.pth', 'openmmlab:s3://a', 'torchvision://resnet50', 'mmcls://x'])
 def test_stores_without_a_safe_reader_are_refused(name):
     with pytest.raises(CheckpointError, match='name a local file, or its address'):
         CheckpointLoader.load_checkpoint(name)
@@ -226,9 +224,7 @@ def test_arrays_are_read_as_they_are(tmp_path, how):
         path.write_bytes(data.replace(new, old) if how < 2 else data)  # longer names have lengths
     read = read_checkpoint(str(path))
     for key, array in ARRAYS.items():
-        assert np.array_equal(read[key], array) and read[key].dtype == array.dtype.newbyteorder(
-            '='
-        ), key
+        assert np.array_equal(read[key], array) and read[key].dtype == array.dtype.newbyteorder('='), key
     assert read['a'] == [2.5] and read['b'][0] is read['a'] and read['more'] == b'x'
     torch.save(read, tmp_path / 'again.pth')
     with torch.serialization.safe_globals([np.ndarray]):
@@ -342,8 +338,7 @@ def test_every_format_gives_a_state_dict(tmp_path, weights):
 
 
 @pytest.mark.parametrize(
-    'content',
-    [[torch.zeros(1)], dict(epoch=3), torch.zeros(2), dict(state_dict=1), {3: torch.zeros(1)}],
+    'content', [[torch.zeros(1)], dict(epoch=3), torch.zeros(2), dict(state_dict=1), {3: torch.zeros(1)}]
 )
 def test_files_without_a_state_dict_are_named(tmp_path, content):
     torch.save(content, tmp_path / 'a.pth')
@@ -375,9 +370,7 @@ def test_archives_of_openai_alone_are_opened(tmp_path, monkeypatch):
     """By their SHA-256; the command in the message copies one that is trusted."""
     path, mark = str(tmp_path / 'bomb.pt'), tmp_path / 'it ran'
     torch.jit.script(ScriptBomb(str(mark))).save(path)
-    with pytest.raises(
-        CheckpointError, match=r'bomb\.pt was not read: it asks for TorchScript'
-    ) as error:
+    with pytest.raises(CheckpointError, match=r'bomb\.pt was not read: it asks for TorchScript') as error:
         read_state_dict(path)
     with pytest.raises(CheckpointError, match=r'bomb\.pt was not read'):
         load_checkpoint(torch.nn.Linear(1, 1), path)
@@ -394,9 +387,7 @@ def test_archives_of_openai_alone_are_opened(tmp_path, monkeypatch):
 
 def test_published_archives_are_those_of_the_known_weights():
     """The addresses of open_clip end in ``<sha256>/<file>``."""
-    urls = [
-        open_clip.get_pretrained_url(m, t) for m, t in open_clip.list_pretrained() if t == 'openai'
-    ]
+    urls = [open_clip.get_pretrained_url(m, t) for m, t in open_clip.list_pretrained() if t == 'openai']
     assert all(re.fullmatch(r'[0-9a-f]{64}', url.split('/')[-2]) for url in urls)
     clips = [w.source for w in known_weights().values() if w.title.startswith("OpenAI's CLIP")]
     assert len(clips) == 3 and set(clips) <= set(urls)

@@ -34,9 +34,7 @@ def visualizer() -> AVSegVisualizer:
     return out
 
 
-def clip(
-    num_frames: int = 3, height: int = 24, width: int = 32
-) -> tuple[np.ndarray, SegDataSample]:
+def clip(num_frames: int = 3, height: int = 24, width: int = 32) -> tuple[np.ndarray, SegDataSample]:
     """Grey frames; truth 'bell' in a quarter, prediction 'cat' there."""
     image = np.full((num_frames, height, width, 3), 128, dtype=np.uint8)
     label = np.zeros((num_frames, height, width), dtype=np.uint8)
@@ -223,9 +221,7 @@ def test_contact_sheet_holds_every_sheet():
 )
 def test_tensorboard_missing_is_said_at_once(monkeypatch, backend):
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, 'find_spec', lambda name: None if name == 'tensorboard' else found(name)
-    )
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'tensorboard' else found(name))
     with pytest.raises(ImportError, match='pip install tensorboard'):
         AVSegVisualizer(vis_backends=[dict(type='LocalVisBackend'), dict(type=backend)])
     AVSegVisualizer(vis_backends=[dict(type='LocalVisBackend')])
@@ -235,11 +231,7 @@ def test_tensorboard_gets_sheets_with_their_step(tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    v = AVSegVisualizer(
-        'test_tensorboard',
-        vis_backends=[dict(type='TensorboardVisBackend')],
-        save_dir=str(tmp_path),
-    )
+    v = AVSegVisualizer('test_tensorboard', vis_backends=[dict(type='TensorboardVisBackend')], save_dir=str(tmp_path))
     v.dataset_meta = META
     image, sample = clip()
     for step in (100, 200):

@@ -7,23 +7,10 @@ import pytest
 import ovavss_mm  # noqa: F401
 from ovavss_mm.evaluation import functional as F
 from ovavss_mm.evaluation.confusion import Confusion
-from ovavss_mm.visualization.confusion import (
-    COLORS,
-    draw_class_iou,
-    draw_confusion,
-    most_confused,
-)
+from ovavss_mm.visualization.confusion import COLORS, draw_class_iou, draw_confusion, most_confused
 
 CLASSES = ('background', 'zebra', 'ant', 'yak', 'bee')
-COUNTS = np.array(
-    [
-        [900, 1, 2, 3, 94],
-        [10, 60, 30, 0, 0],
-        [0, 0, 0, 0, 0],
-        [50, 0, 0, 150, 0],
-        [7, 0, 0, 11, 2],
-    ]
-)
+COUNTS = np.array([[900, 1, 2, 3, 94], [10, 60, 30, 0, 0], [0, 0, 0, 0, 0], [50, 0, 0, 150, 0], [7, 0, 0, 11, 2]])
 ORDER = ['background', 'bee', 'yak', 'ant', 'zebra']
 
 

@@ -65,9 +65,7 @@ def test_tag_of_a_small_mask_stands_beside_it_and_of_a_large_one_within():
     assert 20 < x < 60 and 20 < y < 40
 
 
-@pytest.mark.parametrize(
-    ('color', 'ink'), [((0, 0, 0), 255), ((64, 0, 128), 255), ((255, 255, 255), 0)]
-)
+@pytest.mark.parametrize(('color', 'ink'), [((0, 0, 0), 255), ((64, 0, 128), 255), ((255, 255, 255), 0)])
 def test_ink_contrasts(color, ink):
     assert drawing.ink_on(color) == (ink,) * 3
 

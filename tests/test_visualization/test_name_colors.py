@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from ovavss_mm.visualization.name_colors import NUM_COLORS, color_set, name_palette, to_lab
 
-WORDS = st.lists(
-    st.text('abcdefgh', min_size=1, max_size=5), min_size=1, max_size=NUM_COLORS, unique=True
-)
+WORDS = st.lists(st.text('abcdefgh', min_size=1, max_size=5), min_size=1, max_size=NUM_COLORS, unique=True)
 
 
 def nearest(palette: np.ndarray) -> float:

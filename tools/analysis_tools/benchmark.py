@@ -89,9 +89,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--compare', nargs='+', default=[], metavar='STAGE=VARIANT', help='see below')
     add('--no-flops', action='store_true', help='neither count operations nor measure ceilings')
     add('--out', metavar='FILE.json', help='write the figures there')
-    add(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config'
-    )
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config')
     args = parser.parse_args(argv)
     if args.sounding != 'all' and not args.sounding.isdecimal():
         parser.error(f"--sounding must be a number or 'all', got {args.sounding!r}")
@@ -180,10 +178,7 @@ def text_of(result: dict) -> str:
         f'{shape["batch"]} clips of {shape["frames"]} frames, {shape["height"]} x {shape["width"]} '
         f'pixels, {shape["names"]} names',
         *(f'note: {note}' for note in result['notes']),
-        *(
-            f'ceiling, {dtype}: {rate / 1e9:.0f} GFLOP a second'
-            for dtype, rate in result['ceilings'].items()
-        ),
+        *(f'ceiling, {dtype}: {rate / 1e9:.0f} GFLOP a second' for dtype, rate in result['ceilings'].items()),
         stage_table(result['stages']),
         'data, beside the step: '
         + (f'{1e3 * data["median"]:.1f} ms, IQR {1e3 * data["iqr"]:.1f} ms' if data else 'no data'),
@@ -196,9 +191,7 @@ def text_of(result: dict) -> str:
     if result['crops'] is not None:
         lines.append(f'{result["crops"]} crops go through CLIP')
     if result['text_seconds_per_name'] is not None:
-        lines.append(
-            f'text embeddings, once a vocabulary: {1e3 * result["text_seconds_per_name"]:.1f} ms a name'
-        )
+        lines.append(f'text embeddings, once a vocabulary: {1e3 * result["text_seconds_per_name"]:.1f} ms a name')
     if result['comparisons']:
         lines.append(comparison_table(result['comparisons']))
     return '\n'.join(lines)

@@ -27,9 +27,7 @@ sys.path.insert(0, osp.join(ROOT, 'tools', 'model_converters'))  # released/ and
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; None: that of the process."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('fixture', nargs='+', help='<kind>_seed<n>.npz, inputs and outputs')
     parser.add_argument(
         '--state-dict',
@@ -55,9 +53,7 @@ def read_fixture(path: str) -> dict[str, Any]:
 def read_shapes(path: str) -> dict[str, list[int]]:
     """Read the names and shapes of a published checkpoint from a JSON file."""
     if not osp.isfile(path):
-        raise FileNotFoundError(
-            f'there is no {path}: name the list of names and shapes with --state-dict'
-        )
+        raise FileNotFoundError(f'there is no {path}: name the list of names and shapes with --state-dict')
     with open(path, encoding='utf-8') as file:
         try:
             shapes = json.load(file)

@@ -206,10 +206,7 @@ def changed_model(cfg: object, base: object, changes: dict, setting: str) -> obj
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error) or type(error).__name__  # assertions may say nothing
         raise ValueError(f'setting {setting!r} is refused: {reason}') from error
-    old, new = (
-        {key: tuple(value.shape) for key, value in each.named_parameters()}
-        for each in (base, model)
-    )
+    old, new = ({key: tuple(value.shape) for key, value in each.named_parameters()} for each in (base, model))
     if old != new:
         key = min(key for key in {*old, *new} if old.get(key) != new.get(key))
         raise ValueError(

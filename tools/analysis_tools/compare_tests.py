@@ -35,9 +35,7 @@ def read_figures(path: Path) -> dict[str, float]:
     if path.is_dir():
         files = [file for file in path.glob('*/*.json') if file.stem == file.parent.name]
         if not files:
-            raise FileNotFoundError(
-                f'{path} has no results of a test: run mim test with --work-dir {path}'
-            )
+            raise FileNotFoundError(f'{path} has no results of a test: run mim test with --work-dir {path}')
         path = max(files)  # folders are named after the time
     try:
         figures = json.loads(path.read_text())
@@ -59,12 +57,8 @@ def compare(names: list[str], tests: list[dict[str, float]]) -> PrettyTable:
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        'tests', nargs='+', type=Path, metavar='TEST', help='work dir or JSON file of a test'
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('tests', nargs='+', type=Path, metavar='TEST', help='work dir or JSON file of a test')
     args = parser.parse_args(argv)
     try:
         tests = [read_figures(path) for path in args.tests]

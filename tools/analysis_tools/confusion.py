@@ -24,13 +24,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     Returns:
         The arguments, by name.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('run', metavar='WORK_DIR_OR_FILE', help='work dir of a test, or its file')
-    parser.add_argument(
-        '--out-dir', type=Path, metavar='DIR', help='where the pictures go (default: beside it)'
-    )
+    parser.add_argument('--out-dir', type=Path, metavar='DIR', help='where the pictures go (default: beside it)')
     parser.add_argument('--title', default='', help='written on both pictures')
     return parser.parse_args(argv)
 

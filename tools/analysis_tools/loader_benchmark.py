@@ -46,12 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--rate', type=int, default=16000, help='of the sound, Hz (default: 16000)')
     parser.add_argument('--channels', type=int, default=1, help='of the sound (default: 1)')
-    parser.add_argument(
-        '--short-side', type=int, default=360, help='of the loaded clips (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--workers', type=int, default=os.cpu_count() or 1, help='default: %(default)s'
-    )
+    parser.add_argument('--short-side', type=int, default=360, help='of the loaded clips (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='default: %(default)s')
     parser.add_argument('--passes', type=int, default=3, help='over the clips (default: 3)')
     args = parser.parse_args(argv)
     for name in ('clips', 'rate', 'channels', 'short_side', 'workers', 'passes'):
@@ -146,10 +142,7 @@ def ellipses(rng: object, size: tuple[int, int], labels: object) -> object:
     out = np.zeros((height, width), np.uint8)
     for label in labels:
         centre = (int(rng.integers(width)), int(rng.integers(height)))
-        axes = (
-            int(rng.integers(width // 12, width // 4)),
-            int(rng.integers(height // 8, height // 3)),
-        )
+        axes = (int(rng.integers(width // 12, width // 4)), int(rng.integers(height // 8, height // 3)))
         cv2.ellipse(out, centre, axes, float(rng.uniform(0, 180)), 0, 360, int(label), -1)
     return out
 
@@ -168,9 +161,7 @@ def make_dataset(args: argparse.Namespace, root: str) -> object:
         dict(type='PackAVSegInputs'),
     ]
     pipeline = [dict(step, _scope_='mmseg') for step in steps]
-    return AVSBenchOVDataset(
-        root, 'train', base_names=args.base_names, indices=args.clips, pipeline=pipeline
-    )
+    return AVSBenchOVDataset(root, 'train', base_names=args.base_names, indices=args.clips, pipeline=pipeline)
 
 
 # ------------------------------------------------------------------ measurements

@@ -137,9 +137,7 @@ def _check_pictures(folder: str, split: str, clip: IndexedClip, names: Sequence,
         _check_label(labels[number], shapes[number], names, unlisted, report)
 
 
-def _check_label(
-    path: str, shape: tuple, names: Sequence[str], unlisted: np.ndarray, report: ClipReport
-) -> None:
+def _check_label(path: str, shape: tuple, names: Sequence[str], unlisted: np.ndarray, report: ClipReport) -> None:
     """Look into a label map; ``unlisted`` (N + 1,) says which labels the clip should not have."""
     try:
         labels = loading.read_labels(path, len(names), shape)

@@ -29,11 +29,7 @@ EXAMPLES = """examples:
     python tools/dataset_converters/avsbench_ov.py ROOT --base-names all --out data/my_index
 """
 # Clips of AVSBench-OV, by split and subset (paper, section 4.1).
-OFFICIAL = {
-    'train': {'v1s': 2349, 'v2': 2835},
-    'val': {'v1s': 740, 'v2': 500},
-    'test': {'v1s': 740, 'v2': 750},
-}
+OFFICIAL = {'train': {'v1s': 2349, 'v2': 2835}, 'val': {'v1s': 740, 'v2': 500}, 'test': {'v1s': 740, 'v2': 750}}
 SHOWN = 3  # offenders of a kind that are printed
 
 

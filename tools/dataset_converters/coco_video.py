@@ -101,9 +101,7 @@ def uid_of(video: dict) -> str:
     return os.path.dirname(video['file_names'][0]).replace('/', '-') or str(video['id'])
 
 
-def write_clip(
-    args: argparse.Namespace, root: Path, video: dict, objects: list, label2idx: dict
-) -> str:
+def write_clip(args: argparse.Namespace, root: Path, video: dict, objects: list, label2idx: dict) -> str:
     """Write frames, label maps and sound of a video; returns the names in it, joined by ``_``."""
     from ovavss_mm.datasets import voc_palette
 

@@ -21,14 +21,8 @@ except ModuleNotFoundError as error:
     sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
 sys.path.insert(0, osp.dirname(osp.abspath(__file__)))  # the folders beside this script
 
-CONFIGS = {
-    'r50': 'configs/_base_/models/ovavss_r50.py',
-    'swin-b': 'configs/_base_/models/ovavss_swin-b.py',
-}
-NOT_NEEDED = (
-    r'sem_seg_head\.predictor\.class_embed\.(weight|bias)',
-    'COCO classes: the sound head is fresh',
-)
+CONFIGS = {'r50': 'configs/_base_/models/ovavss_r50.py', 'swin-b': 'configs/_base_/models/ovavss_swin-b.py'}
+NOT_NEEDED = (r'sem_seg_head\.predictor\.class_embed\.(weight|bias)', 'COCO classes: the sound head is fresh')
 _DECODER = r'decode_head\.transformer_decoder\.'
 # Our names of what Mask2Former does not have: they keep their initial values.
 FRESH = {
@@ -55,9 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('source', help="pickle of {'model': {key: array}}")
     parser.add_argument('target', help='checkpoint to write; it appears only when all is well')
-    parser.add_argument(
-        '--config', help='config to fit (default: that of the backbone in the file)'
-    )
+    parser.add_argument('--config', help='config to fit (default: that of the backbone in the file)')
     parser.add_argument('--verbose', action='store_true', help='list every key')
     return parser.parse_args(argv)
 

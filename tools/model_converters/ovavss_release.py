@@ -38,9 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='config whose model the weights must fit (default: the release config of the backbone '
         'in the file, with the CLIP in the file)',
     )
-    parser.add_argument(
-        '--verbose', action='store_true', help='also list each key that was mapped, and to what'
-    )
+    parser.add_argument('--verbose', action='store_true', help='also list each key that was mapped, and to what')
     return parser.parse_args(argv)
 
 

@@ -231,9 +231,7 @@ def report(probabilities: Tensor) -> str:
     truth = torch.arange(len(NAMES)).repeat_interleave(len(probabilities) // len(NAMES))
     top, guess = probabilities.max(1)
     by_name = (guess == truth).float().unflatten(0, (len(NAMES), -1)).mean(1)
-    text = (
-        f'held-out crops: {len(truth)}, accuracy {by_name.mean():.4f} (lowest {by_name.min():.3f}, '
-    )
+    text = f'held-out crops: {len(truth)}, accuracy {by_name.mean():.4f} (lowest {by_name.min():.3f}, '
     return text + f'{NAMES[by_name.argmin()]}), median top probability {top.median():.4f}'
 
 

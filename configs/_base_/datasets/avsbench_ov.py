@@ -20,12 +20,7 @@ finish_test = [test_resize, load_labels, pack]  # results are compared at the or
 train_pipeline = [*load_train, load_audio, *finish_train]
 test_pipeline = [load_frames, load_audio, *finish_test]
 
-loader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    collate_fn=dict(type='pseudo_collate'),
-)
+loader = dict(batch_size=1, num_workers=2, persistent_workers=True, collate_fn=dict(type='pseudo_collate'))
 dataset = dict(type=dataset_type, data_root=data_root, base_names='avsbench_ov')
 train_dataloader = dict(
     **loader,

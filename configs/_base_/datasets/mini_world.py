@@ -10,10 +10,7 @@ test_pipeline = [_base_.load_frames, _base_.load_audio, *finish_test]
 dataset = dict(data_root=data_root, base_names='base_names.txt')
 # on two cores a worker costs the training more than it saves
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(**dataset, pipeline=train_pipeline),
+    batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(**dataset, pipeline=train_pipeline)
 )
 val_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader

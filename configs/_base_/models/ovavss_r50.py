@@ -8,9 +8,7 @@ data_preprocessor = dict(
     seg_pad_val=255,
     size_divisor=32,
 )
-attn_cfg = dict(
-    embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, dropout_layer=None, batch_first=True
-)
+attn_cfg = dict(embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, dropout_layer=None, batch_first=True)
 model = dict(
     type='AVEncoderDecoder',
     data_preprocessor=data_preprocessor,
@@ -24,8 +22,7 @@ model = dict(
         norm_eval=True,
     ),
     audio_encoder=dict(
-        type='VGGishEncoder',
-        init_cfg=dict(type='Pretrained', checkpoint='data/weights/vggish-10086976.pth'),
+        type='VGGishEncoder', init_cfg=dict(type='Pretrained', checkpoint='data/weights/vggish-10086976.pth')
     ),
     neck=dict(
         type='AVFusionNeck',
@@ -33,9 +30,7 @@ model = dict(
         out_channels=256,
         audio_channels=128,
         norm_cfg=dict(type='GN', num_groups=32),
-        fusion=dict(
-            type='BiAttention', embed_dims=1024, num_heads=8, dropout=0.1, layer_scale=1 / 6
-        ),
+        fusion=dict(type='BiAttention', embed_dims=1024, num_heads=8, dropout=0.1, layer_scale=1 / 6),
     ),
     decode_head=dict(
         type='AudioMaskDecHead',
@@ -53,19 +48,10 @@ model = dict(
                 num_layers=6,
                 layer_cfg=dict(
                     self_attn_cfg=dict(
-                        embed_dims=256,
-                        num_heads=8,
-                        num_levels=3,
-                        num_points=4,
-                        dropout=0.0,
-                        batch_first=True,
+                        embed_dims=256, num_heads=8, num_levels=3, num_points=4, dropout=0.0, batch_first=True
                     ),
                     ffn_cfg=dict(
-                        embed_dims=256,
-                        feedforward_channels=1024,
-                        num_fcs=2,
-                        ffn_drop=0.0,
-                        act_cfg=dict(type='ReLU'),
+                        embed_dims=256, feedforward_channels=1024, num_fcs=2, ffn_drop=0.0, act_cfg=dict(type='ReLU')
                     ),
                 ),
                 init_cfg=None,
@@ -81,11 +67,7 @@ model = dict(
                 self_attn_cfg=attn_cfg,
                 cross_attn_cfg=attn_cfg,
                 ffn_cfg=dict(
-                    embed_dims=256,
-                    feedforward_channels=2048,
-                    num_fcs=2,
-                    ffn_drop=0.0,
-                    act_cfg=dict(type='ReLU'),
+                    embed_dims=256, feedforward_channels=2048, num_fcs=2, ffn_drop=0.0, act_cfg=dict(type='ReLU')
                 ),
             ),
             init_cfg=None,

@@ -8,9 +8,6 @@ bce_criterion = dict(
     loss_mask=dict(_delete_=True, type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0),
 )
 release = dict(
-    decode_head=dict(criterion=bce_criterion),
-    classifier=dict(sound_thr=None, anchor='corner', mask_size='padded'),
+    decode_head=dict(criterion=bce_criterion), classifier=dict(sound_thr=None, anchor='corner', mask_size='padded')
 )
-release_scheduler = [
-    dict(type='MultiStepLR', end=96228, by_epoch=False, milestones=[72171, 88209], gamma=0.1)
-]
+release_scheduler = [dict(type='MultiStepLR', end=96228, by_epoch=False, milestones=[72171, 88209], gamma=0.1)]

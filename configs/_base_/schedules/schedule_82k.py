@@ -19,9 +19,7 @@ optim_wrapper = dict(
         norm_decay_mult=0.0,
     ),
 )
-param_scheduler = [
-    dict(type='MultiStepLR', begin=0, end=82000, by_epoch=False, milestones=[72171], gamma=0.1)
-]
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=82000, by_epoch=False, milestones=[72171], gamma=0.1)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=82000, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -16,12 +16,7 @@ _SHOWN_SILENT = 30  # names that are not heard, in the line below
 def escape(text: object) -> str:
     """Text as HTML that shows it, in attributes too; a page's templates find nothing in it, either."""
     text = html.escape(str(text), quote=True)
-    return (
-        text.replace('$', '&#36;')
-        .replace('{', '&#123;')
-        .replace('}', '&#125;')
-        .replace('`', '&#96;')
-    )
+    return text.replace('$', '&#36;').replace('{', '&#123;').replace('}', '&#125;').replace('`', '&#96;')
 
 
 def timeline_html(prediction: dict[str, Any]) -> str:
@@ -63,9 +58,7 @@ def _row(name: str, color: Sequence[int], prediction: dict[str, Any], duration: 
     )
 
 
-def _bars(
-    name: str, prediction: dict[str, Any], duration: float
-) -> Iterator[tuple[float, float, float, str]]:
+def _bars(name: str, prediction: dict[str, Any], duration: float) -> Iterator[tuple[float, float, float, str]]:
     """Start, end, sound score and description of each labelled frame of a name."""
     step = 1 / prediction['fps']
     for frame in prediction['frames']:
@@ -105,6 +98,4 @@ def message_html(text: str, kind: str = 'info', notes: Sequence[str] = ()) -> st
     role = 'alert' if kind == 'error' else 'status'
     lines = ''.join(f'<li>{escape(note)}</li>' for note in notes)
     notes_html = f'<ul>{lines}</ul>' if lines else ''
-    return (
-        f'<div class="ov-message ov-{kind}" role="{role}"><p>{escape(text)}</p>{notes_html}</div>'
-    )
+    return f'<div class="ov-message ov-{kind}" role="{role}"><p>{escape(text)}</p>{notes_html}</div>'

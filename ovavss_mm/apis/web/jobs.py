@@ -49,13 +49,7 @@ class Labeller:
         self._lock = threading.Lock()
 
     def run(
-        self,
-        upload: str | None,
-        text: str | None,
-        folder: Path,
-        ticket: Ticket,
-        report: Report,
-        **settings: Any,
+        self, upload: str | None, text: str | None, folder: Path, ticket: Ticket, report: Report, **settings: Any
     ) -> Result:
         """Label a video.
 

@@ -78,8 +78,7 @@ class Limits:
         for number, name in enumerate(names, 1):
             if len(name) > self.letters:
                 raise Refused(
-                    f'A name may have up to {self.letters} letters, number {number} has {len(name)}: '
-                    f'"{name[:_SHOWN]}…"'
+                    f'A name may have up to {self.letters} letters, number {number} has {len(name)}: "{name[:_SHOWN]}…"'
                 )
             key = ' '.join(name.casefold().split())
             if key in known:
@@ -101,9 +100,7 @@ class Limits:
             raise Refused('The video is not here any more: upload it again.', video=True)
         size = os.path.getsize(path) / MEGABYTE
         if size > self.megabytes:
-            raise Refused(
-                f'{name} has {size:.1f} MB, this page takes {self.megabytes:g} MB at most.', True
-            )
+            raise Refused(f'{name} has {size:.1f} MB, this page takes {self.megabytes:g} MB at most.', True)
         try:
             open_media(path).close()
         except (av.FFmpegError, OSError, ValueError) as error:

@@ -21,10 +21,7 @@ Give a video with sound and any names. Each second, every pixel of what is **hea
 DEFAULT_NAMES = ('man', 'woman', 'dog', 'cat', 'car', 'guitar', 'piano', 'violin')
 EXAMPLE = dict(seconds=12, seed=4, sounding=('blue-triangle', 'red-square'), silent=('green-star',))
 EXAMPLE_FPS = 12
-_KEPT = (
-    300,
-    3600,
-)  # s: how often uploads that no tab shows are looked for, and how old they may get
+_KEPT = (300, 3600)  # s: how often uploads that no tab shows are looked for, and how old they may get
 logger = logging.getLogger(__name__)
 
 
@@ -38,9 +35,7 @@ class Page:
         queue: jobs that may wait.
     """
 
-    def __init__(
-        self, labeller: Labeller, workspace: Workspace, mini: bool, queue: int = 10
-    ) -> None:
+    def __init__(self, labeller: Labeller, workspace: Workspace, mini: bool, queue: int = 10) -> None:
         if not isinstance(queue, int) or queue < 1:
             raise ValueError(f'queue must be a whole number above 0, got {queue!r}')
         self.labeller, self.workspace, self.mini, self.max_queue = labeller, workspace, mini, queue
@@ -86,9 +81,7 @@ class Page:
         """Run, cancel and the example."""
         with gr.Row():
             run = gr.Button('Label the video', variant='primary', elem_id='ov-run', scale=2)
-            cancel = gr.Button(
-                'Cancel', variant='stop', elem_id='ov-cancel', interactive=False, scale=1
-            )
+            cancel = gr.Button('Cancel', variant='stop', elem_id='ov-cancel', interactive=False, scale=1)
         example = gr.Button('Show me an example', elem_id='ov-example', visible=self.mini)
         return run, cancel, example
 
@@ -117,9 +110,7 @@ class Page:
             )
         return hint
 
-    def _connect(
-        self, blocks: gr.Blocks, inputs: list, outputs: list, buttons: tuple[gr.Button, ...]
-    ) -> None:
+    def _connect(self, blocks: gr.Blocks, inputs: list, outputs: list, buttons: tuple[gr.Button, ...]) -> None:
         """Say what happens when."""
         run, cancel, example = buttons
         video, names = inputs[:2]
@@ -171,9 +162,7 @@ class Page:
             progress(share, desc=f'Labelled: {seconds:.0f}{of} s{then}')
 
         try:
-            result = self.labeller.run(
-                video, names, folder, ticket, report, fps=int(fps), opacity=float(opacity)
-            )
+            result = self.labeller.run(video, names, folder, ticket, report, fps=int(fps), opacity=float(opacity))
         except Exception as error:
             return self._failed(error, session)
         prediction = result.prediction

@@ -23,9 +23,7 @@ POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-FONTS = dict(
-    font=('system-ui', 'Segoe UI', 'Roboto', 'sans-serif'), font_mono=('ui-monospace', 'monospace')
-)
+FONTS = dict(font=('system-ui', 'Segoe UI', 'Roboto', 'sans-serif'), font_mono=('ui-monospace', 'monospace'))
 
 
 class ContentPolicy:
@@ -88,15 +86,11 @@ def keep_quiet(folder: Path) -> None:
     Args:
         folder: for uploads.
     """
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1', GRADIO_TEMP_DIR=str(folder)
-    )
+    os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1', GRADIO_TEMP_DIR=str(folder))
 
 
 @contextmanager
-def serving(
-    inferencer: AVSegInferencer, limits: Limits, address: Address, queue: int = 10
-) -> Iterator[Any]:
+def serving(inferencer: AVSegInferencer, limits: Limits, address: Address, queue: int = 10) -> Iterator[Any]:
     """Serve the page while the block runs; its temporary files are gone afterwards.
 
     Args:

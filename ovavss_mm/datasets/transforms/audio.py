@@ -188,10 +188,7 @@ class LoadClipAudioFeatures(BaseTransform):
 
     def __repr__(self) -> str:
         """Name and arguments."""
-        return (
-            f'{type(self).__name__}(features={self.features.path!r}, '
-            f'weights={self.features.weights!r})'
-        )
+        return f'{type(self).__name__}(features={self.features.path!r}, weights={self.features.weights!r})'
 
 
 @TRANSFORMS.register_module()

@@ -51,17 +51,14 @@ class PackAVSegInputs(PackSegInputs):
         """
         missing = [key for key in ('imgs', 'audio') if key not in results]
         if missing:
-            raise ValueError(
-                f'no {" and no ".join(missing)}: LoadClipFrames and LoadClipAudio go first'
-            )
+            raise ValueError(f'no {" and no ".join(missing)}: LoadClipFrames and LoadClipAudio go first')
         imgs, audio = results['imgs'], results['audio']
         if len(imgs) != len(audio):
             raise ValueError(f'{len(imgs)} frames but {len(audio)} rows of audio')
         packed = super().transform(results | self._meta(results))
         imgs = np.ascontiguousarray(imgs.transpose(0, 3, 1, 2))  # (T, 3, H, W)
         packed['inputs'] = dict(
-            imgs=torch.from_numpy(imgs),
-            audio=torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32)),
+            imgs=torch.from_numpy(imgs), audio=torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
         )
         if 'gt_seg_maps' in results:
             maps = torch.from_numpy(results['gt_seg_maps'])  # (T, H, W)
@@ -72,8 +69,7 @@ class PackAVSegInputs(PackSegInputs):
     def _meta(results: dict) -> dict:
         """Metainfo that is not in the results as such."""
         meta = dict(
-            frame_paths=[results['frame_paths'][i] for i in frame_inds(results)],
-            flip=bool(results.get('flip', False)),
+            frame_paths=[results['frame_paths'][i] for i in frame_inds(results)], flip=bool(results.get('flip', False))
         )
         if 'annotated' in results:
             meta['annotated'] = results['annotated'].tolist()

@@ -89,10 +89,7 @@ class VGGishLogMel(SoundFrontEnd):
         waveform = pad(waveform, self.num_samples(num_rows))
         blocks = range(0, num_rows, self.resync)
         counts = [min(self.resync, num_rows - first) for first in blocks]
-        spans = [
-            (self.row_start(i), self.row_start(i + n - 1))
-            for i, n in zip(blocks, counts, strict=True)
-        ]
+        spans = [(self.row_start(i), self.row_start(i + n - 1)) for i, n in zip(blocks, counts, strict=True)]
         return np.concatenate([self._patches(waveform[a : b + self.row_samples]) for a, b in spans])
 
     @staticmethod

@@ -53,9 +53,7 @@ class ResizeClip(ResizeShortestEdge):
         # Pillow smooths before it shrinks, and its nearest neighbour does not shift labels by up to
         # half a pixel against the frames, as OpenCV's does.
         size = shape[::-1]
-        return np.stack(
-            [mmcv.imresize(x, size, interpolation=how, backend='pillow') for x in stack]
-        )
+        return np.stack([mmcv.imresize(x, size, interpolation=how, backend='pillow') for x in stack])
 
     def __repr__(self) -> str:
         """Name and arguments."""

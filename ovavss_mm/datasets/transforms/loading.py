@@ -59,9 +59,7 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
         # Pillow, unlike OpenCV, refuses a truncated file
         with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as img:
             if not 0 < img.width * img.height <= MAX_PIXELS:
-                raise ValueError(
-                    f'it has {img.width} x {img.height} pixels, at most {MAX_PIXELS:,} are read'
-                )
+                raise ValueError(f'it has {img.width} x {img.height} pixels, at most {MAX_PIXELS:,} are read')
             if img.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                 img = ImageOps.exif_transpose(img)
             return np.array(img if img.mode == 'RGB' else img.convert('RGB'))
@@ -94,8 +92,7 @@ class LoadClipFrames(BaseTransform):
         for path, img in zip(paths, imgs, strict=True):
             if img.shape != imgs[0].shape:
                 raise ValueError(
-                    f'frames of one clip must be of one size: {paths[0]} has {_size(imgs[0])}, '
-                    f'{path} has {_size(img)}'
+                    f'frames of one clip must be of one size: {paths[0]} has {_size(imgs[0])}, {path} has {_size(img)}'
                 )
         results['imgs'] = np.stack(imgs)  # (T, H, W, 3)
         results['ori_shape'] = results['img_shape'] = imgs[0].shape[:2]
@@ -163,9 +160,7 @@ def read_labels(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray
     """
     colors = read_rgb(path)
     if colors.shape[:2] != shape:
-        raise LabelSizeError(
-            f'the label map {path} has {_size(colors)}, its frame {shape[1]} x {shape[0]} pixels'
-        )
+        raise LabelSizeError(f'the label map {path} has {_size(colors)}, its frame {shape[1]} x {shape[0]} pixels')
     labels = voc_labels(colors)
     if labels is None or labels.max(initial=0) > num_names:
         raise LabelColorError(_describe_unknown(path, colors, num_names))

@@ -8,11 +8,7 @@ from pathlib import Path
 
 from .plan import VARIABLE, Job, Plan
 
-MIM = (
-    sys.executable,
-    '-m',
-    'mim',
-)  # works where the script `mim` is not on the path, or of another Python
+MIM = (sys.executable, '-m', 'mim')  # works where the script `mim` is not on the path, or of another Python
 
 
 class Launcher:

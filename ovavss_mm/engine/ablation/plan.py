@@ -133,9 +133,7 @@ class Plan:
         self._resolve(base.config)
         self._jobs: dict[tuple, Job] = {}
         self.entries = [
-            self._entry(suite, row, rows is None or row.name in rows)
-            for suite in suites
-            for row in suite.rows
+            self._entry(suite, row, rows is None or row.name in rows) for suite in suites for row in suite.rows
         ]
         self._check_names()
         self.jobs = self._order()
@@ -151,11 +149,7 @@ class Plan:
 
     def users(self, job: Job) -> list[Entry]:
         """The rows that need a job."""
-        return [
-            entry
-            for entry in self.entries
-            if any(job in (test, test.training) for test in entry.tests.values())
-        ]
+        return [entry for entry in self.entries if any(job in (test, test.training) for test in entry.tests.values())]
 
     def _check_rows(self, rows: Sequence[str] | None) -> None:
         """Check that rows to run are known."""
@@ -171,9 +165,7 @@ class Plan:
         stems: dict[str, Path] = {}
         for path in self.resolved:
             if stems.setdefault(path.stem, path) != path:
-                raise ValueError(
-                    f'two configs have one name, {path} and {stems[path.stem]}: rename one'
-                )
+                raise ValueError(f'two configs have one name, {path} and {stems[path.stem]}: rename one')
 
     # -------------------------------------------------------------- jobs
     def _entry(self, suite: Suite, row: Row, chosen: bool) -> Entry:
@@ -190,9 +182,7 @@ class Plan:
             resolved = self._resolve(config)
             folder = self.out / config.stem / f'seed{seed}' / 'train'
             digest = digest_of(resolved.text, seed)
-            self._jobs[key] = Job(
-                config, seed, folder, digest, resolved.iterations, fault=resolved.fault
-            )
+            self._jobs[key] = Job(config, seed, folder, digest, resolved.iterations, fault=resolved.fault)
         return self._jobs[key]
 
     def _test(self, config: Path, train: Path, seed: int) -> Job:
@@ -221,9 +211,7 @@ class Plan:
             try:
                 with _environment(VARIABLE, self.base.variable), _quiet():
                     config = Config.fromfile(str(path))
-            except (
-                Exception
-            ) as error:  # a config is a program: whatever is wrong, other rows can run
+            except Exception as error:  # a config is a program: whatever is wrong, other rows can run
                 kind = type(error).__name__
                 self.resolved[path] = Resolved(fault=f'{path} cannot be read: {kind}: {error}')
             else:

@@ -39,9 +39,7 @@ def draw(suite: Suite, rows: Sequence[Measured], data: str) -> Figure:
     width = max(5.0, 1.35 * len(rows) + 1.5)
     figure = Figure(figsize=(width, 3.9 * len(panels)), layout='constrained', dpi=110)
     FigureCanvasAgg(figure)
-    for axes, (label, words, colors) in zip(
-        np.atleast_1d(figure.subplots(len(panels))), panels, strict=True
-    ):
+    for axes, (label, words, colors) in zip(np.atleast_1d(figure.subplots(len(panels))), panels, strict=True):
         _bars(axes, rows, words, colors)
         axes.set_ylabel(label)
     figure.suptitle(f'{suite.title}: on {data}', fontweight='bold')
@@ -54,9 +52,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(beside, format='png')
 
 
-def _bars(
-    axes: Axes, rows: Sequence[Measured], words: Mapping[str, str], colors: Mapping[str, str]
-) -> None:
+def _bars(axes: Axes, rows: Sequence[Measured], words: Mapping[str, str], colors: Mapping[str, str]) -> None:
     """A group of bars a row, with numbers on them and lines for the spread."""
     width = 0.8 / len(words)
     for place, (key, text) in enumerate(words.items()):
@@ -69,9 +65,7 @@ def _bars(
             axes.text(left, value + error, f'{value:.1f}', ha='center', va='bottom', fontsize=7)
     axes.set_xticks(range(len(rows)), [_tick(row) for row in rows], fontsize=8)
     axes.set_xlim(-0.6, len(rows) - 0.4)
-    highest = max(
-        (max(row.values(key)) for key in words for row in rows if row.values(key)), default=0
-    )
+    highest = max((max(row.values(key)) for key in words for row in rows if row.values(key)), default=0)
     axes.set_ylim(0, max(5.0, 1.15 * highest))
     axes.grid(axis='y', color='#dddddd', linewidth=0.6)
     axes.set_axisbelow(True)

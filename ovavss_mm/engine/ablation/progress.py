@@ -69,9 +69,7 @@ class Reporter:
             job: that was started.
             holder: what still works on it since an earlier start, and is waited for; empty: nothing.
         """
-        self._write(
-            f'{job}: waits for {holder} of an earlier start' if holder else f'{job}: started'
-        )
+        self._write(f'{job}: waits for {holder} of an earlier start' if holder else f'{job}: started')
 
     def done(self, job: Job) -> None:
         """A job is done."""
@@ -115,9 +113,7 @@ class Reporter:
             return max(0, job.iterations - far[0]) * far[1]
         known = self._seconds[job.kind]
         if not known and job.kind == 'train':
-            known = [
-                seconds * job.iterations for _, seconds in self._far.values() if job.iterations
-            ]
+            known = [seconds * job.iterations for _, seconds in self._far.values() if job.iterations]
         return mean(known) if known else None
 
     def _learn(self, job: Job) -> None:
@@ -138,9 +134,7 @@ class Reporter:
         ended = self._total - len(self._open)
         words = '; '.join(self._words(job) for job in running)
         changes = dict(description=words) if running else {}
-        self._bar.update(
-            self._task, total=self._total, completed=ended, left=self.left(), **changes
-        )
+        self._bar.update(self._task, total=self._total, completed=ended, left=self.left(), **changes)
 
     def _words(self, job: Job) -> str:
         """A running job, and how far it is."""

@@ -34,9 +34,7 @@ class Ablation:
         machine: words for the hardware, also above the tables.
     """
 
-    def __init__(
-        self, plan: Plan, launcher: Launcher, command: Sequence[str], machine: str
-    ) -> None:
+    def __init__(self, plan: Plan, launcher: Launcher, command: Sequence[str], machine: str) -> None:
         self.plan, self.launcher = plan, launcher
         self._first_line = tables.first_line(plan, command, machine)
         self._sizes: dict[Path, Mapping[str, float]] | None = None

@@ -78,12 +78,10 @@ class Catalogue:
         self.configs = configs.resolve()
         content = self._keys(_read(path), 'the file', ('bases', 'suites'))
         self.bases = {
-            str(name): self._base(str(name), entry)
-            for name, entry in self._entries(content['bases'], 'bases')
+            str(name): self._base(str(name), entry) for name, entry in self._entries(content['bases'], 'bases')
         }
         self.suites = {
-            str(name): self._suite(str(name), entry)
-            for name, entry in self._entries(content['suites'], 'suites')
+            str(name): self._suite(str(name), entry) for name, entry in self._entries(content['suites'], 'suites')
         }
 
     # -------------------------------------------------------------- choosing
@@ -99,8 +97,7 @@ class Catalogue:
         if path.suffix == '.py' and path.is_file():
             return self._own_base(path.resolve())
         raise ValueError(
-            f'unknown base {name!r}: neither the path of a config (.py) nor one of '
-            f'{", ".join(self.bases)}'
+            f'unknown base {name!r}: neither the path of a config (.py) nor one of {", ".join(self.bases)}'
         )
 
     def choose(self, names: Sequence[str]) -> list[Suite]:
@@ -190,9 +187,7 @@ class Catalogue:
             raise self._error(where, 'must have at least one name, with what belongs to it below')
         return content.items()
 
-    def _keys(
-        self, entry: Any, where: str, needed: tuple[str, ...], allowed: tuple[str, ...] = ()
-    ) -> Any:
+    def _keys(self, entry: Any, where: str, needed: tuple[str, ...], allowed: tuple[str, ...] = ()) -> Any:
         """Check the keys of a mapping."""
         known = (*needed, *allowed)
         if not isinstance(entry, Mapping):

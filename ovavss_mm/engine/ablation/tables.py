@@ -73,9 +73,7 @@ def measure(plan: Plan, suite: Suite, sizes: Mapping[Path, Mapping[str, float]])
                 if status.state == 'done':
                     training = status_of(test.training).results.get('seconds')
                     figures[seed] = dict(
-                        status.results['figures'],
-                        train_seconds=training,
-                        test_seconds=status.results['seconds'],
+                        status.results['figures'], train_seconds=training, test_seconds=status.results['seconds']
                     )
                 elif status.state == 'failed':
                     failures[seed] = status
@@ -120,18 +118,14 @@ def markdown(suite: Suite, rows: Sequence[Measured], data: str, seeds: Sequence[
     return '\n'.join([f'## {suite.title}', '', _note(data), '', *lines, *failed]) + '\n'
 
 
-def _columns(
-    suite: Suite, rows: Sequence[Measured], data: str, seeds: int
-) -> dict[str, Callable[[Measured], str]]:
+def _columns(suite: Suite, rows: Sequence[Measured], data: str, seeds: int) -> dict[str, Callable[[Measured], str]]:
     """Headings, and what makes the cell of a row below each."""
     published = {name: name for name in SCORES}
     known = {key for row in rows for key in row.entry.row.published}
     published.update({key: words for key, words in SIZES.items() if key in known})
     ours = {name: name for name in SCORES} | (SILENT if suite.name.startswith('sound') else {})
     first = next(iter(ours))
-    columns: dict[str, Callable[[Measured], str]] = {
-        'row': lambda row: row.entry.row.name.replace('|', '\\|')
-    }
+    columns: dict[str, Callable[[Measured], str]] = {'row': lambda row: row.entry.row.name.replace('|', '\\|')}
     for key, words in published.items():
         columns[f'{words}, published on {PAPER_DATA}'] = lambda row, key=key: _number(
             published_of(row.entry).get(key), 2 if key in SCORES else 1
@@ -150,9 +144,7 @@ def _columns(
 
 def _note(data: str) -> str:
     """What must not be compared."""
-    note = (
-        f'mIoU in percent. Published: in the paper, on {PAPER_DATA}. Ours: measured here, on {data}'
-    )
+    note = f'mIoU in percent. Published: in the paper, on {PAPER_DATA}. Ours: measured here, on {data}'
     differs = '' if data == PAPER_DATA else ', so the two are not to be compared'
     return f'{note}{differs}. "(ours)" in a row is the paper\'s word for its own model.'
 

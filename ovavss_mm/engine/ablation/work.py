@@ -148,11 +148,7 @@ class Scheduler:
     """
 
     def __init__(
-        self,
-        jobs: Sequence[Job],
-        launcher: Launcher,
-        reporter: Reporter,
-        changed: Callable[[Job], None],
+        self, jobs: Sequence[Job], launcher: Launcher, reporter: Reporter, changed: Callable[[Job], None]
     ) -> None:
         self.jobs, self.launcher, self.reporter, self.changed = jobs, launcher, reporter, changed
         self.running: list[Attempt] = []
@@ -253,9 +249,7 @@ class Scheduler:
         for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
             number = getattr(signal, name, None)
             # nohup has SIGHUP ignored; processes that we start must not inherit an ignored SIGINT
-            if number is not None and (
-                name != 'SIGHUP' or signal.getsignal(number) != signal.SIG_IGN
-            ):
+            if number is not None and (name != 'SIGHUP' or signal.getsignal(number) != signal.SIG_IGN):
                 before[number] = signal.signal(number, self._note)
         try:
             yield

@@ -211,9 +211,7 @@ def check_changes(config: Config, settings: Settings, changes: dict[str, Any]) -
         build_skeleton(changed_config(config, settings, changes))
 
 
-def build_model(
-    config: Config, settings: Settings, changes: dict[str, Any]
-) -> tuple[nn.Module, list[str]]:
+def build_model(config: Config, settings: Settings, changes: dict[str, Any]) -> tuple[nn.Module, list[str]]:
     """Build the model, with weights that are drawn, or those of the checkpoint.
 
     Args:
@@ -273,12 +271,8 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """
     old, new = (_all_weights(model) for model in (source, target))
     if {k: v.shape for k, v in old.items()} != {k: v.shape for k, v in new.items()}:
-        differ = sorted(set(old) ^ set(new)) or sorted(
-            k for k in old if old[k].shape != new[k].shape
-        )
-        raise ValueError(
-            f'the variant has other weights than the model, so they cannot be compared: {differ[:3]}'
-        )
+        differ = sorted(set(old) ^ set(new)) or sorted(k for k in old if old[k].shape != new[k].shape)
+        raise ValueError(f'the variant has other weights than the model, so they cannot be compared: {differ[:3]}')
     with torch.no_grad():
         for key, value in new.items():
             value.copy_(old[key])
@@ -315,9 +309,7 @@ def testing(config: Config, names: tuple[str, ...]) -> Any:
     with quiet_log():
         metric = METRICS.build(first)
     half = len(names) // 2
-    metric.dataset_meta = dict(
-        classes=('background', *names), base_names=names[:half], novel_names=names[half:]
-    )
+    metric.dataset_meta = dict(classes=('background', *names), base_names=names[:half], novel_names=names[half:])
     return metric
 
 

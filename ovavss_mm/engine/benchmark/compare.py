@@ -40,9 +40,7 @@ VARIANTS = {
         lambda _: {'decode_head.pixel_decoder.plain_sampling': True},
         "mmcv's own deformable attention",
     ),
-    'frame': Variant(
-        ('clip',), lambda _: {'classifier.chunk_size': 1}, 'a call of CLIP for each crop'
-    ),
+    'frame': Variant(('clip',), lambda _: {'classifier.chunk_size': 1}, 'a call of CLIP for each crop'),
 }
 
 
@@ -144,9 +142,7 @@ def _seconds(step: dict[str, float], stage: str) -> float:
     return sum(step.values()) if stage == TOTAL else step.get(stage, 0.0)
 
 
-def difference(
-    one: list[list[torch.Tensor]], other: list[list[torch.Tensor]]
-) -> dict[str, float | None]:
+def difference(one: list[list[torch.Tensor]], other: list[list[torch.Tensor]]) -> dict[str, float | None]:
     """Largest difference between outputs, and largest output.
 
     Args:

@@ -18,9 +18,7 @@ def smooth_masks(queries: int, sounding: int, frames: int, height: int, width: i
 
     Every disc is in every frame and has at least a pixel above 0.
     """
-    y, x = torch.meshgrid(
-        (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing='ij'
-    )
+    y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing='ij')
     index = torch.arange(sounding)[:, None]
     time = torch.arange(frames)[None] / max(1, frames - 1)
     # spread over the frame by steps that have no period
@@ -35,9 +33,7 @@ def smooth_masks(queries: int, sounding: int, frames: int, height: int, width: i
     return torch.cat([logits, silent])
 
 
-def force_queries(
-    predict: Callable, sounding: int | str, made: dict[tuple, InstanceData] | None = None
-) -> Callable:
+def force_queries(predict: Callable, sounding: int | str, made: dict[tuple, InstanceData] | None = None) -> Callable:
     """The head's ``predict``, with results of which a given number of queries sound.
 
     Args:
@@ -91,9 +87,7 @@ def drawn_embeddings(text_embeddings: Callable, size: int) -> Callable:
     return embeddings
 
 
-def forced_hooks(
-    model: Any, sounding: int | str, text_size: int
-) -> list[tuple[Hook, Callable[[Callable], Callable]]]:
+def forced_hooks(model: Any, sounding: int | str, text_size: int) -> list[tuple[Hook, Callable[[Callable], Callable]]]:
     """Methods of a model, and for each what makes the replacement of the method.
 
     Args:
@@ -104,7 +98,4 @@ def forced_hooks(
     head, classifier = model.decode_head, model.classifier
     queries = partial(force_queries, sounding=sounding, made={})
     text = partial(drawn_embeddings, size=text_size)
-    return [
-        (Hook('queries', head, 'predict'), queries),
-        (Hook('text', classifier, 'text_embeddings'), text),
-    ]
+    return [(Hook('queries', head, 'predict'), queries), (Hook('text', classifier, 'text_embeddings'), text)]

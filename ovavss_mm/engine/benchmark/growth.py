@@ -165,9 +165,7 @@ def exponent(xs: Sequence[float], ys: Sequence[float], last: int = 3) -> float |
     return sum((x - mean_x) * (y - mean_y) for x, y in pairs) / below if below else None
 
 
-def series(
-    axis: str, rows: Sequence[tuple[Point, dict]]
-) -> tuple[list[int], dict[str, list[float]]]:
+def series(axis: str, rows: Sequence[tuple[Point, dict]]) -> tuple[list[int], dict[str, list[float]]]:
     """Curves of an axis, of the points that were measured.
 
     Returns:
@@ -193,9 +191,7 @@ def growth_table(axis: str, rows: Sequence[tuple[Point, dict]]) -> str:
         label = f'{name}, MiB' if memory else f'{name}, ms'
         table.add_row([label, *cells, '-' if slope is None else f'{slope:.2f}'])
     failed = [
-        f'{LABELS[axis]} {point.value(axis)}: {figures["error"]}'
-        for point, figures in rows
-        if 'error' in figures
+        f'{LABELS[axis]} {point.value(axis)}: {figures["error"]}' for point, figures in rows if 'error' in figures
     ]
     return '\n'.join([table.get_string(), *failed])
 

@@ -122,9 +122,7 @@ def smooth_frames(shape: Shape, generator: torch.Generator) -> Tensor:
 
 def label_maps(shape: Shape) -> Tensor:
     """Label maps (T, H, W) uint8: discs that move, one of each of the first three names."""
-    y, x = torch.meshgrid(
-        torch.linspace(0, 1, shape.height), torch.linspace(0, 1, shape.width), indexing='ij'
-    )
+    y, x = torch.meshgrid(torch.linspace(0, 1, shape.height), torch.linspace(0, 1, shape.width), indexing='ij')
     maps = torch.zeros(shape.frames, shape.height, shape.width, dtype=torch.uint8)
     for index in range(min(NUM_TARGETS, shape.names)):
         for t in range(shape.frames):
@@ -137,9 +135,7 @@ def _sample(shape: Shape, index: int, labelled: bool) -> SegDataSample:
     """The sample of a made-up clip."""
     sample = SegDataSample(
         metainfo=dict(
-            clip_id=f'made-up-{index}',
-            vocabulary=made_up_names(shape.names),
-            ori_shape=(shape.height, shape.width),
+            clip_id=f'made-up-{index}', vocabulary=made_up_names(shape.names), ori_shape=(shape.height, shape.width)
         )
     )
     if labelled:

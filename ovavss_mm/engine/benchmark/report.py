@@ -18,17 +18,12 @@ TOTAL = 'total'
 
 def spread(samples: Sequence[float]) -> dict[str, float]:
     """Median, first and third quartile and their distance (``iqr``) of one sample or more."""
-    q1, _, q3 = (
-        quantiles(samples, n=4, method='inclusive') if len(samples) > 1 else [samples[0]] * 3
-    )
+    q1, _, q3 = quantiles(samples, n=4, method='inclusive') if len(samples) > 1 else [samples[0]] * 3
     return dict(median=median(samples), q1=q1, q3=q3, iqr=q3 - q1)
 
 
 def stage_rows(
-    steps: Sequence[dict[str, float]],
-    flops: dict[str, float],
-    order: Sequence[str],
-    ceiling: float | None,
+    steps: Sequence[dict[str, float]], flops: dict[str, float], order: Sequence[str], ceiling: float | None
 ) -> dict[str, dict[str, Any]]:
     """What the stages of repeated steps took.
 
@@ -61,9 +56,7 @@ def stage_rows(
 
 def stage_table(rows: dict[str, dict[str, Any]]) -> str:
     """Write the rows of :func:`stage_rows` as a table."""
-    table = PrettyTable(
-        ['stage', 'median ms', 'IQR ms', 'share %', 'GFLOP', '% of ceiling'], align='r'
-    )
+    table = PrettyTable(['stage', 'median ms', 'IQR ms', 'share %', 'GFLOP', '% of ceiling'], align='r')
     table.align['stage'] = 'l'
     for stage, row in rows.items():
         if stage == TOTAL:
@@ -83,9 +76,7 @@ def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
         times = [_number(row[key]['median'], 1e3, 2) for key in ('base', 'changed')]
         ratio = row['ratio']
         known = ratio is not None
-        ratios = (
-            [f'{ratio["median"]:.3f}', f'{ratio["q1"]:.3f}..{ratio["q3"]:.3f}'] if known else '--'
-        )
+        ratios = [f'{ratio["median"]:.3f}', f'{ratio["q1"]:.3f}..{ratio["q3"]:.3f}'] if known else '--'
         values = [_scientific(row[key]) for key in ('difference', 'scale')]
         table.add_row([row['stage'], row['variant'], *times, *ratios, *values])
     return table.get_string()
@@ -114,9 +105,7 @@ def hardware(device: str) -> dict[str, Any]:
         threads=torch.get_num_threads(),
         load=round(os.getloadavg()[0], 2),
         gpu=torch.cuda.get_device_name() if device.startswith('cuda') else None,
-        tf32=dict(
-            matmul=torch.backends.cuda.matmul.allow_tf32, cudnn=torch.backends.cudnn.allow_tf32
-        ),
+        tf32=dict(matmul=torch.backends.cuda.matmul.allow_tf32, cudnn=torch.backends.cudnn.allow_tf32),
         system=platform.platform(),
         python=platform.python_version(),
         torch=TORCH_VERSION,
@@ -129,9 +118,7 @@ def cpu_name() -> str:
     """The processor's name."""
     try:
         with open('/proc/cpuinfo', encoding='utf-8') as file:
-            names = [
-                line.split(':', 1)[1].strip() for line in file if line.startswith('model name')
-            ]
+            names = [line.split(':', 1)[1].strip() for line in file if line.startswith('model name')]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()

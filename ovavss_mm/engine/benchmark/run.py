@@ -9,17 +9,7 @@ import torch
 from mmengine.config import Config
 
 from . import inputs
-from .bench import (
-    Bench,
-    Settings,
-    build_model,
-    check_changes,
-    copy_weights,
-    force,
-    quiet_log,
-    testing,
-    training,
-)
+from .bench import Bench, Settings, build_model, check_changes, copy_weights, force, quiet_log, testing, training
 from .compare import Comparison, compare
 from .flops import matmul_ceiling
 from .measure import count_crops, count_flops, idle_share, measure, median_total, time_data
@@ -50,9 +40,7 @@ class Workload:
     def __init__(self, config: Config, settings: Settings) -> None:
         with quiet_log():
             self.dataset = inputs.open_dataset(config, settings.mode)
-            real = self.dataset is not None and not (
-                settings.size or settings.frames or settings.names
-            )
+            real = self.dataset is not None and not (settings.size or settings.frames or settings.names)
             data = self._real(settings) if real else self._made_up(config, settings)
         self.shape = inputs.shape_of(data)
         self.names = tuple(data['data_samples'][0].get('vocabulary', ()))
@@ -89,9 +77,7 @@ def _pipeline(config: Config, mode: str) -> Sequence[dict]:
     return ()
 
 
-def make_bench(
-    config: Config, settings: Settings, workload: Workload, changes: dict[str, Any] | None = None
-) -> Bench:
+def make_bench(config: Config, settings: Settings, workload: Workload, changes: dict[str, Any] | None = None) -> Bench:
     """Build what takes the steps.
 
     Args:

@@ -5,13 +5,7 @@ import os.path as osp
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from mmengine.dist import (
-    all_gather_object,
-    broadcast_object_list,
-    get_rank,
-    get_world_size,
-    is_main_process,
-)
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
@@ -82,9 +76,7 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.logger.info(f'running the validation of iteration {runner.iter}')
             runner.val_loop.run()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Continue with the random numbers of the training that is resumed.
 
         Here, as making the loader's iterator draws a number.

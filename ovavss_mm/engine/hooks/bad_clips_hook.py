@@ -27,9 +27,7 @@ class BadClipsHook(Hook):
         self._met: list[tuple[str, str]] = []
         self._named: set[str] = set()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Collect the metainfo ``bad_clips`` of the samples of a batch."""
         for sample in (data_batch or {}).get('data_samples', []):
             self._met += sample.get('bad_clips', ())
@@ -49,6 +47,4 @@ class BadClipsHook(Hook):
         for folder, reason in met:
             if folder not in self._named:
                 self._named.add(folder)
-                runner.logger.warning(
-                    f"bad clip {folder}: {reason}. Another takes its place (on_bad_clip='skip')"
-                )
+                runner.logger.warning(f"bad clip {folder}: {reason}. Another takes its place (on_bad_clip='skip')")

@@ -40,9 +40,7 @@ class ContactSheetHook(Hook):
         num_columns: int = 2,
         backend_args: dict | None = None,
     ) -> None:
-        for key, value in dict(
-            num_clips=num_clips, num_frames=num_frames, num_columns=num_columns
-        ).items():
+        for key, value in dict(num_clips=num_clips, num_frames=num_frames, num_columns=num_columns).items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'{key} must be a positive integer, got {value!r}')
         self.num_clips = num_clips

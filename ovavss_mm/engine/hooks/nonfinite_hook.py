@@ -53,9 +53,7 @@ class NonFiniteLossHook(Hook):
         self._batches: list[tuple[list[str], list[str]]] = []  # since the last update
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Keep the statistics of batch norms that learn, before the first batch of an update.
 
         Args:
@@ -69,11 +67,7 @@ class NonFiniteLossHook(Hook):
         self._buffers = [(b, b.clone()) for norm in norms for b in norm.buffers()]
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict[str, Tensor] | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
         """Report the update, if it was skipped.
 
@@ -107,9 +101,7 @@ class NonFiniteLossHook(Hook):
         self._in_row += 1
         self._row_clips += [clip for clip in clips if clip not in self._row_clips]
         hub = runner.message_hub
-        total = 1 + (
-            hub.get_info('skipped_updates') if 'skipped_updates' in hub.runtime_info else 0
-        )
+        total = 1 + (hub.get_info('skipped_updates') if 'skipped_updates' in hub.runtime_info else 0)
         hub.update_info('skipped_updates', total)
         hub.update_scalar('train/skipped', total)
         runner.logger.warning(

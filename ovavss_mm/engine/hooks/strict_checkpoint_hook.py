@@ -48,10 +48,7 @@ class StrictCheckpointHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(
-        self,
-        allow_missing: Sequence[str] = (),
-        allow_unexpected: Sequence[str] = (),
-        allow_shape: Sequence[str] = (),
+        self, allow_missing: Sequence[str] = (), allow_unexpected: Sequence[str] = (), allow_shape: Sequence[str] = ()
     ) -> None:
         self.allow_missing = _patterns('allow_missing', allow_missing)
         self.allow_unexpected = _patterns('allow_unexpected', allow_unexpected)
@@ -96,9 +93,7 @@ class StrictCheckpointHook(Hook):
         for key in [key for key in state if key.removeprefix('module.') in dropped]:
             del state[key]
         if dropped:
-            runner.logger.info(
-                f'{len(dropped)} keys of another shape keep their initial values: {shorten(dropped)}'
-            )
+            runner.logger.info(f'{len(dropped)} keys of another shape keep their initial values: {shorten(dropped)}')
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:

@@ -51,9 +51,7 @@ def read_frames(data_sample: SegDataSample, backend_args: dict | None = None) ->
     for path in paths:
         frame = read_rgb(path, backend_args)
         if frames and frame.shape != frames[0].shape:
-            raise ValueError(
-                f'{path} has size {frame.shape[:2]}, {paths[0]} has {frames[0].shape[:2]}'
-            )
+            raise ValueError(f'{path} has size {frame.shape[:2]}, {paths[0]} has {frames[0].shape[:2]}')
         frames.append(frame)
     return np.stack(frames)
 
@@ -149,9 +147,7 @@ class AVSegVisualizationHook(SegVisualizationHook):
                 self._draw(data_sample, 'test', self._test_index, step=self._test_index)
             self._test_index += 1
 
-    def _draw(
-        self, data_sample: SegDataSample, stage: str, index: int, step: int, when: str = ''
-    ) -> None:
+    def _draw(self, data_sample: SegDataSample, stage: str, index: int, step: int, when: str = '') -> None:
         """Draw a clip, if anything is to be drawn."""
         if not self.draw:
             return

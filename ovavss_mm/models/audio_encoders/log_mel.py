@@ -24,26 +24,18 @@ class LogMelEncoder(BaseModule):
         ValueError: ``channels`` is no multiple of 4, or ``out_channels`` under 1.
     """
 
-    def __init__(
-        self, channels: int = 16, out_channels: int = 128, init_cfg: dict | None = None
-    ) -> None:
+    def __init__(self, channels: int = 16, out_channels: int = 128, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if channels < 4 or channels % 4 or out_channels < 1:
             raise ValueError(
-                'channels must be a multiple of 4 and out_channels at least 1, '
-                f'got {channels}, {out_channels}'
+                f'channels must be a multiple of 4 and out_channels at least 1, got {channels}, {out_channels}'
             )
         self.out_channels = out_channels
         widths = [1, channels, 2 * channels, 4 * channels, 4 * channels]
         self.convs = Sequential(
             *[
                 ConvModule(
-                    a,
-                    b,
-                    3,
-                    stride=(2, 2) if i < 3 else (2, 1),
-                    padding=1,
-                    norm_cfg=dict(type='GN', num_groups=4),
+                    a, b, 3, stride=(2, 2) if i < 3 else (2, 1), padding=1, norm_cfg=dict(type='GN', num_groups=4)
                 )
                 for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
             ]

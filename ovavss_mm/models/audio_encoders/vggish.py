@@ -51,7 +51,5 @@ def check_audio(audio: Tensor, channels: int | None = None) -> Tensor:
     embeddings = None if channels is None else (channels,)
     if audio.shape[1:] not in ((1, 96, 64), embeddings):
         also = '' if channels is None else f' or (M, {channels}) embeddings'
-        raise ValueError(
-            f'audio must be (M, 1, 96, 64) log-mel patches{also}, got {tuple(audio.shape)}'
-        )
+        raise ValueError(f'audio must be (M, 1, 96, 64) log-mel patches{also}, got {tuple(audio.shape)}')
     return audio

@@ -30,11 +30,7 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
     """
 
     def __init__(
-        self,
-        crop: str = 'square',
-        anchor: str = 'center',
-        mask_size: str = 'image',
-        **kwargs: object,
+        self, crop: str = 'square', anchor: str = 'center', mask_size: str = 'image', **kwargs: object
     ) -> None:
         if crop not in CROPS or anchor not in ANCHORS or mask_size not in MASK_SIZES:
             raise ValueError(
@@ -44,9 +40,7 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
         super().__init__(**kwargs)
         self.crop_kind, self.anchor, self.mask_size = crop, anchor, mask_size
 
-    def embed_masks(
-        self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def embed_masks(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embed the crops of masks that have a pixel above 0.5, see the base class."""
         img_shape = None if self.mask_size == 'padded' else tuple(frames.shape[-2:])
         # a few queries at a time: masks at full size are by far the largest tensors of a test

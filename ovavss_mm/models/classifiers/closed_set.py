@@ -23,11 +23,7 @@ class ClosedSetClassifier(BaseModule):
 
     @torch.no_grad()
     def forward(
-        self,
-        frames: Tensor,
-        queries: InstanceData,
-        names: Sequence[str],
-        pad_shape: tuple[int, int],
+        self, frames: Tensor, queries: InstanceData, names: Sequence[str], pad_shape: tuple[int, int]
     ) -> InstanceData:
         """Name the queries of one clip.
 

@@ -66,8 +66,7 @@ class OpenVocabularyClassifier(FrozenModule):
             raise ValueError(f'score must be one of {SCORES}, got {score!r}')
         if not (logit_scale is None or logit_scale > 0) or chunk_size < 1:
             raise ValueError(
-                'logit_scale must be None or positive, chunk_size at least 1, '
-                f'got {logit_scale} and {chunk_size}'
+                f'logit_scale must be None or positive, chunk_size at least 1, got {logit_scale} and {chunk_size}'
             )
         if not (sound_thr is None or 0 <= sound_thr <= 1):
             raise ValueError(f'sound_thr must be None or in [0, 1], got {sound_thr}')
@@ -107,9 +106,7 @@ class OpenVocabularyClassifier(FrozenModule):
             if cfg.get('bpe_path'):
                 cfg['bpe_path'] = package_file(cfg['bpe_path'])
             named = self.model_name is not None
-            self._tokenizer = (
-                open_clip.get_tokenizer(self.model_name, **cfg) if named else SimpleTokenizer(**cfg)
-            )
+            self._tokenizer = open_clip.get_tokenizer(self.model_name, **cfg) if named else SimpleTokenizer(**cfg)
         return self._tokenizer
 
     # ------------------------------------------------------------------ weights
@@ -174,11 +171,7 @@ class OpenVocabularyClassifier(FrozenModule):
     # ------------------------------------------------------------------ classification
     @torch.no_grad()
     def forward(
-        self,
-        frames: Tensor,
-        queries: InstanceData,
-        names: Sequence[str],
-        pad_shape: tuple[int, int],
+        self, frames: Tensor, queries: InstanceData, names: Sequence[str], pad_shape: tuple[int, int]
     ) -> InstanceData:
         """Name the sounding queries of one video clip (paper equation 6).
 
@@ -200,9 +193,7 @@ class OpenVocabularyClassifier(FrozenModule):
         queries.class_scores = self._class_scores(embeddings, valid, text)
         return queries
 
-    def embed_masks(
-        self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def embed_masks(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Image embeddings of the masks of S queries; subclasses override this.
 
         Args:
@@ -259,9 +250,7 @@ def build_clip(clip_model: str | dict) -> nn.Module:
     """
     if isinstance(clip_model, str):
         if ':' not in clip_model and open_clip.get_model_config(clip_model) is None:
-            raise ValueError(
-                f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has'
-            )
+            raise ValueError(f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has')
         with _quiet_root_logger():
             model = open_clip.create_model(clip_model, load_weights=False, pretrained_text=False)
     else:

@@ -55,9 +55,7 @@ def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
     return torch.cat([start, start + side], dim=1)
 
 
-def crop_squares(
-    frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tensor, size: int
-) -> Tensor:
+def crop_squares(frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Sample boxes of frames and of masks as squares, and black out all but the mask.
 
     Args:
@@ -72,8 +70,6 @@ def crop_squares(
     """
     boxes = boxes.to(masks)
     frame_rois = torch.cat([frame_inds.unsqueeze(1).to(boxes), boxes], dim=1)
-    mask_rois = torch.cat(
-        [torch.arange(len(boxes), device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1
-    )
+    mask_rois = torch.cat([torch.arange(len(boxes), device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1)
     crops = roi_align(frames.to(boxes.dtype), frame_rois, size, aligned=False)
     return crops * roi_align(masks.unsqueeze(1), mask_rois, size, aligned=False)

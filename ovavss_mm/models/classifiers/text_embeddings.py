@@ -30,9 +30,7 @@ class TextEmbeddings:
         """Number of words that are remembered, counted once per set of templates."""
         return len(self._known)
 
-    def __call__(
-        self, vocabulary: Vocabulary, templates: Sequence[str], show_progress: bool = False
-    ) -> Tensor:
+    def __call__(self, vocabulary: Vocabulary, templates: Sequence[str], show_progress: bool = False) -> Tensor:
         """Embed a vocabulary; a name with synonyms is the mean of its own embedding and theirs.
 
         Args:

@@ -88,12 +88,7 @@ class AudioMaskDecHead(BaseModule):
         super().__init__()
         self.out_channels, self.num_classes = out_channels, num_classes
         self.pixel_decoder = MODELS.build(
-            dict(
-                pixel_decoder,
-                in_channels=in_channels,
-                feat_channels=feat_channels,
-                out_channels=out_channels,
-            )
+            dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
         )
         self.transformer_decoder = MODELS.build(transformer_decoder)
         self.needs_audio = self.transformer_decoder.audio_prompt.needs_audio
@@ -119,9 +114,7 @@ class AudioMaskDecHead(BaseModule):
         self.num_frames = num_frames
         if self.transformer_decoder.audio_prompt.with_tokens:
             self.audio_proj = nn.Sequential(
-                nn.Linear(audio_channels, feat_channels),
-                nn.ReLU(inplace=True),
-                nn.Linear(feat_channels, feat_channels),
+                nn.Linear(audio_channels, feat_channels), nn.ReLU(inplace=True), nn.Linear(feat_channels, feat_channels)
             )
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
         self.criterion = None if criterion is None else VideoCriterion(**criterion)
@@ -133,9 +126,7 @@ class AudioMaskDecHead(BaseModule):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(
-        self, x: tuple[list[Tensor], Tensor], data_samples: object = None
-    ) -> QueryPredictions:
+    def forward(self, x: tuple[list[Tensor], Tensor], data_samples: object = None) -> QueryPredictions:
         """Decode B clips of T frames.
 
         Args:
@@ -151,9 +142,7 @@ class AudioMaskDecHead(BaseModule):
         memories = [self._memory(level, batch, i) for i, level in enumerate(levels)]
         # attention masks need each level's size only: resizing pixels equals resizing masks, as both are linear
         level_embeds = [
-            F.interpolate(
-                pixel_embed, level.shape[-2:], mode='bilinear', align_corners=False
-            ).unflatten(0, (batch, -1))
+            F.interpolate(pixel_embed, level.shape[-2:], mode='bilinear', align_corners=False).unflatten(0, (batch, -1))
             for level in levels
         ]
         decoder, prompt = self.transformer_decoder, self.transformer_decoder.audio_prompt
@@ -168,9 +157,7 @@ class AudioMaskDecHead(BaseModule):
             level = i % len(levels)
             audio = prompt.update_audio(i, audio, audio_pos)
             mask = self._attn_mask(outputs[-1][1], level_embeds[level])
-            query = layer(
-                query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask
-            )
+            query = layer(query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask)
             outputs.append(self._predict_queries(query))
         sound_logits, mask_embed = (torch.stack(part) for part in zip(*outputs, strict=True))
         return QueryPredictions(sound_logits, mask_embed, pixel_embed.unflatten(0, (batch, frames)))
@@ -180,13 +167,9 @@ class AudioMaskDecHead(BaseModule):
         tokens = level + self.level_embed.weight[index][:, None, None]
         tokens = tokens.unflatten(0, (batch, -1))  # (B, T, C, h, w)
         # one clip's positions serve all: nothing in a group of clips is padded
-        position = self.decoder_positional_encoding(
-            tokens.new_zeros((1, *tokens[0, :, 0].shape), dtype=torch.bool)
-        )
+        position = self.decoder_positional_encoding(tokens.new_zeros((1, *tokens[0, :, 0].shape), dtype=torch.bool))
         position = position.to(tokens.dtype).expand(batch, -1, -1, -1, -1)
-        tokens, position = (
-            t.transpose(2, 3).transpose(3, 4).flatten(1, 3) for t in (tokens, position)
-        )
+        tokens, position = (t.transpose(2, 3).transpose(3, 4).flatten(1, 3) for t in (tokens, position))
         return tokens, position
 
     def _audio_tokens(self, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,18 +189,11 @@ class AudioMaskDecHead(BaseModule):
         """Where not to attend: (B * heads, Q, T * h * w) bool, of (B, Q, C) and (B, T, C, h, w)."""
         logits = torch.einsum('bqc,btchw->bqthw', mask_embed, pixel_embed).flatten(2)
         masked = logits.sigmoid() < 0.5
-        masked &= ~masked.all(
-            -1, keepdim=True
-        )  # a query that would attend to nothing attends to everything
-        return (
-            masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
-        )
+        masked &= ~masked.all(-1, keepdim=True)  # a query that would attend to nothing attends to everything
+        return masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
 
     def loss(
-        self,
-        x: tuple[list[Tensor], Tensor],
-        data_samples: list[SegDataSample],
-        train_cfg: object = None,
+        self, x: tuple[list[Tensor], Tensor], data_samples: list[SegDataSample], train_cfg: object = None
     ) -> dict[str, Tensor]:
         """Losses of B clips, each the mean over clips.
 
@@ -249,10 +225,7 @@ class AudioMaskDecHead(BaseModule):
         return losses
 
     def predict(
-        self,
-        x: tuple[list[Tensor], Tensor],
-        batch_img_metas: object = None,
-        test_cfg: object = None,
+        self, x: tuple[list[Tensor], Tensor], batch_img_metas: object = None, test_cfg: object = None
     ) -> list[InstanceData]:
         """Queries of the last layer.
 

@@ -7,11 +7,4 @@ from .bi_attention import BiAttention
 from .frozen import FrozenModule
 from .fused_pixel_decoder import FusedPixelDecoder
 
-__all__ = [
-    'AddFusion',
-    'AudioMaskDecoder',
-    'AudioMaskDecoderLayer',
-    'BiAttention',
-    'FrozenModule',
-    'FusedPixelDecoder',
-]
+__all__ = ['AddFusion', 'AudioMaskDecoder', 'AudioMaskDecoderLayer', 'BiAttention', 'FrozenModule', 'FusedPixelDecoder']

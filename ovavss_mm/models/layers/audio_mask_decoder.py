@@ -53,9 +53,7 @@ class AudioMaskDecoderLayer(Mask2FormerTransformerDecoderLayer):
         Returns:
             Tensor: (B, Q, C).
         """
-        query = self.cross_attn(
-            query, memory, memory, query_pos=query_pos, key_pos=memory_pos, attn_mask=attn_mask
-        )
+        query = self.cross_attn(query, memory, memory, query_pos=query_pos, key_pos=memory_pos, attn_mask=attn_mask)
         query = self.norms[0](query)
         query = self.self_attn(query, query, query, query_pos=query_pos, key_pos=query_pos)
         query = self.norms[1](query)

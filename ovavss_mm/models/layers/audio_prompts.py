@@ -63,15 +63,11 @@ class NoAudioPrompt(BaseModule):
         """Positions (B, Q, C) of the queries, of the learned ones and of audio (B, T * S, Da)."""
         return query_pos
 
-    def init_queries(
-        self, query: Tensor, audio: Tensor | None, query_pos: Tensor, audio_pos: Tensor | None
-    ) -> Tensor:
+    def init_queries(self, query: Tensor, audio: Tensor | None, query_pos: Tensor, audio_pos: Tensor | None) -> Tensor:
         """Queries (B, Q, C) before the first layer, with audio tokens (B, T * S, C)."""
         return query
 
-    def update_audio(
-        self, layer: int, audio: Tensor | None, audio_pos: Tensor | None
-    ) -> Tensor | None:
+    def update_audio(self, layer: int, audio: Tensor | None, audio_pos: Tensor | None) -> Tensor | None:
         """Audio tokens (B, T * S, C) for a layer, of those for the layer before it."""
         return audio
 
@@ -113,9 +109,7 @@ class CrossAttentionPrompt(NoAudioPrompt):
         super().__init__(**kwargs)
         self.query_audio_attn = AudioAttention(kwargs['attn_cfg'], kwargs['norm_cfg'])
 
-    def init_queries(
-        self, query: Tensor, audio: Tensor | None, query_pos: Tensor, audio_pos: Tensor | None
-    ) -> Tensor:
+    def init_queries(self, query: Tensor, audio: Tensor | None, query_pos: Tensor, audio_pos: Tensor | None) -> Tensor:
         """Let the queries attend to the audio, see the base class."""
         return self.query_audio_attn(query, audio, query_pos, audio_pos)
 
@@ -137,17 +131,13 @@ class AudioMaskDecPrompt(CrossAttentionPrompt):
 
     def __init__(self, audio_self_attn: str = 'shared', **kwargs) -> None:
         if audio_self_attn not in AUDIO_SELF_ATTNS:
-            raise ValueError(
-                f'audio_self_attn must be of {AUDIO_SELF_ATTNS}, got {audio_self_attn!r}'
-            )
+            raise ValueError(f'audio_self_attn must be of {AUDIO_SELF_ATTNS}, got {audio_self_attn!r}')
         super().__init__(**kwargs)
         count = 1 if audio_self_attn == 'shared' else kwargs['num_layers']
         attentions = [AudioAttention(kwargs['attn_cfg'], kwargs['norm_cfg']) for _ in range(count)]
         self.audio_self_attn = ModuleList(attentions)
 
-    def update_audio(
-        self, layer: int, audio: Tensor | None, audio_pos: Tensor | None
-    ) -> Tensor | None:
+    def update_audio(self, layer: int, audio: Tensor | None, audio_pos: Tensor | None) -> Tensor | None:
         """Let the audio tokens attend to each other, see the base class."""
         if layer >= len(self.audio_self_attn):
             return audio

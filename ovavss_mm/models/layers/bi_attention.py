@@ -35,9 +35,7 @@ class BiAttention(BaseModule):
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(
-                f'embed_dims must be a multiple of num_heads, got {embed_dims} and {num_heads}'
-            )
+            raise ValueError(f'embed_dims must be a multiple of num_heads, got {embed_dims} and {num_heads}')
         if not 0 <= dropout < 1:
             raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         self.num_heads = num_heads

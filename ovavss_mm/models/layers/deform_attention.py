@@ -67,9 +67,7 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         weights = weights.to(exact).softmax(2).unflatten(2, sizes[1:])  # (M, h, levels, points, L)
         values = _planes(self.value_proj, value).to(exact)  # (M, C, L)
         size = spatial_shapes.flip(1).to(offsets)[:, None, :, None]  # (levels, 1, 2, 1): x, y
-        reference = reference_points.permute(0, 2, 3, 1)[
-            :, None, :, None
-        ]  # (M, 1, levels, 1, 2, L)
+        reference = reference_points.permute(0, 2, 3, 1)[:, None, :, None]  # (M, 1, levels, 1, 2, L)
         locations = reference + offsets / size  # (M, h, levels, points, 2, L), in [0, 1]
         sampled = sample_planes(values, 2 * locations - 1, weights, spatial_shapes.tolist())
         return self.dropout(self.output_proj(sampled.transpose(1, 2))) + identity
@@ -81,9 +79,7 @@ def _planes(linear: nn.Linear, tokens: Tensor) -> Tensor:
     return torch.baddbmm(linear.bias[:, None], weight, tokens.transpose(1, 2))
 
 
-def sample_planes(
-    values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]
-) -> Tensor:
+def sample_planes(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
     """Weighted sums of values at points between pixels.
 
     Args:
@@ -99,9 +95,7 @@ def sample_planes(
     return torch.cat([_sample_frame(*frame, shapes) for frame in frames])
 
 
-def _sample_frame(
-    values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]
-) -> Tensor:
+def _sample_frame(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
     """:func:`sample_planes` of one frame: (1, C, L), the others without M."""
     heads, total = len(grid), 0
     levels = values.split([height * width for height, width in shapes], dim=-1)

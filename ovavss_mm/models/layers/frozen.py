@@ -31,9 +31,7 @@ class FrozenModule(BaseModule):
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=None)
-        if init_cfg is not None and (
-            init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')
-        ):
+        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')):
             raise ValueError(
                 f"{type(self).__name__} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}"
             )

@@ -39,8 +39,4 @@ class MaskFocalLoss(nn.Module):
         Returns:
             Scalar.
         """
-        return (
-            self.loss_weight
-            * sigmoid_focal_loss(pred, target, self.alpha, self.gamma, 'sum')
-            / avg_factor
-        )
+        return self.loss_weight * sigmoid_focal_loss(pred, target, self.alpha, self.gamma, 'sum') / avg_factor

@@ -19,9 +19,7 @@ class SoundScoreLoss(CrossEntropyLoss):
         ValueError: a negative weight, or ``num_classes`` under 1.
     """
 
-    def __init__(
-        self, no_object_weight: float = 0.1, loss_weight: float = 2.0, num_classes: int = 1
-    ) -> None:
+    def __init__(self, no_object_weight: float = 0.1, loss_weight: float = 2.0, num_classes: int = 1) -> None:
         if no_object_weight < 0 or loss_weight < 0 or num_classes < 1:
             raise ValueError(
                 'weights must not be negative, num_classes at least 1, '

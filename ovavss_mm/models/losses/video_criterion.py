@@ -126,17 +126,11 @@ class VideoCriterion(BaseModule):
             pixel_embed = pixel_embed[targets.frames]  # (F, C, h4, w4)
             matches = self.match(sound_logits, mask_embed, pixel_embed, targets)
             num_classes = sound_logits.shape[-1] - 1
-            labels = matches_to_labels(
-                matches, targets.classes(num_classes), num_classes, sound_logits.shape[1]
-            )
+            labels = matches_to_labels(matches, targets.classes(num_classes), num_classes, sound_logits.shape[1])
             losses = dict(
-                loss_sound=torch.stack(
-                    [self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)]
-                )
+                loss_sound=torch.stack([self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)])
             )
-            losses['loss_mask'], losses['loss_dice'] = self._mask_losses(
-                mask_embed, pixel_embed, targets, matches
-            )
+            losses['loss_mask'], losses['loss_dice'] = self._mask_losses(mask_embed, pixel_embed, targets, matches)
         return losses
 
     @torch.no_grad()
@@ -165,9 +159,7 @@ class VideoCriterion(BaseModule):
         gt = InstanceData(
             labels=targets.classes(sound_logits.shape[-1] - 1),
             # (K, F, P) -> (K, F * P)
-            masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(
-                1
-            ),
+            masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(1),
         )
         pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))
         pixels = pixels.transpose(0, 1).flatten(1)  # (F, C, P) -> (C, F * P)
@@ -181,9 +173,7 @@ class VideoCriterion(BaseModule):
         pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
         # in order of targets
         pairs = [(query[target.argsort()], np.sort(target)) for query, target in pairs]
-        return [
-            tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs
-        ]
+        return [tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs]
 
     def _cost(self, scores: Tensor, masks: Tensor, gt: InstanceData) -> Tensor:
         """What queries cost for targets, (q, K), of sound logits (q, num_classes + 1) and mask logits (q, F * P)."""
@@ -192,11 +182,7 @@ class VideoCriterion(BaseModule):
         return sum(cost(pred, gt) for cost in self.match_costs)
 
     def _mask_losses(
-        self,
-        mask_embed: Tensor,
-        pixel_embed: Tensor,
-        targets: VideoTargets,
-        matches: list[tuple[Tensor, Tensor]],
+        self, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets, matches: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """Mask and dice loss, each (layers,): summed over a target's frames, divided by K."""
         num_layers, num_targets = len(mask_embed), len(targets.masks)
@@ -204,9 +190,7 @@ class VideoCriterion(BaseModule):
             # keeps every parameter in the graph; of no elements, as infinity times 0 is not 0
             zero = mask_embed[:, :0].sum((1, 2)) + pixel_embed[:0].sum()
             return zero, zero
-        embed = torch.stack(
-            [e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)]
-        )
+        embed = torch.stack([e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)])
         pred = torch.einsum('lkc,fchw->lkfhw', embed, pixel_embed).flatten(0, 2).unsqueeze(1)
         with torch.no_grad():
             points = get_uncertain_point_coords_with_randomness(

@@ -49,10 +49,7 @@ class AVFusionNeck(BaseModule):
             raise ValueError(f'fused_levels must be some of {LEVELS}, got {fused_levels!r}')
         norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
         self.input_convs = ModuleList(
-            [
-                ConvModule(c, out_channels, 1, bias=True, norm_cfg=norm_cfg, act_cfg=None)
-                for c in in_channels[1:]
-            ]
+            [ConvModule(c, out_channels, 1, bias=True, norm_cfg=norm_cfg, act_cfg=None) for c in in_channels[1:]]
         )
         channels = dict(visual_channels=out_channels, audio_channels=audio_channels)
         self.fusion = None if fusion is None else MODELS.build(dict(fusion, **channels))
@@ -66,9 +63,7 @@ class AVFusionNeck(BaseModule):
         for conv in self.input_convs:
             xavier_init(conv.conv, gain=1, bias=0, distribution='uniform')
 
-    def forward(
-        self, feats: Sequence[Tensor], audio: Tensor, num_frames: int
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    def forward(self, feats: Sequence[Tensor], audio: Tensor, num_frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
         """Fuse the M = B * T frames of B clips with their sound.
 
         Args:

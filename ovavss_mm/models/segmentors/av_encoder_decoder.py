@@ -14,9 +14,7 @@ from torch import Tensor
 from .label_map import best_pairs, dense_pairs, resize_pairs
 from .windows import Blender, group_windows
 
-TEST_CFG = dict(
-    mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False
-)
+TEST_CFG = dict(mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False)
 
 
 @MODELS.register_module()
@@ -107,9 +105,7 @@ class AVEncoderDecoder(EncoderDecoder):
             feats, audio = self.neck(feats, audio, frames)
         return feats, audio.unflatten(0, (batch, frames))
 
-    def loss(
-        self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]
-    ) -> dict[str, Tensor]:
+    def loss(self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of B clips of any shapes, each the mean over clips.
 
         Args:
@@ -133,9 +129,7 @@ class AVEncoderDecoder(EncoderDecoder):
 
     def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:
         """Raw predictions of clips of one shape, see the decode head."""
-        return self.decode_head(
-            self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio']))
-        )
+        return self.decode_head(self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio'])))
 
     def encode_decode(
         self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict] | None = None
@@ -160,9 +154,7 @@ class AVEncoderDecoder(EncoderDecoder):
         """T of the windows that slide over a clip."""
         return self.test_cfg['window']
 
-    def predict(
-        self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]
-    ) -> list[SegDataSample]:
+    def predict(self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]) -> list[SegDataSample]:
         """Label maps of B clips of any shapes.
 
         Args:
@@ -226,10 +218,7 @@ class AVEncoderDecoder(EncoderDecoder):
         raise NotImplementedError('AVEncoderDecoder has no test-time augmentation')
 
     def _infer_windows(
-        self,
-        inputs: dict[str, list[Tensor]],
-        samples: list[SegDataSample],
-        windows: list[tuple[int, int, int]],
+        self, inputs: dict[str, list[Tensor]], samples: list[SegDataSample], windows: list[tuple[int, int, int]]
     ) -> list[list[tuple[int, InstanceData]]]:
         """Pairs of windows (index of the clip, first frame, T), at most B of one shape at a time."""
 
@@ -252,9 +241,7 @@ class AVEncoderDecoder(EncoderDecoder):
             clips[window[0]].append((window[1], found[window]))
         return clips
 
-    def _name_pairs(
-        self, frames: Tensor, prediction: InstanceData | Tensor, sample: SegDataSample
-    ) -> InstanceData:
+    def _name_pairs(self, frames: Tensor, prediction: InstanceData | Tensor, sample: SegDataSample) -> InstanceData:
         """Pairs with masks (M, T, H, W) of the prediction for a window of frames (T, 3, h, w)."""
         img_shape = tuple(frames.shape[-2:])
         pad_shape = sample.get('pad_shape', img_shape)
@@ -273,9 +260,7 @@ class AVEncoderDecoder(EncoderDecoder):
         return resize_pairs(pairs, *shapes)
 
     def postprocess_result(
-        self,
-        clips: list[list[tuple[int, InstanceData]]],
-        data_samples: list[SegDataSample],
+        self, clips: list[list[tuple[int, InstanceData]]], data_samples: list[SegDataSample]
     ) -> list[SegDataSample]:
         """Paint the label maps of clips.
 
@@ -314,12 +299,7 @@ def checked_test_cfg(cfg: dict) -> dict:
     window, stride = cfg['window'], cfg['stride']
     counts = all(type(cfg[key]) is int and cfg[key] >= 1 for key in ('window', 'max_pairs'))
     strides = stride is None or (type(stride) is int and counts and 1 <= stride <= window)
-    if (
-        set(cfg) != set(TEST_CFG)
-        or cfg['mode'] not in ('slide', 'whole')
-        or not counts
-        or not strides
-    ):
+    if set(cfg) != set(TEST_CFG) or cfg['mode'] not in ('slide', 'whole') or not counts or not strides:
         raise ValueError(
             f"test_cfg has the keys {tuple(TEST_CFG)}, mode 'slide' or 'whole', stride None or from 1 to window, "
             f'window and max_pairs whole numbers of at least 1, got {cfg}'

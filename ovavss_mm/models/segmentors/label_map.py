@@ -27,18 +27,12 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
     order = order[scores > score_thr]
     query = order // num_names
     return InstanceData(
-        scores=flat[order],
-        labels=order % num_names,
-        sound_scores=named.scores[query],
-        masks=named.masks[query],
+        scores=flat[order], labels=order % num_names, sound_scores=named.scores[query], masks=named.masks[query]
     )
 
 
 def resize_pairs(
-    pairs: InstanceData,
-    img_shape: tuple[int, int],
-    pad_shape: tuple[int, int],
-    ori_shape: tuple[int, int],
+    pairs: InstanceData, img_shape: tuple[int, int], pad_shape: tuple[int, int], ori_shape: tuple[int, int]
 ) -> InstanceData:
     """Bring the masks of pairs to the size of the label map.
 
@@ -56,19 +50,14 @@ def resize_pairs(
         _to_original(mask[None], img_shape, pad_shape, ori_shape)[0] > 0
         for mask in pairs.masks
     ]
-    empty = torch.zeros(
-        0, pairs.masks.shape[1], *ori_shape, dtype=torch.bool, device=pairs.masks.device
-    )
+    empty = torch.zeros(0, pairs.masks.shape[1], *ori_shape, dtype=torch.bool, device=pairs.masks.device)
     out = InstanceData(**{key: value for key, value in pairs.items() if key != 'masks'})
     out.masks = torch.stack(masks) if masks else empty
     return out
 
 
 def dense_pairs(
-    logits: Tensor,
-    img_shape: tuple[int, int],
-    pad_shape: tuple[int, int],
-    ori_shape: tuple[int, int],
+    logits: Tensor, img_shape: tuple[int, int], pad_shape: tuple[int, int], ori_shape: tuple[int, int]
 ) -> InstanceData:
     """Turn dense logits into one pair for each class that is present.
 
@@ -110,10 +99,7 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
 
 
 def _to_original(
-    maps: Tensor,
-    img_shape: tuple[int, int],
-    pad_shape: tuple[int, int],
-    ori_shape: tuple[int, int],
+    maps: Tensor, img_shape: tuple[int, int], pad_shape: tuple[int, int], ori_shape: tuple[int, int]
 ) -> Tensor:
     """Maps (A, B, h, w) at the size of the label map, without padding."""
     maps = resize_masks(maps, pad_shape, img_shape)

@@ -27,9 +27,7 @@ class Window:
     items: list[Any]
 
 
-def group_windows(
-    stream: Iterable, length: int, stride: int, phases: int = 1
-) -> Iterator[tuple[list[Window], int]]:
+def group_windows(stream: Iterable, length: int, stride: int, phases: int = 1) -> Iterator[tuple[list[Window], int]]:
     """Cut a stream into windows as it comes; the last one is shifted back rather than short.
 
     With ``phases`` frames a second, frame j belongs to phase ``j % phases``: the frames of a window are of one phase,
@@ -50,8 +48,7 @@ def group_windows(
     """
     if not 1 <= stride <= length or phases < 1:
         raise ValueError(
-            f'stride must be from 1 to the window of {length} frames, and phases at least 1, '
-            f'got {stride} and {phases}'
+            f'stride must be from 1 to the window of {length} frames, and phases at least 1, got {stride} and {phases}'
         )
     span, step = length * phases, stride * phases
     stream, held, first = iter(stream), [], 0
@@ -135,9 +132,7 @@ class Blender:
             pairs: painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,) and ``masks``, bool
                 (M, T, H, W).
         """
-        labels, scores, sound = (
-            pairs[key].tolist() for key in ('labels', 'scores', 'sound_scores')
-        )
+        labels, scores, sound = (pairs[key].tolist() for key in ('labels', 'scores', 'sound_scores'))
         there = pairs.masks.flatten(2).any(-1).tolist()  # (M, T)
         for at, number in enumerate(numbers):
             rows = [row for row in range(len(labels)) if there[row][at]]
@@ -210,13 +205,7 @@ def frame_classes(parts: list[_Part], label_map: Tensor) -> dict[int, FrameClass
         for part in parts:
             rows = [i for i, label in enumerate(part.labels) if label == index - 1]
             if rows:
-                best.append(
-                    (
-                        part.weight,
-                        max(part.sound_scores[i] for i in rows),
-                        max(part.scores[i] for i in rows),
-                    )
-                )
+                best.append((part.weight, max(part.sound_scores[i] for i in rows), max(part.scores[i] for i in rows)))
         total = sum(weight for weight, _, _ in best)
         found[index - 1] = FrameClass(
             area=count / label_map.numel(),

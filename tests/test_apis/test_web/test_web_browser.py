@@ -62,9 +62,7 @@ def page(tmp_path_factory):
     command += ['--max-seconds', '6', '--max-size', '2']
     env = dict(os.environ, TMPDIR=str(folder), OMP_NUM_THREADS='1')
     with (folder / 'log').open('w+') as log:
-        process = subprocess.Popen(
-            list(map(str, command)), cwd=folder, env=env, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(list(map(str, command)), cwd=folder, env=env, stdout=log, stderr=log)
         try:
             address = f'http://127.0.0.1:{port}'
             read = (folder / 'log').read_text
@@ -109,9 +107,7 @@ class Tab:
         return self.driver.find_elements('css selector', css)
 
     def text(self, css):
-        return self.driver.execute_script(
-            'return document.querySelector(arguments[0])?.innerText || ""', css
-        )
+        return self.driver.execute_script('return document.querySelector(arguments[0])?.innerText || ""', css)
 
     def label(self, video, names):
         """Upload a video, type names, press run, wait for the end; gives what the page says."""
@@ -134,11 +130,7 @@ class Tab:
     def foreign_requests(self, address):
         """Addresses elsewhere that were asked for."""
         events = [json.loads(e['message'])['message'] for e in self.driver.get_log('performance')]
-        urls = [
-            e['params']['request']['url']
-            for e in events
-            if e['method'].endswith('requestWillBeSent')
-        ]
+        urls = [e['params']['request']['url'] for e in events if e['method'].endswith('requestWillBeSent')]
         assert any(url.startswith(address) for url in urls)
         # what the browser asks of itself, such as its new tab, has other schemes
         return [url for url in urls if url.startswith(('http', 'ws')) and address not in url]
@@ -146,9 +138,7 @@ class Tab:
 
 def files_of(folder):
     """Videos and results that the page holds."""
-    return [
-        p for p in folder.glob('ovavss_web_*/**/*') if p.suffix in ('.mp4', '.json', '.partial')
-    ]
+    return [p for p in folder.glob('ovavss_web_*/**/*') if p.suffix in ('.mp4', '.json', '.partial')]
 
 
 def test_upload_names_overlay_timeline(page, browser, tmp_path):
@@ -182,9 +172,7 @@ def test_upload_names_overlay_timeline(page, browser, tmp_path):
     overlay, _ = urllib.request.urlretrieve(url, tmp_path / 'overlay.mp4')
     with av.open(overlay) as file, av.open(str(clip)) as before:
         assert file.streams.audio and file.streams.video[0].frames == 24
-        assert file.streams.audio[0].duration == pytest.approx(
-            before.streams.audio[0].duration, rel=0.1
-        )
+        assert file.streams.audio[0].duration == pytest.approx(before.streams.audio[0].duration, rel=0.1)
     assert tab.foreign_requests(address) == []
     browser.get('about:blank')  # as if the tab were closed
     wait_for(lambda: not files_of(folder), 'the removal of its files')

@@ -16,19 +16,11 @@ def prediction(names, seconds, fps=1, duration=None):
     timeline = Timeline(names, fps)
     count = max(max(s, default=0) for s in seconds) + 1
     frames = [
-        timeline.add(
-            t / fps, {i: Found(0.1, 0.5, 0.9) for i in range(len(names)) if t in seconds[i]}
-        )
+        timeline.add(t / fps, {i: Found(0.1, 0.5, 0.9) for i in range(len(names)) if t in seconds[i]})
         for t in range(count)
     ]
     duration = duration or count / fps
-    return dict(
-        vocabulary=list(names),
-        fps=fps,
-        frames=frames,
-        duration=duration,
-        names=timeline.names(duration),
-    )
+    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, names=timeline.names(duration))
 
 
 def bars(html):

@@ -126,9 +126,7 @@ def test_a_video_that_is_longer_than_it_says(run, labeller, video, monkeypatch):
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_what_is_odd_is_said(run, tmp_path):
     silent = write_mp4(tmp_path / 'silent.mp4', numbered(20), sound=np.zeros(0, np.float32))
-    whole = write_mp4(
-        tmp_path / 'whole.mp4', numbered(60, (96, 128)), options={'movflags': 'faststart'}
-    )
+    whole = write_mp4(tmp_path / 'whole.mp4', numbered(60, (96, 128)), options={'movflags': 'faststart'})
     cut = tmp_path / 'cut.mp4'
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     assert 'silence' in ' '.join(run(silent).prediction['notes'])

@@ -13,9 +13,7 @@ from ovavss_mm.apis.web.limits import Limits, Refused
 
 
 @pytest.mark.parametrize('key', ['megabytes', 'seconds', 'names', 'letters', 'megapixels'])
-@pytest.mark.parametrize(
-    'value', [0, -1, float('inf'), float('nan'), '9'], ids=['0', '-1', 'inf', 'nan', 'text']
-)
+@pytest.mark.parametrize('value', [0, -1, float('inf'), float('nan'), '9'], ids=['0', '-1', 'inf', 'nan', 'text'])
 def test_limits_are_positive_numbers(key, value):
     with pytest.raises(ValueError, match=f'limit of {key} must be above 0, got '):
         Limits(**{key: value})

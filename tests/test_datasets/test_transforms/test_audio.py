@@ -72,9 +72,7 @@ def test_any_kind_of_wav(tmp_path, subtype, step, rate, channels):
     wave = noise(5, rate, channels)
     path = write(tmp_path / 'a.wav', wave, rate, subtype)
     audio = LoadClipAudio()(results_of(path))['audio']
-    exact = waveform_to_examples(np.pad(wave, [(0, rate), (0, 0)]), rate, return_tensor=False)[
-        :5, None
-    ]
+    exact = waveform_to_examples(np.pad(wave, [(0, rate), (0, 0)]), rate, return_tensor=False)[:5, None]
     assert audio.shape == (5, 1, 96, 64)
     # From logarithms of magnitudes plus 0.01 to magnitudes.
     assert np.abs(np.exp(audio) - np.exp(exact)).max() < 200 * step + 1e-4
@@ -105,9 +103,7 @@ def test_just_enough_and_just_too_little(tmp_path, rate):
 
 def test_too_short_names_seconds(tmp_path):
     path = write(tmp_path / 'short.wav', noise(2.5))
-    with pytest.raises(
-        ValueError, match=r"short\.wav has 2\.500 s .* 5 frames need 4\.815 s.*'pad'"
-    ):
+    with pytest.raises(ValueError, match=r"short\.wav has 2\.500 s .* 5 frames need 4\.815 s.*'pad'"):
         # Frames that the sound does reach do not help: the file is wrong whatever is drawn.
         LoadClipAudio(on_short='raise')(results_of(path, 5, [0, 1]))
 
@@ -218,10 +214,7 @@ def test_noise_is_the_same_in_every_process():
 def plain_sum(own: np.ndarray, own_rate: int, other: np.ndarray, other_rate: int) -> np.ndarray:
     """Log-mel patches of the sum of two waveforms, by the front end of VGGish."""
     # silence before resampling too: a sound rings for some samples after its end
-    padded = [
-        (np.pad(w.mean(1), (0, 5 * rate)), rate)
-        for w, rate in ((own, own_rate), (other, other_rate))
-    ]
+    padded = [(np.pad(w.mean(1), (0, 5 * rate)), rate) for w, rate in ((own, own_rate), (other, other_rate))]
     mono = [resampy.resample(wave, rate, 16000) if rate != 16000 else wave for wave, rate in padded]
     total = mono[0].copy()
     shared = min(map(len, mono))

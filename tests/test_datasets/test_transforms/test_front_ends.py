@@ -74,13 +74,7 @@ def test_sounds_are_swapped_at_the_rate_of_the_front_end(tmp_path):
         soundfile.write(tmp_path / f'{name}.wav', wave, 32000, 'DOUBLE')
     paths = dict(audio_path=str(tmp_path / 'a.wav'), other_audio_path=str(tmp_path / 'b.wav'))
     load = LoadClipAudio(front_end=dict(type='ThreeTokens'))
-    waves = dict(
-        own=own,
-        other=other,
-        silence=np.zeros(160000),
-        noise=white_noise('c', 160000),
-        off_screen=own + other,
-    )
+    waves = dict(own=own, other=other, silence=np.zeros(160000), noise=white_noise('c', 160000), off_screen=own + other)
     for source, wave in waves.items():
         audio = load(SwapClipAudio(source)(dict(paths, clip_id='c', num_frames=5)))['audio']
         np.testing.assert_allclose(audio, ThreeTokens()(wave, 5), atol=1e-6, err_msg=source)

@@ -95,11 +95,7 @@ class World:
         """Start the tool."""
         environ = dict(os.environ, FAKE_MIM=str(self.control))
         return subprocess.Popen(
-            self.script(*args),
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            self.script(*args), env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def wait_for(self, *job: object) -> None:

@@ -88,9 +88,7 @@ def test_a_row_on_other_data_than_the_base_is_not_run(world):
     world.config('small/large_mini', f"_base_ = ['small.py']\n{text}")
     plan = make(world)
     faults = dict(zip(names(plan), (job.fault for job in plan.jobs), strict=True))
-    assert (
-        faults['test', 'large_mini', 0] == 'it is tested on data/other, but the base on data/small'
-    )
+    assert faults['test', 'large_mini', 0] == 'it is tested on data/other, but the base on data/small'
     assert faults['test', 'silence', 0] == ''
 
 
@@ -164,10 +162,7 @@ def test_each_place_has_a_gpu_of_its_own(world):
 def test_cores_are_shared_without_gpus(world, monkeypatch):
     monkeypatch.setattr('ovavss_mm.engine.ablation.launcher.cores', lambda: 7)
     plan = make(world)
-    threads = [
-        Launcher(plan, jobs=jobs, environ={}).environment(0)['OMP_NUM_THREADS']
-        for jobs in (None, 2, 9)
-    ]
+    threads = [Launcher(plan, jobs=jobs, environ={}).environment(0)['OMP_NUM_THREADS'] for jobs in (None, 2, 9)]
     assert threads == ['7', '3', '1']
     chosen = Launcher(plan, jobs=2, environ=dict(OMP_NUM_THREADS='4')).environment(0)
     assert chosen['OMP_NUM_THREADS'] == '4', 'what the user has set holds'

@@ -61,9 +61,7 @@ def test_all_is_done_once_and_nothing_a_second_time(world):
     assert code == 0
     assert len(world.jobs) == len(set(world.jobs)) == 7
     before = results(world.out)
-    assert set(before) == {
-        *('fusion.md', 'fusion.csv', 'sound_test.md', 'sound_test.csv', 'tables.md')
-    }
+    assert set(before) == {*('fusion.md', 'fusion.csv', 'sound_test.md', 'sound_test.csv', 'tables.md')}
     assert (world.out / 'fusion.png').stat().st_size > 1000
     assert printed[0].startswith('[0/7] 7 jobs, 1 side by side')
     assert '[7/7]' in printed[-1] and 'none left' in printed[-1]
@@ -83,9 +81,7 @@ def test_what_a_training_and_a_test_leave_is_written_down(world):
     run(ablation)
     train, test, _ = ablation.plan.jobs
     done = json.loads((train.folder / 'done.json').read_text())
-    assert done == dict(
-        checkpoint='iter_10.pth', iterations=10, seconds=40.0, seed=2, digest=train.digest
-    )
+    assert done == dict(checkpoint='iter_10.pth', iterations=10, seconds=40.0, seed=2, digest=train.digest)
     figures = status_of(test).results['figures']
     assert figures['base'] == 7 and figures['novel'] == 14 and figures['silent_pixel_fpr'] == 3.5
     assert [path.name for path in train.folder.glob('.*.tmp')] == []
@@ -123,11 +119,7 @@ def test_what_failed_is_tried_again_and_goes_on(world):
     before = len(world.jobs)
     world.set('fail')
     assert run(make(world))[0] == 0
-    assert world.jobs[before:] == [
-        ('train', 'none', 0),
-        ('test', 'none', 0),
-        ('test', 'silence', 0),
-    ]
+    assert world.jobs[before:] == [('train', 'none', 0), ('test', 'none', 0), ('test', 'silence', 0)]
     assert iterations_of(world.out / 'none/seed0/train') == list(range(1, 11)), 'none twice'
     undisturbed = make(world, out=world.root / 'other')
     run(undisturbed)
@@ -150,9 +142,7 @@ def test_a_changed_config_is_refused_and_nothing_removed(world):
     code, printed = run(ablation)
     assert code == 1 and len(world.jobs) == before
     folder = world.out / 'small/seed0/test_silence'
-    assert f'the config has changed since this was done; to do it again, remove {folder}' in (
-        '\n'.join(printed)
-    )
+    assert f'the config has changed since this was done; to do it again, remove {folder}' in ('\n'.join(printed))
     assert (folder / 'done.json').is_file()
     assert f'failed: {folder}' in (world.out / 'sound_test.md').read_text()
 
@@ -240,10 +230,7 @@ def test_no_more_run_side_by_side_than_there_are_places(world):
     class Watch(Reporter):
         def tick(self, running):
             most.append(len(running))
-            assert all(
-                test.training is None or status_of(test.training).state == 'done'
-                for test in running
-            )
+            assert all(test.training is None or status_of(test.training).state == 'done' for test in running)
 
     assert ablation.run(Watch(3, console)) == 0
     assert max(most) == 3
@@ -294,9 +281,7 @@ def test_the_line_that_says_why_is_found(tmp_path):
 
 
 def test_sizes_are_measured():
-    sizes = model_sizes(
-        dict(type='FCNHead', in_channels=256, channels=256, num_classes=3, concat_input=False)
-    )
+    sizes = model_sizes(dict(type='FCNHead', in_channels=256, channels=256, num_classes=3, concat_input=False))
     weights = 2 * 256 * 256 * 9 + 2 * 256 + 3 * 256 + 3  # two convs of 3x3, one of 1x1
     assert sizes['total_mib'] == sizes['trainable_mib']
     assert sizes['total_mib'] == pytest.approx(weights * 4 / 2**20, rel=0.01)
@@ -304,6 +289,4 @@ def test_sizes_are_measured():
 
 
 def test_time_spans_are_short():
-    assert [duration(s) for s in (5.4, 99, 100, 5940, 19200)] == [
-        *('5 s', '99 s', '2 min', '99 min', '5 h 20 min')
-    ]
+    assert [duration(s) for s in (5.4, 99, 100, 5940, 19200)] == [*('5 s', '99 s', '2 min', '99 min', '5 h 20 min')]

@@ -32,9 +32,7 @@ def test_suites_rows_and_bases_are_read(world):
     assert list(catalogue.suites) == ['fusion', 'sound_test']
     fusion = catalogue.suites['fusion']
     assert fusion.title == 'Fusion' and catalogue.suites['sound_test'].title == 'sound_test'
-    assert fusion.rows[0] == Row(
-        'none', 'ablations/none', 'ablations/none', dict(base=60, novel=30)
-    )
+    assert fusion.rows[0] == Row('none', 'ablations/none', 'ablations/none', dict(base=60, novel=30))
     assert catalogue.suites['sound_test'].rows[1].train == 'base'
 
 
@@ -74,11 +72,7 @@ def test_suites_are_chosen_once_and_all_means_all(world):
     [
         ('name: none,', 'nam: none,', ["suite 'fusion'", "unknown key 'nam'", 'published']),
         ('title: Fusion', 'titel: Fusion', ["suite 'fusion'", "unknown key 'titel'", 'title']),
-        (
-            'ablations/none,',
-            'ablations/gone,',
-            ["suite 'fusion', row 'none'", 'there is no config', 'gone.py'],
-        ),
+        ('ablations/none,', 'ablations/gone,', ["suite 'fusion', row 'none'", 'there is no config', 'gone.py']),
         ('train: base', 'train: gone', ["suite 'sound_test', row 'silence', train", 'gone.py']),
         ('name: large', 'name: none', ["suite 'fusion'", "row 'none' occurs 2 times"]),
         ('base: 60', 'mean: 60', ["row 'none', published", "unknown key 'mean'", 'harmonic']),
@@ -92,15 +86,7 @@ def test_suites_are_chosen_once_and_all_means_all(world):
     ],
     ids=[
         *('row_key', 'suite_key', 'no_config', 'no_train_config', 'row_twice', 'published_key'),
-        *(
-            'published_text',
-            'base_left_out',
-            'base_key',
-            'base_config',
-            'file_key',
-            'number',
-            'yaml',
-        ),
+        *('published_text', 'base_left_out', 'base_key', 'base_config', 'file_key', 'number', 'yaml'),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(world, old, new, words):
@@ -142,10 +128,7 @@ def test_nothing_is_published_but_what_is_known(shipped):
     rows = [row for suite in shipped.suites.values() for row in suite.rows if row.published]
     assert [(row.name, dict(row.published)) for row in rows] == [
         ('OV-AVSS, R50 (ours)', dict(total_mib=1029.6, trainable_mib=183.6)),
-        (
-            'OV-AVSS, Swin-B (ours)',
-            dict(base=55.43, novel=29.14, total_mib=2331.4, trainable_mib=423.7),
-        ),
+        ('OV-AVSS, Swin-B (ours)', dict(base=55.43, novel=29.14, total_mib=2331.4, trainable_mib=423.7)),
     ]
 
 

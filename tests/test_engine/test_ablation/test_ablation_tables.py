@@ -11,14 +11,7 @@ from ovavss_mm.engine.ablation import plot
 from ovavss_mm.engine.ablation.plan import Entry
 from ovavss_mm.engine.ablation.state import Status
 from ovavss_mm.engine.ablation.suites import Row, Suite
-from ovavss_mm.engine.ablation.tables import (
-    Measured,
-    csv_text,
-    markdown,
-    published_of,
-    spread_text,
-    together,
-)
+from ovavss_mm.engine.ablation.tables import Measured, csv_text, markdown, published_of, spread_text, together
 
 NAN = float('nan')
 SIZES = dict(total_mib=7.04, trainable_mib=5.1)
@@ -31,18 +24,9 @@ def figures(base: float, novel: float, silent: float = NAN) -> dict[str, float]:
     return dict(both, **rates, train_seconds=100.0, test_seconds=20.0)
 
 
-def row(
-    name: str, done: dict, failures: dict | None = None, published: dict | None = None
-) -> Measured:
+def row(name: str, done: dict, failures: dict | None = None, published: dict | None = None) -> Measured:
     """A row with two seeds."""
-    entry = Entry(
-        SUITE,
-        Row(name, 'a', 'a', published or {}),
-        Path('a.py'),
-        Path('a.py'),
-        {0: None, 1: None},
-        True,
-    )
+    entry = Entry(SUITE, Row(name, 'a', 'a', published or {}), Path('a.py'), Path('a.py'), {0: None, 1: None}, True)
     return Measured(entry, done, failures or {}, SIZES)
 
 
@@ -58,9 +42,7 @@ ROWS = [
 def cells(text: str) -> list[dict[str, str]]:
     """Rows of a Markdown table, by heading."""
     lines = [line for line in text.splitlines() if line.startswith('|')]
-    split = [
-        [cell.strip() for cell in line.replace('\\|', '/').strip('|').split('|')] for line in lines
-    ]
+    split = [[cell.strip() for cell in line.replace('\\|', '/').strip('|').split('|')] for line in lines]
     return [dict(zip(split[0], line, strict=True)) for line in split[2:]]
 
 
@@ -85,12 +67,7 @@ def test_published_numbers_are_never_in_our_columns():
     assert table[1]['base, published on AVSBench-OV'] == '55.43'
     assert table[1]['harmonic, published on AVSBench-OV'] == '38.20'
     assert table[1]['Param. MiB, published on AVSBench-OV'] == '2331.4'
-    assert [line['base, published on AVSBench-OV'] for line in table] == [
-        '-',
-        '55.43',
-        '-',
-        '12.34',
-    ]
+    assert [line['base, published on AVSBench-OV'] for line in table] == ['-', '55.43', '-', '12.34']
     assert table[3]['harmonic, published on AVSBench-OV'] == '-'
     assert 'not to be compared' in markdown(SUITE, ROWS, 'the mini world', [0])
     assert 'not to be compared' not in markdown(SUITE, ROWS, 'AVSBench-OV', [0])
@@ -131,12 +108,8 @@ def test_csv_is_tidy():
     published, *ours = (line for line in lines if line['row'] == 'a|b')
     assert (published['seed'], published['data']) == ('published', 'AVSBench-OV')
     assert published['harmonic'] == '38.1987'
-    assert [line['seed'] for line in ours] == ['0', '1', 'mean'] and {o['data'] for o in ours} == {
-        'toys'
-    }
-    assert {line['status'] for line in lines if line['row'] == 'broken'} == {
-        *('failed: out/x.log', 'not run')
-    }
+    assert [line['seed'] for line in ours] == ['0', '1', 'mean'] and {o['data'] for o in ours} == {'toys'}
+    assert {line['status'] for line in lines if line['row'] == 'broken'} == {*('failed: out/x.log', 'not run')}
 
 
 def test_harmonic_mean_of_published_numbers_is_theirs_where_they_give_it():
@@ -147,11 +120,7 @@ def test_harmonic_mean_of_published_numbers_is_theirs_where_they_give_it():
 
 
 def test_spread_of_nothing_is_a_dash():
-    assert [spread_text(values) for values in ([], [1.0], [1.0, 3.0])] == [
-        '-',
-        '1.00',
-        '2.00 ± 1.41',
-    ]
+    assert [spread_text(values) for values in ([], [1.0], [1.0, 3.0])] == ['-', '1.00', '2.00 ± 1.41']
 
 
 def test_a_first_line_that_repeats_is_left_out():
@@ -171,9 +140,7 @@ def test_picture_has_bars_where_there_are_results():
 def test_pictures_of_sound_have_a_second_panel():
     rows = [row('own', {0: figures(50, 20, 1.5), 1: figures(50, 20, 2.5)})]
     figure = plot.draw(SUITE._replace(name='sound'), rows, 'toys')
-    assert [axes.get_ylabel() for axes in figure.axes] == [
-        *('mIoU, percent', 'of what is silent, percent')
-    ]
+    assert [axes.get_ylabel() for axes in figure.axes] == [*('mIoU, percent', 'of what is silent, percent')]
     assert '2.0' in [text.get_text() for text in figure.axes[1].texts]
 
 

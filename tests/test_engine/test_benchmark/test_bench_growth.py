@@ -80,9 +80,7 @@ def test_points_that_failed_are_tried_again(tmp_path):
     assert len(growth.Results(path).rows) == 1
 
 
-@pytest.mark.parametrize(
-    'text', ['', '[]', '{"points"', '{}'], ids=['empty', 'list', 'cut', 'other']
-)
+@pytest.mark.parametrize('text', ['', '[]', '{"points"', '{}'], ids=['empty', 'list', 'cut', 'other'])
 def test_another_file_is_not_overwritten(tmp_path, text):
     path = tmp_path / 'growth.json'
     path.write_text(text)

@@ -4,10 +4,7 @@ import torch
 
 from ovavss_mm.engine.benchmark import inputs
 
-PIPELINE = [
-    dict(type='SampleClipFrames', num_frames=4),
-    dict(type='ResizeClip', short_side=(480, 240, 360)),
-]
+PIPELINE = [dict(type='SampleClipFrames', num_frames=4), dict(type='ResizeClip', short_side=(480, 240, 360))]
 SHAPE = inputs.Shape(height=48, width=64, frames=3, names=5, batch=2)
 
 

@@ -26,21 +26,7 @@ def test_rows_have_shares_and_rates():
 def test_tables_have_a_line_a_stage():
     rows = report.stage_rows([dict(a=0.25, other=0.75)], dict(a=5e9), ['a'], 1e11)
     lines = [line.split() for line in report.stage_table(rows).splitlines()]
-    assert [
-        '|',
-        'a',
-        '|',
-        '250.00',
-        '|',
-        '0.00',
-        '|',
-        '25.0',
-        '|',
-        '5.00',
-        '|',
-        '20.0',
-        '|',
-    ] in lines
+    assert ['|', 'a', '|', '250.00', '|', '0.00', '|', '25.0', '|', '5.00', '|', '20.0', '|'] in lines
     row = dict(stage='a', variant='x', base=report.spread([0.5]), changed=report.spread([0.25]))
     row.update(ratio=report.spread([0.5]), difference=None, scale=None)
     assert '0.500..0.500' in report.comparison_table([row])

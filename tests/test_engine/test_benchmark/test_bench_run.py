@@ -25,9 +25,7 @@ def tiny_config(**deltas):
         dict(
             model=tiny_model.tiny_config(**deltas).to_dict(),
             optim_wrapper=dict(
-                type='OptimWrapper',
-                optimizer=dict(type='AdamW', lr=1.0),
-                clip_grad=dict(max_norm=0.01),
+                type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.0), clip_grad=dict(max_norm=0.01)
             ),
             test_evaluator=dict(type='OVIoUMetric', eval_size=(16, 16)),
         )
@@ -97,9 +95,7 @@ def test_crops_are_those_of_all_windows():
 
 def test_a_change_of_nothing_makes_no_difference():
     comparison = parse_comparison('decoder=decode_head.num_frames:5', 'test')
-    assert comparison == Comparison(
-        'decoder', 'decode_head.num_frames:5', {'decode_head.num_frames': 5}
-    )
+    assert comparison == Comparison('decoder', 'decode_head.num_frames:5', {'decode_head.num_frames': 5})
     total = parse_comparison('total=test_cfg.window:5', 'test')
     result = run(tiny_config(), Settings(mode='test', **SIZES), [comparison, total], flops=False)
     for row in result['comparisons']:
@@ -117,8 +113,7 @@ def test_named_variants_compute_the_same():
 
 
 @pytest.mark.parametrize(
-    'text',
-    ['clip=classifier.anchor:corner', 'decoder=bfloat16', 'backbone=bfloat16', 'neck=bfloat16'],
+    'text', ['clip=classifier.anchor:corner', 'decoder=bfloat16', 'backbone=bfloat16', 'neck=bfloat16']
 )
 def test_a_change_is_seen(text):
     settings = Settings(mode='test', **SIZES)
@@ -196,7 +191,6 @@ def test_a_vocabulary_larger_than_labels_has_no_metric():
 
 def test_the_engine_does_not_bring_the_benchmark():
     code = (
-        'import sys, ovavss_mm.engine as e; '
-        'sys.exit(any(m.startswith(e.__name__ + ".benchmark") for m in sys.modules))'
+        'import sys, ovavss_mm.engine as e; sys.exit(any(m.startswith(e.__name__ + ".benchmark") for m in sys.modules))'
     )
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

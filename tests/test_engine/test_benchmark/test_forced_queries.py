@@ -12,9 +12,7 @@ def predict(batch=1, queries=6):
     return [InstanceData(masks=torch.randn(queries, 3, 8, 12)) for _ in range(batch)]
 
 
-@pytest.mark.parametrize(
-    ('sounding', 'expected'), [(2, 2), (9, 6), ('all', 6)], ids=['two', 'more', 'all']
-)
+@pytest.mark.parametrize(('sounding', 'expected'), [(2, 2), (9, 6), ('all', 6)], ids=['two', 'more', 'all'])
 def test_so_many_queries_sound_and_have_pixels_in_every_frame(sounding, expected):
     results = force_queries(predict, sounding)(batch=2)
     assert len(results) == 2

@@ -44,10 +44,7 @@ def config(tmp_path, monkeypatch) -> Config:
     """A training of 6 iterations with a checkpoint after each."""
     monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
     loader = dict(
-        batch_size=2,
-        num_workers=0,
-        dataset=[dict(x=1.0), dict(x=2.0)] * 4,
-        collate_fn=dict(type='default_collate'),
+        batch_size=2, num_workers=0, dataset=[dict(x=1.0), dict(x=2.0)] * 4, collate_fn=dict(type='default_collate')
     )
     hook = dict(type='mmseg.AtomicCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=2)
     return Config(
@@ -130,9 +127,7 @@ def test_a_validation_that_was_cut_short_is_made_on_resuming(config, max_iters, 
     config.val_evaluator.stop_at = None
     validated = []
     run = ValLoop.run
-    monkeypatch.setattr(
-        ValLoop, 'run', lambda loop: validated.append(loop.runner.iter) or run(loop)
-    )
+    monkeypatch.setattr(ValLoop, 'run', lambda loop: validated.append(loop.runner.iter) or run(loop))
     for start, expected in enumerate([list(range(4, max_iters + 1, 2)), []]):
         config.resume, config.experiment_name = True, f'{config.experiment_name}_{start}'
         config.load_from = (Path(config.work_dir) / 'last_checkpoint').read_text()
@@ -156,9 +151,7 @@ def test_names_in_a_checkpoint_do_not_reach_other_folders(config, tmp_path):
             type(self).count += 1
             return dict(acc=float(self.count))
 
-    config.val_dataloader = dict(
-        config.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False)
-    )
+    config.val_dataloader = dict(config.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False))
     config.val_evaluator, config.val_cfg = dict(type='GrowingMetric'), dict(type='ValLoop')
     config.default_hooks.checkpoint.save_best = 'acc'
     launch.build_runner(config).train()

@@ -30,9 +30,7 @@ def make_sample(folder, index: int, num_frames: int = 2) -> SegDataSample:
     for t in range(num_frames):
         paths.append(str(folder / f'clip{index}' / f'{t}.png'))
         mmcv.imwrite(np.full((12, 16, 3), 10 * index + t, np.uint8), paths[-1])
-    sample = SegDataSample(
-        metainfo=dict(clip_id=f'clip{index}', frame_paths=paths, vocabulary=NAMES)
-    )
+    sample = SegDataSample(metainfo=dict(clip_id=f'clip{index}', frame_paths=paths, vocabulary=NAMES))
     maps = torch.zeros(num_frames, 12, 16, dtype=torch.uint8)
     sample.gt_sem_seg = PixelData(data=maps + 1)
     sample.pred_sem_seg = PixelData(data=maps + 2)
@@ -74,10 +72,7 @@ def test_unreadable_frames_are_named(tmp_path):
     with pytest.raises(ValueError, match=r'1\.png has size \(5, 5\)'):
         read_frames(sample)
     (tmp_path / 'clip1' / '1.png').write_bytes(b'no picture')
-    with pytest.raises(
-        OSError,
-        match=r'cannot read the picture .*1\.png: of none of the formats JPEG, PNG, BMP, WEBP',
-    ):
+    with pytest.raises(OSError, match=r'cannot read the picture .*1\.png: of none of the formats JPEG, PNG, BMP, WEBP'):
         read_frames(sample)
     with pytest.raises(KeyError, match='frame_paths'):
         read_frames(SegDataSample())

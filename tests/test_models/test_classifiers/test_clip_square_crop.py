@@ -39,9 +39,7 @@ def queries():
 
 
 # ------------------------------------------------------------------ which queries
-@pytest.mark.parametrize(
-    ('sound_thr', 'kept'), [(0.5, [0, 2]), (None, [0, 1, 2, 4]), (0.0, [0, 1, 2, 4]), (0.85, [0])]
-)
+@pytest.mark.parametrize(('sound_thr', 'kept'), [(0.5, [0, 2]), (None, [0, 1, 2, 4]), (0.0, [0, 1, 2, 4]), (0.85, [0])])
 def test_sounding_queries_with_a_mask_are_named(frames, queries, sound_thr, kept):
     before = queries.clone()
     named = make(sound_thr=sound_thr)(frames, queries, NAMES, PAD)
@@ -62,8 +60,7 @@ def test_nothing_to_name(frames, queries, which):
 def test_padding_counts_only_where_the_config_says_so(frames, queries):
     queries.masks[3, 0, 12:, :] = 8.0  # below row 40, where frames end
     kept = {
-        size: len(make(sound_thr=0.65, mask_size=size)(frames, queries, NAMES, PAD))
-        for size in ('image', 'padded')
+        size: len(make(sound_thr=0.65, mask_size=size)(frames, queries, NAMES, PAD)) for size in ('image', 'padded')
     }
     assert kept == dict(image=1, padded=2)
 
@@ -100,9 +97,7 @@ def test_chunks_change_nothing(frames, queries, chunk_size):
 def test_at_most_a_chunk_of_crops_is_encoded_at_a_time(frames, queries, monkeypatch):
     classifier = make(sound_thr=None, chunk_size=2)
     sizes, encode = [], classifier.clip_model.encode_image
-    monkeypatch.setattr(
-        classifier.clip_model, 'encode_image', lambda x: (sizes.append(len(x)), encode(x))[1]
-    )
+    monkeypatch.setattr(classifier.clip_model, 'encode_image', lambda x: (sizes.append(len(x)), encode(x))[1])
     classifier(frames, queries, NAMES, PAD)
     assert max(sizes) == 2 and sum(sizes) == 3 + 1 + 2 + 1  # masks with a pixel
 

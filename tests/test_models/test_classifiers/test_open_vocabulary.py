@@ -106,9 +106,7 @@ def test_softmax_of_scaled_cosines(clip):
 
 def test_siglip_kinds_score_by_sigmoid_with_the_models_own_scale_and_bias(clip):
     frames, queries = clip
-    cfg = dict(
-        CLASSIFIER['clip_model'], custom_text=True, init_logit_bias=-2.0, init_logit_scale=1.5
-    )
+    cfg = dict(CLASSIFIER['clip_model'], custom_text=True, init_logit_bias=-2.0, init_logit_scale=1.5)
     cfg['text_cfg'] = dict(cfg['text_cfg'], no_causal_mask=True, pool_type='last')
     classifier = make(clip_model=cfg, score='sigmoid', logit_scale=None)
     named = classifier(frames, queries, NAMES, (16, 16))
@@ -138,9 +136,7 @@ def test_a_named_model_has_its_own_preprocessing_and_tokenizer(caplog):
     ('name', 'tag', 'mean'), [('ViT-B-16-SigLIP', 'webli', 0.5), ('ViT-B-16', 'openai', 0.48145466)]
 )
 def test_preprocessing_is_that_of_the_weights(monkeypatch, name, tag, mean):
-    monkeypatch.setattr(
-        'ovavss_mm.models.classifiers.open_vocabulary.build_clip', lambda _: torch.nn.Identity()
-    )
+    monkeypatch.setattr('ovavss_mm.models.classifiers.open_vocabulary.build_clip', lambda _: torch.nn.Identity())
     classifier = OpenVocabularyClassifier(name, dict(type='Pretrained', checkpoint=tag))
     assert classifier.mean[0].item() == pytest.approx(255 * mean)
     own = OpenVocabularyClassifier(name, preprocess=dict(mean=(0.1, 0.2, 0.3)))

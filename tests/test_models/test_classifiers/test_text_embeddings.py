@@ -7,11 +7,7 @@ from torch.nn import functional as F
 
 from ovavss_mm.datasets import Vocabulary
 from ovavss_mm.models.classifiers import text_embeddings
-from ovavss_mm.models.classifiers.text_embeddings import (
-    TextEmbeddings,
-    embed_words,
-    encode_prompts,
-)
+from ovavss_mm.models.classifiers.text_embeddings import TextEmbeddings, embed_words, encode_prompts
 
 TEMPLATES = ['a {}.', 'a {} on a {}', 'the {}']
 

@@ -61,9 +61,7 @@ def test_shapes(head, batch, frames, height, width):
 
 
 def test_masks_are_query_times_pixel():
-    predictions = QueryPredictions(
-        torch.zeros(3, 2, 4, 2), torch.randn(3, 2, 4, 5), torch.randn(2, 3, 5, 6, 7)
-    )
+    predictions = QueryPredictions(torch.zeros(3, 2, 4, 2), torch.randn(3, 2, 4, 5), torch.randn(2, 3, 5, 6, 7))
     for layer in (0, -1):
         masks = predictions.masks(layer)
         for b in range(2):
@@ -127,9 +125,7 @@ def test_levels_are_taken_in_turn_from_low_to_high_resolution(head, monkeypatch)
     tokens = []
     for layer in head.transformer_decoder.layers:
         forward = layer.forward
-        monkeypatch.setattr(
-            layer, 'forward', lambda *a, f=forward: (tokens.append(a[1].shape[1]), f(*a))[1]
-        )
+        monkeypatch.setattr(layer, 'forward', lambda *a, f=forward: (tokens.append(a[1].shape[1]), f(*a))[1])
     head(make_input(frames=2))
     sizes = [2 * h * w for h, w in SIZES]
     assert tokens == [sizes[3], sizes[2], sizes[1], sizes[3]]
@@ -245,9 +241,7 @@ def test_without_a_prompt_queries_do_not_hear():
     assert not any(heard_after(head, audio, audio + torch.randn_like(audio)))
     maps = make_input()[0]
     silent = head((maps, audio[..., :0])), head((maps, audio))
-    assert not any(changed(*silent, layer) for layer in range(LAYERS + 1)), (
-        'no audio at all will do'
-    )
+    assert not any(changed(*silent, layer) for layer in range(LAYERS + 1)), 'no audio at all will do'
     assert not [n for n, _ in head.named_parameters() if 'audio' in n]
     assert not head.needs_audio and make_head().needs_audio
 
@@ -292,9 +286,7 @@ def test_audio_attends_to_itself_once_or_before_each_layer(monkeypatch):
             layer.register_forward_pre_hook(lambda _, a, tokens=tokens: tokens.append(a[2]))
         head((maps, audio))
         assert len(calls) == number
-        assert sum(not torch.equal(a, b) for a, b in zip(tokens, tokens[1:], strict=False)) == (
-            number - 1
-        )
+        assert sum(not torch.equal(a, b) for a, b in zip(tokens, tokens[1:], strict=False)) == (number - 1)
 
 
 @pytest.mark.parametrize(
@@ -312,9 +304,7 @@ def test_no_variant_has_a_weight_that_does_not_learn(prompt):
     head = make_prompted(**prompt)
     losses = head.loss(make_input(frames=3), make_samples(frames=3))
     sum(losses.values()).backward()
-    assert not [
-        n for n, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()
-    ]
+    assert not [n for n, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 
 
 # ------------------------------------------------------------------ closed set
@@ -339,10 +329,7 @@ def test_losses_have_a_name_a_layer_and_are_means_over_clips(head, fixed_points)
     kinds = ('loss_sound', 'loss_mask', 'loss_dice')
     names = set(kinds) | {f'd{i}.{kind}' for i in range(LAYERS) for kind in kinds}
     assert losses.keys() == names
-    alone = [
-        head.loss(([x[5 * b : 5 * b + 5] for x in maps], audio[b : b + 1]), [samples[b]])
-        for b in range(2)
-    ]
+    alone = [head.loss(([x[5 * b : 5 * b + 5] for x in maps], audio[b : b + 1]), [samples[b]]) for b in range(2)]
     for name, value in losses.items():
         assert torch.allclose(value, (alone[0][name] + alone[1][name]) / 2, atol=1e-5)
     assert len({round(value.item(), 6) for value in losses.values()}) == len(losses)
@@ -356,8 +343,7 @@ def test_last_layer_has_the_plain_name(head, fixed_points):
         # one target: one query of weight 1, the others 0.1
         entropy = -logits.log_softmax(-1)
         options = [
-            (entropy[q, 0] + 0.1 * (entropy[:, 1].sum() - entropy[q, 1]))
-            / (1 + 0.1 * (QUERIES - 1))
+            (entropy[q, 0] + 0.1 * (entropy[:, 1].sum() - entropy[q, 1])) / (1 + 0.1 * (QUERIES - 1))
             for q in range(QUERIES)
         ]
         assert min(abs(2 * option - losses[name]) for option in options) < 1e-5
@@ -401,10 +387,7 @@ def test_init_weights_draws_the_decoder_and_the_pixel_decoder():
         (dict(num_queries=0), 'at least 1, got 5, 0'),
         (dict(num_classes=0), 'at least 1, got 5, 6, 0'),
         (dict(transformer_decoder=dict(audio_prompt=dict(type='Loud'))), "prompt, got 'Loud'"),
-        (
-            dict(transformer_decoder=dict(audio_prompt=dict(audio_self_attn='twice'))),
-            "got 'twice'",
-        ),
+        (dict(transformer_decoder=dict(audio_prompt=dict(audio_self_attn='twice'))), "got 'twice'"),
         (dict(feat_channels=64), '32 channels, feat_channels is 64'),
     ],
 )

@@ -28,9 +28,7 @@ def test_attention_is_post_norm_with_positions_in_queries_and_keys_only(attentio
     plain = nn.MultiheadAttention(8, 2, batch_first=True).double().eval()
     plain.load_state_dict(attention.attn.attn.state_dict())
     update = plain(query + query_pos, key + key_pos, key, need_weights=False)[0]
-    expected = nn.functional.layer_norm(
-        query + update, (8,), attention.norm.weight, attention.norm.bias
-    )
+    expected = nn.functional.layer_norm(query + update, (8,), attention.norm.weight, attention.norm.bias)
     assert torch.allclose(attention(query, key, query_pos, key_pos), expected)
 
 

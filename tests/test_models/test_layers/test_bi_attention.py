@@ -56,10 +56,7 @@ def test_equals_plain_loops_in_value_and_gradient(monkeypatch, tokens, training)
     monkeypatch.setattr(bi_attention.F, 'dropout', dropout)
     inputs = [visual, audio, *module.parameters()]
     results = []
-    for outputs in (
-        module(visual, audio),
-        reference(module, visual, audio, keep_v, keep_a),
-    ):
+    for outputs in (module(visual, audio), reference(module, visual, audio, keep_v, keep_a)):
         loss = sum((x * torch.linspace(-1, 1, x.numel()).view_as(x)).sum() for x in outputs)
         results.append((*outputs, *torch.autograd.grad(loss, inputs)))
     for ours, plain in zip(*results, strict=True):

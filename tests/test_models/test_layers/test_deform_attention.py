@@ -75,10 +75,7 @@ def test_frames_do_not_mix():
 
 def test_points_are_as_exact_under_autocast(monkeypatch):
     """Of 64 columns, which bfloat16 could not tell apart: to 3 % of a pixel."""
-    inputs = {
-        key: x.float() if x.is_floating_point() else x
-        for key, x in make_inputs(1, [(1, 64)]).items()
-    }
+    inputs = {key: x.float() if x.is_floating_point() else x for key, x in make_inputs(1, [(1, 64)]).items()}
     grids, sample = [], deform_attention.sample_planes
 
     def spy(values, grid, weights, shapes):
@@ -107,10 +104,7 @@ def test_tokens_must_come_with_frames_first():
 @pytest.mark.parametrize('autocast', [False, True])
 def test_a_gpu_gives_what_a_cpu_gives(autocast):
     """By mmcv's kernel where it is compiled, in float32 also under autocast."""
-    inputs = {
-        key: x.float() if x.is_floating_point() else x
-        for key, x in make_inputs(2, [(6, 9), (3, 5)]).items()
-    }
+    inputs = {key: x.float() if x.is_floating_point() else x for key, x in make_inputs(2, [(6, 9), (3, 5)]).items()}
     module = make(2).float()
     expected = results(module, inputs)
     moved = {key: x.detach().cuda() for key, x in inputs.items()}

@@ -109,9 +109,7 @@ def test_init_weights_without_a_file_changes_nothing(reads):
     assert has(model, before) and not reads
 
 
-@pytest.mark.parametrize(
-    'init_cfg', [dict(type='Kaiming'), dict(type='Pretrained'), dict(checkpoint='a.pth')]
-)
+@pytest.mark.parametrize('init_cfg', [dict(type='Kaiming'), dict(type='Pretrained'), dict(checkpoint='a.pth')])
 def test_init_cfg_is_checked(init_cfg):
     with pytest.raises(ValueError, match="Encoder takes init_cfg=dict.type='Pretrained'"):
         Encoder(init_cfg)
@@ -130,9 +128,7 @@ def test_without_a_file_weights_are_stored(weights):
     assert has(other, model.encoder.net.state_dict())
 
 
-@pytest.mark.parametrize(
-    'load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine']
-)
+@pytest.mark.parametrize('load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine'])
 def test_checkpoint_without_own_weights_reads_the_file_once(path, weights, reads, load):
     checkpoint, model = Model(path).state_dict(), Model(path)
     keys = sorted(checkpoint)
@@ -143,9 +139,7 @@ def test_checkpoint_without_own_weights_reads_the_file_once(path, weights, reads
     assert sorted(checkpoint) == keys, 'the checkpoint of the caller is not touched'
 
 
-@pytest.mark.parametrize(
-    'load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine']
-)
+@pytest.mark.parametrize('load', [Model.load_state_dict, load_state_dict], ids=['torch', 'mmengine'])
 def test_checkpoint_with_own_weights_is_loaded_as_it_is(path, weights, reads, load):
     stored, model = Model(), Model(path)
     load(model, stored.state_dict(), strict=True)
@@ -215,9 +209,7 @@ def test_frozen_weights_that_are_to_be_trained_are_refused(path):
     model = Model(path)
     model.encoder.net[0].weight.requires_grad_()
     for use in (model.train, model.state_dict):
-        with pytest.raises(
-            ValueError, match=r'Encoder\.net\.0\.weight is trainable.*init_cfg=None'
-        ):
+        with pytest.raises(ValueError, match=r'Encoder\.net\.0\.weight is trainable.*init_cfg=None'):
             use()
     model = Model()
     model.encoder.net[0].weight.requires_grad_()

@@ -60,9 +60,7 @@ def test_own_checkpoint_and_converted_one_both_fit(r50, converted):
     own = r50.state_dict()
     check(r50, own)
     check(r50, converted)
-    assert len(converted) > len(own) and {k for k in converted if not k.startswith(FROZEN)} == set(
-        own
-    )
+    assert len(converted) > len(own) and {k for k in converted if not k.startswith(FROZEN)} == set(own)
 
 
 @pytest.mark.parametrize('prefix', FROZEN)

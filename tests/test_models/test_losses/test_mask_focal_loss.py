@@ -41,9 +41,7 @@ def test_shape_plays_no_part(points):
     assert torch.equal(flat, square) and flat.shape == ()
 
 
-@pytest.mark.parametrize(
-    'bad', [dict(alpha=-0.5), dict(alpha=1.5), dict(gamma=-1.0), dict(loss_weight=-2.0)]
-)
+@pytest.mark.parametrize('bad', [dict(alpha=-0.5), dict(alpha=1.5), dict(gamma=-1.0), dict(loss_weight=-2.0)])
 def test_arguments_are_checked(bad):
     with pytest.raises(ValueError, match=rf'got .*{next(iter(bad.values()))}'):
         MaskFocalLoss(**bad)

@@ -36,9 +36,7 @@ def test_names_of_a_closed_set_weigh_as_much_as_sounding():
     assert torch.allclose(loss, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    'bad', [dict(no_object_weight=-0.1), dict(loss_weight=-1), dict(num_classes=-1)]
-)
+@pytest.mark.parametrize('bad', [dict(no_object_weight=-0.1), dict(loss_weight=-1), dict(num_classes=-1)])
 def test_weights_are_checked(bad):
     with pytest.raises(ValueError, match='must not be negative, .*got .*-'):
         SoundScoreLoss(**bad)

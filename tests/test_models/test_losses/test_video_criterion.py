@@ -29,11 +29,7 @@ def make_criterion(focal: bool = True, num_classes: int = 1, **kwargs) -> VideoC
 
 def make_predictions(queries: int = QUERIES, classes: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Sound logits, mask embeddings and per-pixel embeddings, which want gradients."""
-    shapes = (
-        (LAYERS, queries, classes + 1),
-        (LAYERS, queries, CHANNELS),
-        (FRAMES, CHANNELS, HEIGHT, WIDTH),
-    )
+    shapes = ((LAYERS, queries, classes + 1), (LAYERS, queries, CHANNELS), (FRAMES, CHANNELS, HEIGHT, WIDTH))
     return tuple(torch.randn(shape, requires_grad=True) for shape in shapes)
 
 
@@ -69,9 +65,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)
 
 
-def pair_cost(
-    sound: Tensor, logits: Tensor, target: Tensor, focal: bool, column: int = 0
-) -> Tensor:
+def pair_cost(sound: Tensor, logits: Tensor, target: Tensor, focal: bool, column: int = 0) -> Tensor:
     """Cost of a query for a target, whose points of all frames are one row.
 
     A host's focal cost weighs its two terms apart, which differs at points between 0 and 1.
@@ -120,9 +114,7 @@ def reference(criterion: VideoCriterion, predictions: tuple, labels: Tensor, foc
     points = same_points(1, criterion.num_points, 2)[0]
     for layer in range(len(sound_logits)):
         logits = torch.einsum('qc,tchw->qthw', mask_embed[layer], pixel_embed)
-        truth = {
-            (k, t): (labels[t] == name).float() for k, name in enumerate(names) for t in frames
-        }
+        truth = {(k, t): (labels[t] == name).float() for k, name in enumerate(names) for t in frames}
         cost = torch.zeros(len(logits), len(names))
         for q in range(len(logits)):
             for k in range(len(names)):
@@ -296,9 +288,7 @@ def test_order_of_queries_and_values_of_labels_play_no_part(queries, values, see
         for old, new in zip((7, 8, 9), values, strict=True):
             renamed[labels == old] = new
         losses = criterion(sound, embed, pixels, VideoTargets.from_label_map(labels))
-        again = criterion(
-            sound[:, queries], embed[:, queries], pixels, VideoTargets.from_label_map(renamed)
-        )
+        again = criterion(sound[:, queries], embed[:, queries], pixels, VideoTargets.from_label_map(renamed))
     for name, value in losses.items():
         assert torch.allclose(value, again[name], atol=1e-5), name
 

@@ -14,11 +14,7 @@ CHANNELS = [4, 6, 8, 10]
 def neck():
     torch.manual_seed(0)
     neck = AVFusionNeck(
-        CHANNELS,
-        16,
-        12,
-        dict(type='GN', num_groups=4),
-        dict(type='BiAttention', embed_dims=8, num_heads=2),
+        CHANNELS, 16, 12, dict(type='GN', num_groups=4), dict(type='BiAttention', embed_dims=8, num_heads=2)
     )
     return draw_weights(neck).double().eval()
 
@@ -98,9 +94,7 @@ def test_a_frame_may_have_several_audio_tokens(neck):
 
 
 def test_projections_start_with_xavier_and_no_bias():
-    neck = draw_weights(
-        AVFusionNeck(CHANNELS, 32, 12, fusion=dict(type='BiAttention', embed_dims=8, num_heads=2))
-    )
+    neck = draw_weights(AVFusionNeck(CHANNELS, 32, 12, fusion=dict(type='BiAttention', embed_dims=8, num_heads=2)))
     neck.init_weights()
     for conv, channels in zip(neck.input_convs, CHANNELS[1:], strict=True):
         bound = (6 / (channels + 32)) ** 0.5

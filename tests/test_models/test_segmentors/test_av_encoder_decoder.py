@@ -4,16 +4,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from tiny_model import (
-    NAMES,
-    SILENCE,
-    collate,
-    give_masks_edges,
-    make_clip,
-    prepare,
-    tiny_config,
-    tiny_model,
-)
+from tiny_model import NAMES, SILENCE, collate, give_masks_edges, make_clip, prepare, tiny_config, tiny_model
 
 from ovavss_mm.models import AVEncoderDecoder
 from ovavss_mm.models.segmentors.av_encoder_decoder import group_by
@@ -23,9 +14,7 @@ from ovavss_mm.models.segmentors.av_encoder_decoder import group_by
 def model():
     """A model in double precision, whose queries sound and whose masks have edges."""
     torch.manual_seed(0)
-    model = tiny_model(
-        classifier=dict(sound_thr=None, logit_scale=20.0), test_cfg=dict(score_thr=0.1)
-    )
+    model = tiny_model(classifier=dict(sound_thr=None, logit_scale=20.0), test_cfg=dict(score_thr=0.1))
     give_masks_edges(model.decode_head)
     return model.double()
 
@@ -214,9 +203,7 @@ def test_dropout_is_for_training_only(trainable, fixed_points):
     first, second = (losses_of(trainable, [clip]) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     trainable.train()
-    assert not torch.equal(
-        first['decode.loss_mask'], losses_of(trainable, [clip])['decode.loss_mask']
-    )
+    assert not torch.equal(first['decode.loss_mask'], losses_of(trainable, [clip])['decode.loss_mask'])
 
 
 def test_trains_and_predicts_in_mixed_precision(trainable, fixed_points):
@@ -281,9 +268,7 @@ def test_the_last_window_is_shifted_back(model, frames, monkeypatch):
 def test_whole_mode_takes_a_clip_at_once(model, monkeypatch):
     clip = make_clip(8, (32, 64))
     sizes, extract = [], model.extract_feat
-    monkeypatch.setattr(
-        model, 'extract_feat', lambda *x: (sizes.append(x[0].shape[1]), extract(*x))[1]
-    )
+    monkeypatch.setattr(model, 'extract_feat', lambda *x: (sizes.append(x[0].shape[1]), extract(*x))[1])
     monkeypatch.setitem(model.test_cfg, 'mode', 'whole')
     (sample,) = predict(model, [clip])
     assert sizes == [8] and sample.pred_sem_seg.data.shape == (8, 32, 64)
@@ -311,9 +296,7 @@ def test_inherited_methods_mean_something_for_clips(model):
 def test_a_long_clip_takes_no_larger_batch_than_a_short_one(model, monkeypatch):
     sizes, extract = [], model.extract_feat
     monkeypatch.setattr(
-        model,
-        'extract_feat',
-        lambda imgs, audio: (sizes.append(tuple(imgs.shape[:2])), extract(imgs, audio))[1],
+        model, 'extract_feat', lambda imgs, audio: (sizes.append(tuple(imgs.shape[:2])), extract(imgs, audio))[1]
     )
     predict(model, [make_clip(10, (32, 64)), make_clip(12, (32, 64))])
     assert sorted(sizes) == [(1, 5), (2, 5), (2, 5)]
@@ -339,9 +322,7 @@ def test_order_of_names_renames_labels_and_nothing_else(model):
 
 def test_pretrained_classifier_stays_out_of_checkpoints():
     stored = tiny_model().state_dict()
-    own_file = tiny_model(
-        classifier=dict(init_cfg=dict(type='Pretrained', checkpoint='no/file.pth'))
-    )
+    own_file = tiny_model(classifier=dict(init_cfg=dict(type='Pretrained', checkpoint='no/file.pth')))
     left_out = stored.keys() - own_file.state_dict().keys()
     assert left_out and all(key.startswith('classifier.clip_model.') for key in left_out)
 
@@ -366,9 +347,7 @@ def test_a_sample_without_vocabulary_is_refused(model):
 
 def test_rows_of_audio_are_frames(model):
     imgs, audio, sample = make_clip(5)
-    with pytest.raises(
-        ValueError, match=r'one row of audio a frame.*\(5, 3, 64, 96\).*\(4, 1, 96, 64\)'
-    ):
+    with pytest.raises(ValueError, match=r'one row of audio a frame.*\(5, 3, 64, 96\).*\(4, 1, 96, 64\)'):
         predict(model, [(imgs, audio[:4], sample)])
 
 
@@ -454,7 +433,5 @@ def test_a_model_without_sound_gives_the_same_for_any():
 
 @pytest.mark.parametrize('part', ['neck', 'decode_head'])
 def test_a_part_that_needs_sound_needs_its_encoder(part):
-    with pytest.raises(
-        ValueError, match=f'without audio_encoder cannot have a {part} that needs audio'
-    ):
+    with pytest.raises(ValueError, match=f'without audio_encoder cannot have a {part} that needs audio'):
         tiny_model(**{key: value for key, value in DEAF.items() if key != part})

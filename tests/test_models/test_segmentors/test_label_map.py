@@ -10,9 +10,7 @@ from ovavss_mm.models.segmentors.label_map import best_pairs, dense_pairs, paint
 
 def make_named(queries: int = 3, names: int = 4) -> InstanceData:
     return InstanceData(
-        class_scores=torch.rand(queries, names),
-        scores=torch.rand(queries),
-        masks=torch.randn(queries, 2, 4, 6),
+        class_scores=torch.rand(queries, names), scores=torch.rand(queries), masks=torch.randn(queries, 2, 4, 6)
     )
 
 
@@ -32,9 +30,7 @@ def make_pairs(*rectangles: tuple) -> InstanceData:
 
 # ------------------------------------------------------------------ best_pairs
 @settings(max_examples=20, deadline=None)
-@given(
-    st.integers(0, 4), st.integers(1, 5), st.integers(1, 12), st.floats(0, 1), st.integers(0, 99)
-)
+@given(st.integers(0, 4), st.integers(1, 5), st.integers(1, 12), st.floats(0, 1), st.integers(0, 99))
 def test_pairs_are_the_best_of_all_queries_and_names(queries, names, max_pairs, thr, seed):
     torch.manual_seed(seed)
     named = make_named(queries, names)

@@ -160,6 +160,4 @@ def test_nothing_found():
     blender.add([1, 2], empty)
     out = list(blender.take(3))
     assert [number for number, _, _ in out] == [0, 1, 2]
-    assert not any(
-        label_map.any() or frame_classes(parts, label_map) for _, label_map, parts in out
-    )
+    assert not any(label_map.any() or frame_classes(parts, label_map) for _, label_map, parts in out)

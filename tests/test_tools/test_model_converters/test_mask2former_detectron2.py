@@ -72,9 +72,7 @@ def test_what_mask2former_has_is_loaded_and_the_rest_stays_fresh(arrays, convert
     # the runner takes it for a start, and only for that
     model = build_skeleton(read_config(str(published.ROOT / MAIN[backbone])).model)
     fresh = set(model.state_dict()) - set(state)
-    assert f'fresh, as initialised: {len(fresh)} keys' in printed and set(state) < set(
-        model.state_dict()
-    )
+    assert f'fresh, as initialised: {len(fresh)} keys' in printed and set(state) < set(model.state_dict())
     runner = SimpleNamespace(model=model, logger=logging.getLogger('test'))
     StrictCheckpointHook().after_load_checkpoint(runner, content)
     with pytest.raises(RuntimeError, match='in the model but not in the checkpoint'):
@@ -97,10 +95,7 @@ KEY = 'sem_seg_head.predictor.query_embed.weight'
     ('changes', 'message'),
     [
         ({KEY: np.zeros((100, 256), np.float16)}, f'{KEY} (100, 256) is torch.float16'),
-        (
-            {KEY: np.zeros((100, 8), np.float32)},
-            'decode_head.query_embed.weight is (100, 8), expected (100, 256)',
-        ),
+        ({KEY: np.zeros((100, 8), np.float32)}, 'decode_head.query_embed.weight is (100, 8), expected (100, 256)'),
         ({KEY: None}, '1 missing: decode_head.query_embed.weight'),
         ({'odd': np.zeros(1, np.float32)}, 'odd: no rule knows this name'),
         ({KEY: np.array([None])}, 'is no number'),
@@ -158,12 +153,7 @@ def test_first_versions_had_the_pixel_decoder_in_the_head():
 
 
 def test_fresh_weights_are_sorted_by_purpose():
-    keys = [
-        'neck.fusion.gamma_v',
-        'decode_head.sound_head.bias',
-        'classifier.clip_model.a',
-        'audio_encoder.b',
-    ]
+    keys = ['neck.fusion.gamma_v', 'decode_head.sound_head.bias', 'classifier.clip_model.a', 'audio_encoder.b']
     groups = tool.fresh_keys([*keys, 'decode_head.query_feat.weight'])
     assert groups == {
         'early fusion of sound and sight': keys[:1],

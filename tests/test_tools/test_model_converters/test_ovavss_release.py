@@ -55,9 +55,7 @@ def test_verbose_lists_every_key(convert, capsys):
     state = published.published_state(published.shapes('r50'))
     tool.main(convert(state, '--verbose'))
     printed = capsys.readouterr().out.splitlines()
-    listed = {
-        line.split()[1].rstrip(':') for line in printed if line.startswith(('mapped', 'dropped'))
-    }
+    listed = {line.split()[1].rstrip(':') for line in printed if line.startswith(('mapped', 'dropped'))}
     assert listed == set(state)
     assert 'mapped   backbone.stem.conv1.weight -> backbone.conv1.weight' in printed
 
@@ -91,10 +89,7 @@ QUERY = 'sem_seg_head.predictor.query_feat.weight'
     ('changes', 'message'),
     [
         ({QUERY: torch.zeros(100, 256).half()}, rf'{QUERY} \(100, 256\) is torch.float16'),
-        (
-            {QUERY: torch.zeros(100, 128)},
-            r'query_feat.weight is \(100, 128\), expected \(100, 256\)',
-        ),
+        ({QUERY: torch.zeros(100, 128)}, r'query_feat.weight is \(100, 128\), expected \(100, 256\)'),
         ({QUERY: torch.full((100, 256), float('nan'))}, rf'{QUERY} \(100, 256\) has values'),
         ({QUERY: None}, '1 missing: decode_head.query_feat.weight'),
         ({'odd.weight': torch.zeros(2)}, 'odd.weight: no rule knows this name'),

@@ -19,9 +19,7 @@ SHIPPED = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'publish', ROOT / 'tools/model_converters/publish.py'
-    )
+    spec = importlib.util.spec_from_file_location('publish', ROOT / 'tools/model_converters/publish.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

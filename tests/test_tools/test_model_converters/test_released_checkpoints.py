@@ -74,10 +74,7 @@ def test_weights_are_completed_with_what_the_model_computes(model):
             r'1 of another shape: 0\.weight is \(3, 5\), expected \(3, 2\).*is their\.0\.weight',
         ),
         ({'0.bias': None}, '1 missing: 0.bias$'),
-        (
-            {'2.bias': torch.ones(4)},
-            r'1 unexpected: 2\.bias; in the file, 2\.bias is their\.2\.bias',
-        ),
+        ({'2.bias': torch.ones(4)}, r'1 unexpected: 2\.bias; in the file, 2\.bias is their\.2\.bias'),
     ],
 )
 def test_what_does_not_fit_is_named_with_shapes(model, changes, message):

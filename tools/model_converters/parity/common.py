@@ -41,8 +41,7 @@ class Line(NamedTuple):
     def __str__(self) -> str:
         verdict = 'ok' if self.passed else 'FAILED'
         return (
-            f'{self.name:<26}{str(self.shape):<22}{self.difference:>10.2e} of {self.bound:.0e}  '
-            f'{verdict:<8}{self.unit}'
+            f'{self.name:<26}{str(self.shape):<22}{self.difference:>10.2e} of {self.bound:.0e}  {verdict:<8}{self.unit}'
         )
 
 

@@ -85,9 +85,7 @@ def _criterion(config: ConfigDict | None) -> VideoCriterion:
         return VideoCriterion(**config.decode_head.criterion)
 
 
-def _run(
-    criterion: VideoCriterion, clip: tuple, seed: int
-) -> tuple[set[tuple[int, int]], dict[str, Tensor]]:
+def _run(criterion: VideoCriterion, clip: tuple, seed: int) -> tuple[set[tuple[int, int]], dict[str, Tensor]]:
     """Pairs (query, target) of the last layer, and losses before their weights."""
     logits, embed, pixels, targets = clip
     with torch.random.fork_rng(devices=[]):

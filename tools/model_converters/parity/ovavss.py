@@ -17,17 +17,7 @@ from torch import Tensor, nn
 from ovavss_mm.models.segmentors.label_map import best_pairs, resize_masks
 from ovavss_mm.models.skeleton import build_skeleton
 
-from .common import (
-    Arrays,
-    Line,
-    Shapes,
-    class_names,
-    compare,
-    draw_state,
-    model_config,
-    outlier_share,
-    register,
-)
+from .common import Arrays, Line, Shapes, class_names, compare, draw_state, model_config, outlier_share, register
 
 R50, SWIN = 'ovavss/ovavss_r50_release.py', 'ovavss/ovavss_swin-b_release.py'
 _TIE = 1e-3  # scores that are closer may come in another order
@@ -74,9 +64,7 @@ def _load(config: ConfigDict, state: dict[str, Tensor]) -> nn.Module:
 
 def _inputs(model: nn.Module, fixture: Arrays, names: tuple[str, ...] = ()) -> dict:
     """The fixture's clip as the model takes it."""
-    clip = dict(
-        imgs=[torch.from_numpy(fixture['images'])], audio=[torch.from_numpy(fixture['audio'])]
-    )
+    clip = dict(imgs=[torch.from_numpy(fixture['images'])], audio=[torch.from_numpy(fixture['audio'])])
     sample = SegDataSample(metainfo=dict(vocabulary=names))
     return model.data_preprocessor(dict(inputs=clip, data_samples=[sample]))
 
@@ -91,19 +79,13 @@ def check_network(model: nn.Module, fixture: Arrays) -> list[Line]:
     maps['mask_features'], levels = model.decode_head.pixel_decoder(feats)
     maps.update({f'ms_{i}': x for i, x in enumerate(levels)})
     queries = model.decode_head((feats, fused))
-    outputs = {
-        name: (maps[name][:, : x.shape[1]], 1e-4) for name, x in fixture.items() if name in maps
-    }
+    outputs = {name: (maps[name][:, : x.shape[1]], 1e-4) for name, x in fixture.items() if name in maps}
     outputs['audio_fused'] = fused[0], 1e-4
     outputs['pred_logits'] = queries.sound_logits[-1], 1e-3
     for i in (0, 4, 8):
         outputs[f'aux{i}_logits'] = queries.sound_logits[i], 1e-3
         outputs[f'aux{i}_masks_mean'] = queries.masks(i).mean((-2, -1)), 5e-3
-    lines = [
-        compare(name, ours, fixture[name], bound)
-        for name, (ours, bound) in outputs.items()
-        if name in fixture
-    ]
+    lines = [compare(name, ours, fixture[name], bound) for name, (ours, bound) in outputs.items() if name in fixture]
     if 'pred_masks' in fixture:
         masks = queries.masks(), fixture['pred_masks']
         largest = compare('pred_masks', *masks, 5e-3).difference
@@ -152,9 +134,7 @@ def check_inference(model: nn.Module, fixture: Arrays) -> list[Line]:
     ]
     label_map = model.predict(**data)[0].pred_sem_seg.data
     unit = 'share of pixels that differ'
-    lines.append(
-        compare('label_map', label_map, fixture['label_map'], 1e-3, outlier_share(0), unit)
-    )
+    lines.append(compare('label_map', label_map, fixture['label_map'], 1e-3, outlier_share(0), unit))
     return lines
 
 
@@ -165,9 +145,7 @@ def _compare_masks(ours: Tensor, theirs: np.ndarray) -> Line:
     if ours.shape[1:] != theirs.shape[1:] or len(ours) < len(theirs):
         return Line(name, theirs.shape, float('inf'), bound, f'ours has shape {ours.shape}')
     differ = np.array([[np.mean(a != b) for b in ours] for a in theirs])
-    return Line(
-        name, theirs.shape, float(differ[linear_sum_assignment(differ)].mean()), bound, unit
-    )
+    return Line(name, theirs.shape, float(differ[linear_sum_assignment(differ)].mean()), bound, unit)
 
 
 def _register(name: str, path: str, build: Callable, check: Callable) -> None:

@@ -14,10 +14,7 @@ from ovavss_mm.utils.text import one_line, shorten
 
 from .keys import Conversion
 
-BACKBONES = {
-    'r50': 'backbone.stem.conv1.weight',
-    'swin-b': 'backbone.patch_embed.proj.weight',
-}
+BACKBONES = {'r50': 'backbone.stem.conv1.weight', 'swin-b': 'backbone.patch_embed.proj.weight'}
 CLIP = 'clip_adapter.clip_model.'
 # OpenAI distributes CLIP in half precision; everything else was trained and saved in single.
 HALF_PRECISION_ALLOWED = 'clip_adapter.'
@@ -30,9 +27,7 @@ def find_backbone(keys: Iterable[str]) -> str:
     found = [name for name, key in BACKBONES.items() if key in keys]
     if len(found) != 1:
         what = ' and '.join(BACKBONES.values())
-        raise CheckpointError(
-            f'no backbone known: of {what} exactly one must be there, found {len(found)}'
-        )
+        raise CheckpointError(f'no backbone known: of {what} exactly one must be there, found {len(found)}')
     return found[0]
 
 
@@ -89,9 +84,7 @@ def fit(
         published = {ours: key for key, ours in conversion.mapped.items()}
         named = [*bad.unexpected, *bad.shapes]
         theirs = shorten([f'{key} is {published.get(key, key)}' for key in named])
-        raise CheckpointError(
-            f'does not fit {what}: {bad}' + (f'; in the file, {theirs}' if named else '')
-        )
+        raise CheckpointError(f'does not fit {what}: {bad}' + (f'; in the file, {theirs}' if named else ''))
     return state
 
 
@@ -136,14 +129,10 @@ def clip_config(state: Mapping[str, Tensor], prefix: str = CLIP) -> dict:
         vocabulary, _ = state['token_embedding.weight']
         _, embed_dim = state['text_projection']
     except KeyError as error:
-        raise CheckpointError(
-            f'no CLIP with a vision transformer: {error.args[0]} is missing'
-        ) from error
+        raise CheckpointError(f'no CLIP with a vision transformer: {error.args[0]} is missing') from error
 
     def layers(tower: str) -> int:
-        return len(
-            {key.removeprefix(tower).split('.')[0] for key in state if key.startswith(tower)}
-        )
+        return len({key.removeprefix(tower).split('.')[0] for key in state if key.startswith(tower)})
 
     return dict(
         embed_dim=embed_dim,

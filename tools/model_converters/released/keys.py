@@ -124,9 +124,7 @@ def _patterns(table: str) -> list[tuple[re.Pattern, str]]:
     """A table of rules as patterns and templates."""
     rules = []
     for line in filter(None, table.splitlines()):
-        theirs, ours = (
-            re.sub(r'^[A-Z_]+(?=\.)', lambda m: PREFIXES[m[0]], name) for name in line.split()
-        )
+        theirs, ours = (re.sub(r'^[A-Z_]+(?=\.)', lambda m: PREFIXES[m[0]], name) for name in line.split())
         pattern = re.escape(theirs).replace(r'\#', r'(\d+)').replace(r'\*', '(.+)')
         rules.append((re.compile(pattern), re.sub('[#*]', '{}', ours)))
     return rules
@@ -143,9 +141,7 @@ def rename(key: str, rules: str = RULES) -> str | None:
     return None
 
 
-def convert(
-    state: dict[str, Tensor], dropped: list[tuple[str, str]] = DROPPED, rules: str = RULES
-) -> Conversion:
+def convert(state: dict[str, Tensor], dropped: list[tuple[str, str]] = DROPPED, rules: str = RULES) -> Conversion:
     """Convert a published state dict to our names.
 
     Args:
