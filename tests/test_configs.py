@@ -39,6 +39,7 @@ FOLDER = tiny_model.ROOT / 'configs'
 CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
 R50 = FOLDER / 'ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py'
 SWIN = FOLDER / 'ovavss/ovavss_swin-b_clip-vit-l14-336_1xb1-82k_avsbench-ov.py'
+MINI_SWIN = FOLDER / 'mini/ovavss_mini_swin.py'
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -209,9 +210,13 @@ def test_sizes_are_those_of_table_2(load, path, total, trainable):
     assert mebibytes(p for p in counted if p.requires_grad) == trainable
 
 
-@pytest.mark.parametrize('path', [R50, SWIN], ids=['R50', 'Swin-B'])
-def test_learning_rates_and_weight_decay(load, path):
-    """1e-4, a tenth in the backbone; 0.05, none on norms, embeddings and position biases."""
+@pytest.mark.parametrize(
+    ('path', 'lr', 'backbone_lr', 'max_norm', 'batch'),
+    [(R50, 1e-4, 1e-5, 0.01, 1), (SWIN, 1e-4, 1e-5, 0.01, 1), (MINI_SWIN, 1e-3, 1e-3, 0.1, 4)],
+    ids=['R50', 'Swin-B', 'mini Swin'],
+)
+def test_learning_rates_and_weight_decay(load, path, lr, backbone_lr, max_norm, batch):
+    """A tenth in the full-size backbones; 0.05, none on norms, embeddings and position biases."""
     config = load(path)
     model = build(config)
     optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
@@ -227,11 +232,12 @@ def test_learning_rates_and_weight_decay(load, path):
         assert (id(parameter) in groups) == parameter.requires_grad, name
         if parameter.requires_grad:
             group = groups[id(parameter)]
-            assert group['lr'] == pytest.approx(1e-5 if name.startswith('backbone.') else 1e-4), name
+            wanted = backbone_lr if name.startswith('backbone.') else lr
+            assert group['lr'] == pytest.approx(wanted), name
             none = id(parameter) in spared or 'relative_position_bias_table' in name
             assert group['weight_decay'] == (0 if none else 0.05), name
-    assert config.optim_wrapper.clip_grad.max_norm == 0.01
-    assert config.train_dataloader.batch_size == 1
+    assert config.optim_wrapper.clip_grad.max_norm == max_norm
+    assert config.train_dataloader.batch_size == batch
 
 
 @pytest.mark.parametrize('path', [R50, SWIN], ids=['R50', 'Swin-B'])

@@ -20,6 +20,9 @@ EXAMPLES = """examples:
   the label maps as PNG files, and sheets with frames, truth and prediction
     python tools/test.py CONFIG CHECKPOINT --out results/labels --show-dir results/pictures
 
+  a row of an ablation on the base that it was trained on
+    mim test ovavss_mm fusion_none.py --base ovavss_mini.py --checkpoint CHECKPOINT
+
   other names, or the validation split
     python tools/test.py CONFIG CHECKPOINT --cfg-options test_dataloader.dataset.split=val
 """
@@ -39,7 +42,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument('--work-dir', help='where results go (default: the config says, or work_dirs/<config>)')
+    parser.add_argument(
+        '--base',
+        metavar='CONFIG',
+        help='config to put in place of the one in _base_: a path, or a file name below configs/',
+    )
+    parser.add_argument(
+        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])'
+    )
     parser.add_argument('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
     parser.add_argument('--show', action='store_true', help='show the pictures in a window')
@@ -80,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
-        cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+        cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)
         cfg.load_from = args.checkpoint
         cfg.resume = False
         if args.amp:

@@ -26,6 +26,9 @@ EXAMPLES = """examples:
   change values of the config
     python tools/train.py configs/mini/ovavss_mini.py --cfg-options train_cfg.max_iters=500
 
+  a row of an ablation on another base
+    mim train ovavss_mm fusion_none.py --base ovavss_mini.py
+
   four processes with a GPU each
     mim train ovavss_mm CONFIG --launcher pytorch -G 4
 """
@@ -47,7 +50,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where results go (default: the config says, or work_dirs/<config>)')
+    parser.add_argument(
+        '--base',
+        metavar='CONFIG',
+        help='config to put in place of the one in _base_: a path, or a file name below configs/',
+    )
+    parser.add_argument(
+        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])'
+    )
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work directory')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
     parser.add_argument('--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower')
@@ -88,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     launch.keep_freed_memory()
     launch.set_local_rank(args.local_rank)
     try:
-        cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options)
+        cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)
         if args.amp:
             launch.enable_amp(cfg)
         if args.deterministic:

@@ -1,3 +1,3 @@
 # Table 5: the mask's box is stretched to CLIP's input
-_base_ = ['../{{$OVAVSS_BASE:ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov}}.py']
+_base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
 model = dict(classifier=dict(crop='resize'))

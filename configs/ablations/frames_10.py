@@ -1,5 +1,5 @@
 # T = 10: clips of v2 whole
-_base_ = ['../{{$OVAVSS_BASE:ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov}}.py']
+_base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
 num_frames = 10
 model = dict(decode_head=dict(num_frames=num_frames), test_cfg=dict(window=num_frames))
 sample_frames = dict(type='SampleClipFrames', num_frames=num_frames)

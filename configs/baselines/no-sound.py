@@ -1,5 +1,5 @@
 # Table 2: open vocabulary without sound, as video-only methods: no audio anywhere
-_base_ = ['../{{$OVAVSS_BASE:ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov}}.py']
+_base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
 model = dict(
     audio_encoder=None,
     neck=dict(fusion=None),

@@ -1,5 +1,5 @@
 # The mini model with a small Swin as its backbone, whose norms and position biases do not decay
-_base_ = ['../{{$OVAVSS_BASE:mini/ovavss_mini}}.py']
+_base_ = ['./ovavss_mini.py']
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between the command line and the runner, for ``tools/train.py`` and ``tools/test.py``."""
 
+import ast
 import ctypes
 import gc
 import os
 import os.path as osp
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -122,34 +125,104 @@ class AVRunner(Runner):
         self.cfg.dump(osp.join(self.work_dir, f'{stem}_resolved.py'))
 
 
-def load_config(path: str, work_dir: str | None, launcher: str, cfg_options: dict[str, Any] | None) -> Config:
+def load_config(
+    path: str,
+    work_dir: str | None = None,
+    launcher: str = 'none',
+    cfg_options: dict[str, Any] | None = None,
+    base: str | None = None,
+) -> Config:
     """Read a config and merge the command line into it.
 
     Args:
-        path: of the config file.
-        work_dir: where logs and checkpoints go. None: the config's own choice, else
-            ``work_dirs/<name of the config>``.
-        launcher: of the processes: 'none', 'pytorch', 'slurm' or 'mpi'.
-        cfg_options: values to change, by dotted key.
+        path (str): the config file.
+        work_dir (str, optional): where logs and checkpoints go. None takes the config's own, else
+            ``work_dirs/<config>``, with a base ``work_dirs/<config>_on_<base>``. Defaults to None.
+        launcher (str): of the processes: 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+        cfg_options (dict, optional): values to change, by dotted key. Defaults to None.
+        base (str, optional): config that takes the place of the one in ``_base_`` (see
+            :func:`base_of`): a path, or the name of a file beside it or in a folder beside its
+            folder. Defaults to None.
 
     Returns:
-        The config.
+        Config: the config.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: there is no such file.
+        ValueError: the config has no base that can be replaced.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(
             f'There is no config {path!r}. A bare file name is found by mim: mim train ovavss_mm {osp.basename(path)}'
         )
-    cfg = Config.fromfile(path)
+    name = Path(path).stem
+    if base is None:
+        cfg = Config.fromfile(path)
+    else:
+        base = _find_base(base, path)
+        cfg = _read_on(base, path)
+        name = f'{name}_on_{Path(base).stem}'
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+        cfg.work_dir = osp.join('work_dirs', name)
     return cfg
+
+
+def base_of(path: str) -> str | None:
+    """Find the config that another one is a delta on: the only entry of ``_base_`` that is whole.
+
+    Parts of configs, in folders named ``_base_``, do not count.
+
+    Args:
+        path (str): the config file.
+
+    Returns:
+        str: the entry as it stands there; None: there is none, or more than one.
+    """
+    entries = [entry.value for entry in _base_entries(ast.parse(Path(path).read_text('utf-8')))]
+    whole = [entry for entry in entries if '_base_' not in Path(entry).parts]
+    return whole[0] if len(whole) == 1 else None
+
+
+def _base_entries(tree: ast.Module) -> list[ast.Constant]:
+    """Find the texts in the value of ``_base_``."""
+    values = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_'
+    ]
+    nodes = [node for value in values for node in ast.walk(value)]
+    return [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+
+
+def _find_base(base: str, path: str) -> str:
+    """Find a base by its path, or by its name in the folders beside that of a config."""
+    found = [base] if osp.isfile(base) else []
+    if not found and base == osp.basename(base):
+        found = sorted(map(str, Path(path).resolve().parent.parent.glob(f'*/{base}')))
+    if not found:
+        raise FileNotFoundError(f'There is no config {base!r}, the base for {path}')
+    return osp.abspath(found[0])
+
+
+def _read_on(base: str, path: str) -> Config:
+    """Read a config with another base in its ``_base_``, so that ``_base_.name`` is the base's."""
+    own = base_of(path)
+    if own is None:
+        raise ValueError(
+            f'{path} cannot be put on another base: its _base_ must have one config that is not in a folder _base_'
+        )
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, osp.basename(path))
+        Config._substitute_predefined_vars(path, str(copy))  # fileDirname is that of path
+        tree = ast.parse(copy.read_text('utf-8'))
+        for entry in _base_entries(tree):
+            value = base if entry.value == own else osp.join(osp.dirname(path), entry.value)
+            entry.value = osp.abspath(value)
+        copy.write_text(ast.unparse(tree), 'utf-8')
+        cfg = Config.fromfile(str(copy))
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename=path)
 
 
 def choose_start(cfg: Config, resume: bool) -> None:

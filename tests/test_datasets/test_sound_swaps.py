@@ -14,6 +14,7 @@ from mmseg.registry import DATASETS, METRICS
 
 import ovavss_mm.datasets  # noqa: F401  (registers)
 import ovavss_mm.evaluation  # noqa: F401
+from ovavss_mm.engine.launch import load_config
 
 FOLDER = Path(__file__).parents[2] / 'configs'
 MAIN = 'ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov'
@@ -31,19 +32,12 @@ def scope():
         yield
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """Function that reads the config of a swap (None: the base itself) on a base."""
-
-    def from_file(name: str | None, base: str | None = None) -> Config:
-        if base is None:
-            monkeypatch.delenv('OVAVSS_BASE', raising=False)
-        else:
-            monkeypatch.setenv('OVAVSS_BASE', base)
-        file = f'ablations/sound_{name}' if name else base or MAIN
-        return Config.fromfile(FOLDER / f'{file}.py')
-
-    return from_file
+def read(name: str | None, base: str = MAIN) -> Config:
+    """Read the config of a swap (None: the base itself) on a base."""
+    base = str(FOLDER / f'{base}.py')
+    if name is None:
+        return load_config(base, '')
+    return load_config(str(FOLDER / f'ablations/sound_{name}.py'), '', base=base)
 
 
 def clips_of(config: Config, root: Path) -> dict[str, dict]:
@@ -56,8 +50,8 @@ def clips_of(config: Config, root: Path) -> dict[str, dict]:
 
 
 @every_swap
-@pytest.mark.parametrize('base', [None, MINI], ids=['main', 'mini'])
-def test_only_the_pipeline_of_the_test_differs(read, name, base):
+@pytest.mark.parametrize('base', [MAIN, MINI], ids=['main', 'mini'])
+def test_only_the_pipeline_of_the_test_differs(name, base):
     config, plain = read(name, base), read(None, base)
     steps = config.test_dataloader.dataset.pipeline
     at = [step.type for step in steps].index('SwapClipAudio')
@@ -69,7 +63,7 @@ def test_only_the_pipeline_of_the_test_differs(read, name, base):
 
 
 @every_swap
-def test_sound_alone_is_swapped(read, root, name):
+def test_sound_alone_is_swapped(root, name):
     """Frames and labels are those of the base; sound is heard, or not, as the config says."""
     plain, swapped = (clips_of(read(n, MINI), root) for n in (None, name))
     assert set(plain) == set(swapped) == {clip.uid for clip in CLIPS}
@@ -86,7 +80,7 @@ def test_sound_alone_is_swapped(read, root, name):
         assert meta == own['data_samples'].metainfo | expected
 
 
-def test_sound_off_the_screen_is_that_of_the_other_clip(read, root):
+def test_sound_off_the_screen_is_that_of_the_other_clip(root):
     """Of a clip without sound nothing else is heard."""
     other, off_screen = (clips_of(read(name, MINI), root) for name in ('other', 'off-screen'))
     for clip in other:
@@ -95,7 +89,7 @@ def test_sound_off_the_screen_is_that_of_the_other_clip(read, root):
 
 
 @pytest.mark.parametrize('name', [None, *SOURCES], ids=lambda name: name or 'own')
-def test_rates_of_a_model_that_labels_what_it_sees(read, root, name):
+def test_rates_of_a_model_that_labels_what_it_sees(root, name):
     """Right with the clips' own sound, and a false positive wherever it is taken away."""
     config = read(name, MINI)
     metric = METRICS.build(config.test_evaluator)

@@ -71,6 +71,63 @@ def test_work_dir_comes_from_command_line_then_config_then_name(config_file):
     assert load(config_file, work_dir='there').work_dir == 'there'
 
 
+ROW = "_base_ = ['../bases/small.py']\nhere = '{{ fileDirname }}'\nwords = f'{_base_.word} row'\n"
+
+
+@pytest.fixture
+def row_file(config_file):
+    """A config that is a delta on another one, in a folder ``rows`` beside those of two bases."""
+    for name in ('small', 'big'):
+        path = config_file.parent / 'bases' / f'{name}.py'
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'word = {name!r}\nmodel = dict(frozen={name == "big"})\n')
+    path = config_file.parent / 'rows/row.py'
+    path.parent.mkdir()
+    path.write_text(ROW)
+    return path
+
+
+def test_two_bases_never_share_a_work_dir(row_file):
+    """Else the second run overwrites the first, and --resume loads the other model's checkpoint."""
+    on = {base: launch.load_config(str(row_file), base=base) for base in ('small.py', 'big.py')}
+    assert [cfg.work_dir for cfg in on.values()] == [*('work_dirs/row_on_small', 'work_dirs/row_on_big')]
+    assert load(row_file).work_dir == 'work_dirs/row'
+    assert launch.load_config(str(row_file), 'there', base='big.py').work_dir == 'there'
+
+
+def test_another_base_takes_the_place_of_a_configs_own(row_file):
+    own = load(row_file, work_dir='x')
+    assert (own.words, own.model.get('frozen'), own.here) == ('small row', False, str(row_file.parent))
+    named = launch.load_config(str(row_file), 'x', base='bases/small.py')
+    assert named.to_dict() == own.to_dict() and named.filename == own.filename == str(row_file)
+    other = launch.load_config(str(row_file), base='big.py', cfg_options={'model.a': 1})
+    assert (other.words, other.here) == ('big row', own.here)
+    assert other.model == dict(frozen=True, a=1)
+
+
+def test_parts_of_configs_stay_when_the_base_changes(row_file):
+    part = row_file.parent.parent / '_base_/part.py'
+    part.parent.mkdir()
+    part.write_text('shared = 3\n')
+    row_file.write_text("_base_ = ['../bases/small.py', '../_base_/part.py']\nx = _base_.shared\n")
+    cfg = launch.load_config(str(row_file), base='big.py')
+    assert (cfg.word, cfg.x) == ('big', 3)
+    assert launch.base_of(str(row_file)) == '../bases/small.py'
+
+
+@pytest.mark.parametrize('text', ['x = 1\n', "_base_ = ['../_base_/part.py']\n"])
+def test_a_complete_config_cannot_be_put_on_another_base(row_file, text):
+    row_file.write_text(text)
+    with pytest.raises(ValueError, match='row.py cannot be put on another base: its _base_'):
+        launch.load_config(str(row_file), base='big.py')
+
+
+@pytest.mark.parametrize('base', ['gone.py', 'bases/gone.py'])
+def test_a_missing_base_is_named(row_file, base):
+    with pytest.raises(FileNotFoundError, match=f"no config '{base}', the base for .*row.py"):
+        launch.load_config(str(row_file), base=base)
+
+
 def test_options_reach_nested_keys(config_file):
     """Dotted keys change one value and leave its neighbours."""
     cfg = load(config_file, train_cfg__max_iters=7)
