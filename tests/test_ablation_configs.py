@@ -10,8 +10,10 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from tiny_model import make_clip, prepare
 
+from ovavss_mm.engine.launch import base_of, load_config
+
 ROOT = Path(__file__).resolve().parents[1]
-VARIABLE, MINI = 'OVAVSS_BASE', 'mini/ovavss_mini_ablation'
+MINI = 'mini/ovavss_mini_ablation'
 MAIN = 'ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov'
 FOLDERS = ('ablations', 'baselines')
 ROWS = sorted(path for folder in FOLDERS for path in (ROOT / 'configs' / folder).glob('*.py'))
@@ -26,20 +28,15 @@ def scope():
         yield
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """Function that reads a config on a base."""
-
-    def read(path: Path, base: str) -> Config:
-        monkeypatch.setenv(VARIABLE, base)
-        return Config.fromfile(path)
-
-    return read
+def read(path: Path, base: str) -> Config:
+    """Read a config on a base, or the base itself."""
+    base = str(ROOT / f'configs/{base}.py')
+    return load_config(str(path), '', base=None if str(path) == base else base)
 
 
 @every_row
 @pytest.mark.parametrize('base', [MAIN, MINI], ids=['main', 'mini'])
-def test_differs_from_its_base_in_little(read, path, base):
+def test_differs_from_its_base_in_little(path, base):
     """One file serves both bases: what it changes on one it changes on the other."""
     row, plain = read(path, base), read(ROOT / f'configs/{base}.py', base)
     changed = {key for key in row if row[key] != plain.get(key)} | (set(plain) - set(row))
@@ -47,7 +44,7 @@ def test_differs_from_its_base_in_little(read, path, base):
         other = MAIN if base == MINI else MINI
         on_other, other_plain = read(path, other), read(ROOT / f'configs/{other}.py', other)
         assert changed == {key for key in on_other if on_other[key] != other_plain.get(key)}
-    helpers = {'bce', 'costs', 'find_unused_parameters', 'num_frames', 'sample_frames'}
+    helpers = {'bce_criterion', 'release', 'release_scheduler', 'find_unused_parameters', 'num_frames', 'sample_frames'}
     allowed = {'model', 'train_pipeline', 'train_dataloader', 'test_pipeline', 'test_dataloader'}
     assert changed and changed <= allowed | helpers
     assert len(path.read_text().splitlines()) <= 22
@@ -56,10 +53,17 @@ def test_differs_from_its_base_in_little(read, path, base):
     assert not tested_only or not changed & {'train_pipeline', 'train_dataloader'}
 
 
-def test_the_base_is_the_main_config_unless_one_is_named(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+def test_the_base_is_the_main_config_unless_one_is_named():
     for path in ROWS:
-        assert f"'../{{{{${VARIABLE}:{MAIN}}}}}.py'" in path.read_text(), path
+        assert base_of(str(path)) == f'../{MAIN}.py', path
+    assert 'OVAVSS_BASE' not in ''.join(p.read_text() for p in (ROOT / 'configs').rglob('*.py'))
+
+
+def test_a_row_on_two_bases_has_two_work_dirs():
+    paths = [ROOT / f'configs/{name}.py' for name in ('ablations/fusion_none', MAIN, MINI)]
+    row, *bases = map(str, paths)
+    dirs = [load_config(row).work_dir, *(load_config(row, base=base).work_dir for base in bases)]
+    assert dirs == ['work_dirs/fusion_none', *(f'work_dirs/fusion_none_on_{Path(base).stem}' for base in bases)]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_the_base_is_the_main_config_unless_one_is_named(monkeypatch):
     [p for p in ROWS if not p.stem.startswith(TEST_ONLY)] + [ROOT / 'configs/mini/ovavss_mini_swin.py'],
     ids=lambda path: path.stem,
 )
-def test_mini_twin_trains_and_predicts(read, path):
+def test_mini_twin_trains_and_predicts(path):
     torch.manual_seed(0)
     config = read(path, MINI)
     if 'init_cfg' in config.model.classifier:

@@ -1,182 +1,227 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train and test the rows of ablation tables, and write the tables.
+"""Train and test the rows of ablation tables through mim, and write the tables.
 
-A row is a config. Its model is trained and tested through mim, once a seed; rows and suites that need the
-same trained model share it. Each suite gets a table as Markdown and CSV and a picture in --out, and all tables
-stand in tables.md there. They are renewed whenever a job ends: mean and standard deviation over the seeds, sizes of
-the model, seconds. Numbers that the paper published stand beside ours, in columns of their own, each with the data
-that it was measured on.
-
+Rows that need the same trained model share it. Each suite gets a table as Markdown and CSV and a picture in
+--out, renewed whenever a job ends: mean and standard deviation over the seeds, beside the paper's numbers.
 Start the same command again after an interruption: what is done is kept, a training goes on from its last
-checkpoint, what failed is tried again. Each training and test has a folder with a log below --out. A row that
-fails is marked in its table, with its log; the others go on, and the exit status is 1. On several GPUs, each job
-gets one.
+checkpoint, what failed is tried again. A row that fails is marked with its log, and the exit status is 1.
 """
 
 import argparse
 import os
-import os.path as osp
+import re
+import shlex
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-HERE = osp.dirname(osp.abspath(__file__))
-CONFIGS = Path(HERE).parent / 'configs'
+import yaml
 
-try:
-    import ovavss_mm  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != 'ovavss_mm':
-        raise
-    sys.path.insert(0, osp.join(HERE, '..'))  # run from a checkout, not installed
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # of a checkout that is not installed
 
-EXAMPLES = """examples:
-  what would be done, for the tables of the paper on the mini world
-    python tools/ablate.py --suite table2 table3 table4 table5 sound --base mini --dry-run
+from ovavss_mm.utils.files import FolderLock
 
-  do it, each row with three seeds, on a CPU (the data: tools/dataset_converters/mini_world.py --out data/mini)
-    python tools/ablate.py --suite table2 table3 table4 table5 sound --base mini --seeds 0 1 2
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+MIM = (sys.executable, '-m', 'mim')  # the script `mim` may be off the path, or another Python's
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ERROR = re.compile(r'error: |(?!subprocess\.Called)[\w.]*(Error|Exception|Interrupt)\b')
 
-  one row of one table
-    python tools/ablate.py --suite table3 --rows none --base mini
-
-  the same tables on AVSBench-OV, on all GPUs of the machine (its place: --cfg-options, or data/README.md)
-    python tools/ablate.py --suite all --base avsbench-ov
-
-  on your own data: rows are deltas on your config
-    python tools/ablate.py --suite table3 table4 --base my_configs/mine.py
-
-  a short training, to see whether all rows run
-    python tools/ablate.py --suite all --base mini --out work_dirs/short \\
-        --cfg-options train_cfg.max_iters=20 default_hooks.logger.interval=5
-
-  only write the tables of what is done
-    python tools/ablate.py --suite all --base mini --tables-only
+EXAMPLES = """examples (the data: tools/dataset_converters/mini_world.py --out data/mini)
+  python tools/ablate.py --suite table2 table3 table4 table5 sound --base mini --dry-run
+  python tools/ablate.py --suite table3 --rows none --base mini --seeds 0 1 2
+  python tools/ablate.py --suite all --base avsbench-ov
+  python tools/ablate.py --suite table3 table4 --base my_configs/mine.py
+  python tools/ablate.py --suite all --base mini --out work_dirs/short --cfg-options train_cfg.max_iters=20
 """
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Read the command line."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
     add = parser.add_argument
-    add('--suite', nargs='+', required=True, help="tables of configs/ablations/suites.yml, or 'all'")
+    add('--suite', nargs='+', required=True, help="of configs/ablations/suites.yml, or 'all'")
     add('--rows', nargs='+', metavar='NAME', help='run these rows of the suites (default: all)')
-    add('--base', required=True, help='what rows are deltas on: mini, avsbench-ov, or the path of a config')
-    add('--seeds', nargs='+', type=int, default=[0], metavar='N', help='runs of each row (default: 0)')
+    add('--base', required=True, help='of the rows: mini, avsbench-ov, or the path of a config')
+    add('--seeds', nargs='+', type=int, default=[0], metavar='N', help='of each row (default: 0)')
     add('--jobs', type=int, metavar='N', help='side by side (default: one a GPU; without one, 1)')
     add('--out', type=Path, metavar='DIR', help='default: work_dirs/ablate/<base>')
     add('--dry-run', action='store_true', help='print what would be done, and start nothing')
     add('--tables-only', action='store_true', help='write the tables of what is done')
-    add(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change values of all configs, in training and testing: a.b=1',
-    )
+    words = 'change values of all configs: a.b=1'
+    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=words)
     args = parser.parse_args(argv)
-    if min(args.seeds) < 0:
-        parser.error(f'--seeds must be at least 0, got {min(args.seeds)}')
+    for name, least, values in (('seeds', 0, args.seeds), ('jobs', 1, [1 if args.jobs is None else args.jobs])):
+        if min(values) < least:
+            parser.error(f'--{name} must be at least {least}, got {min(values)}')
+    if wrong := [option for option in args.cfg_options if not re.match('[^=]+=', option)]:
+        parser.error(f'--cfg-options are KEY=VALUE, got {wrong[0]!r}')
     return args
 
 
 def main(
     argv: Sequence[str] | None = None,
     configs: Path = CONFIGS,
-    mim: Sequence[str] | None = None,
+    mim: Sequence[str] = MIM,
     gpus: Sequence[str] | None = None,
 ) -> None:
-    """Fill tables.
-
-    Args:
-        argv: the arguments; None: those of the process.
-        configs: folder of the configs, with ``ablations/suites.yml``.
-        mim: how mim is called; None: as a module of this Python.
-        gpus: to use, as ``CUDA_VISIBLE_DEVICES`` calls them; None: those that are there.
-    """
+    """Fill tables; ``gpus`` are those to use, None takes the visible ones."""
     args = parse_args(argv)
-    command = ['ablate.py', *(sys.argv[1:] if argv is None else argv)]
-    # Threads that spin long while they wait take busy cores from others; some spinning pays.
-    os.environ.setdefault('GOMP_SPINCOUNT', '10000')
+    os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # waiting threads leave busy cores to others
+    # imported here, as torch takes seconds
     from ovavss_mm.compat import import_quietly
 
-    import_quietly('ovavss_mm.engine.ablation.run')
+    import_quietly('ovavss_mm.engine.launch')
+    from ablation.plan import Plan
+    from ablation.tables import Tables
+
+    command = shlex.join(['ablate.py', *(sys.argv[1:] if argv is None else argv)])
     try:
-        ablation = prepare(args, command, configs, mim, gpus)
+        words = (args.suite, args.base, args.seeds, args.out, args.rows, args.cfg_options)
+        plan = Plan(configs, *words)
+        gpus = visible_gpus() if gpus is None else gpus
+        tables = Tables(plan, f'`{command}`; base {plan.base_config.stem}, seeds {plan.seeds}\n')
+        runner = Runner(plan, mim, gpus, args.jobs or max(1, len(gpus)), tables.write)
         if args.dry_run:
-            print(ablation.describe())
-            return
-        if args.tables_only:
-            ablation.write_tables()
-        else:
-            code = run(ablation)
-        print(f'tables: {ablation.plan.out / "tables.md"}')
-    except (FileNotFoundError, ValueError, BlockingIOError) as error:
+            return print(runner.describe())
+        code = 0 if args.tables_only else runner.run()
+        tables.write()
+    except (OSError, ValueError, yaml.YAMLError) as error:
         sys.exit(f'error: {error}')
-    if not args.tables_only:
-        sys.exit(code)
+    if code:
+        print('stopped, or some jobs failed; the same command goes on from here')
+    print(f'tables: {plan.out / "tables.md"}')
+    sys.exit(code)
 
 
-def prepare(
-    args: argparse.Namespace,
-    command: Sequence[str],
-    configs: Path,
-    mim: Sequence[str] | None,
-    gpus: Sequence[str] | None,
-) -> object:
-    """Plan all that the command line asks for.
+class Runner:
+    """Runs the jobs of a plan; ``changed`` is called with the suites that an ended job is in."""
 
-    Args:
-        args: the command line, read.
-        command: the command line, as it was.
-        configs: as for :func:`main`.
-        mim: as for :func:`main`.
-        gpus: as for :func:`main`.
+    def __init__(self, plan: Any, mim: Sequence[str], gpus: Sequence[str], jobs: int, changed: Callable) -> None:
+        self.plan, self.mim, self.gpus, self.jobs, self.changed = plan, mim, gpus, jobs, changed
+        self.slots, self.processes = list(range(jobs)), []
+        self.guard, self.failed, self.signal = threading.RLock(), False, 0
 
-    Returns:
-        The :class:`~ovavss_mm.engine.ablation.run.Ablation`.
-    """
-    from ovavss_mm.engine.ablation.launcher import MIM, Launcher, visible_gpus
-    from ovavss_mm.engine.ablation.plan import Plan
-    from ovavss_mm.engine.ablation.run import Ablation, machine_words
-    from ovavss_mm.engine.ablation.suites import Catalogue
+    def describe(self) -> str:
+        """What there is to do, a line a job with its rows."""
+        kinds = [job.kind for job in self.plan.jobs]
+        words = f'{kinds.count("train")} trainings and {kinds.count("test")} tests, on '
+        lines = [f'{words}{self.plan.data}, {self.jobs} side by side, in {self.plan.out}']
+        for job in self.plan.jobs:
+            state, _, reason, _ = job.status()
+            rows = ', '.join(f'{row.suite}/{row.name}' for row in self.plan.users(job))
+            lines.append(f'  {state:6}  {job}: for {rows} {reason}'.rstrip())
+        return '\n'.join(lines)
 
-    catalogue = Catalogue(configs / 'ablations' / 'suites.yml', configs)
-    base = catalogue.base(args.base)
-    suites = catalogue.choose(args.suite)
-    out = args.out or Path('work_dirs', 'ablate', base.name)
-    plan = Plan(catalogue, suites, base, args.seeds, out, args.rows, args.cfg_options)
-    launcher = Launcher(plan, mim or MIM, visible_gpus() if gpus is None else gpus, args.jobs)
-    return Ablation(plan, launcher, command, machine_words())
+    def command(self, job: Any) -> list[str]:
+        """The command of a job; the seed comes last, as it holds whatever the options say."""
+        command = [*self.mim, job.kind, 'ovavss_mm', str(job.config)]
+        command += ['--base', str(job.base)] if job.base else []
+        if job.training:
+            command += ['--checkpoint', str(job.training.checkpoint.resolve())]
+        else:
+            command += ['--resume', *(['--gpus', '1'] if self.gpus else [])]
+        command += ['--work-dir', str(job.folder.resolve())]
+        return [*command, '--cfg-options', *self.plan.options, f'randomness.seed={job.seed}']
+
+    def environ(self, slot: int) -> dict[str, str]:
+        """The environment of a command in one of the places side by side."""
+        environ = dict(os.environ, PYTHONUNBUFFERED='1')  # logs grow as things happen
+        if self.gpus:
+            environ['CUDA_VISIBLE_DEVICES'] = self.gpus[slot % len(self.gpus)]
+        elif hasattr(os, 'sched_getaffinity'):
+            threads = max(1, len(os.sched_getaffinity(0)) // self.jobs)
+            environ.setdefault('OMP_NUM_THREADS', str(threads))
+        return environ
+
+    def run(self) -> int:
+        """Run what is not done; 0: all are done, 1: some failed, 128 + n: signal n stopped it."""
+        lock = FolderLock(self.plan.out / '.lock')
+        if not lock.take():
+            raise BlockingIOError(f'{lock.holder()} fills {self.plan.out}: choose another --out')
+        before = {number: signal.signal(number, self._stop) for number in SIGNALS}
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(self._fill, [job for job in self.plan.jobs if not job.training]))
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        lock.free()
+        return 128 + self.signal if self.signal else int(self.failed)
+
+    def _fill(self, training: Any) -> None:
+        """Run a training and its tests, unless they are done."""
+        for job in [training, *(job for job in self.plan.jobs if job.training == training)]:
+            status = job.status()
+            if status.state == 'done' or self.signal:
+                continue
+            tried = status.state == 'open' or status.where == job.log  # what failed is tried again
+            reason = self._attempt(job) if tried else status.reason
+            if not self.signal:
+                self.failed |= bool(reason)
+                words = f'FAILED: {reason}; log: {job.log}' if reason else 'done'
+                ended = sum(job.status().state != 'open' for job in self.plan.jobs)
+                print(f'[{ended}/{len(self.plan.jobs)}] {job}: {words}', flush=True)
+                with self.guard:
+                    self.changed({row.suite for row in self.plan.users(job)})
+
+    def _attempt(self, job: Any) -> str:
+        """Run a job, save what became of it, and say why it failed; empty if it did not."""
+        lock = FolderLock(job.folder / '.running')
+        if not lock.take():
+            print(f'{job}: waits for {lock.holder()} of an earlier start', flush=True)
+            while not self.signal and not lock.take():
+                time.sleep(0.2)
+        began, slot = time.monotonic(), self.slots.pop()
+        with open(job.log, 'ab') as log, self.guard:
+            if self.signal:
+                return ''
+            command, start = self.command(job), log.tell()
+            log.write(f'==> {shlex.join(command)}\n'.encode())
+            log.flush()
+            # the process holds the lock as long as it lives, even without us
+            options = dict(stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            options |= dict(env=self.environ(slot), pass_fds=lock.numbers())
+            process = subprocess.Popen(command, **options)
+            self.processes.append(process)
+        lock.sign(process.pid)
+        print(f'{job}: started', flush=True)
+        code = process.wait()
+        self.slots.append(slot)
+        lock.free()
+        if self.signal:
+            return ''
+        try:
+            if code:
+                lines = job.log.read_bytes()[start:].decode('utf-8', 'replace').splitlines()
+                lines = [line.strip() for line in lines if line.strip()]
+                line = ([line for line in lines if ERROR.match(line)] or lines)[-1]
+                raise ValueError(f'{line} (exit status {code})')
+            job.save(results=job.collect(time.monotonic() - began))
+        except (FileNotFoundError, ValueError) as error:
+            job.save(reason=str(error))
+            return str(error)
+        return ''
+
+    def _stop(self, number: int, frame: object) -> None:
+        """Stop what runs: mim stops what it started on SIGINT alone. A second signal kills."""
+        with self.guard:
+            kind, self.signal = signal.SIGKILL if self.signal else signal.SIGINT, number
+        for process in self.processes:
+            process.send_signal(kind)
 
 
-def run(ablation: object) -> int:
-    """Run the jobs.
+def visible_gpus() -> list[str]:
+    """Names of the usable GPUs for ``CUDA_VISIBLE_DEVICES``."""
+    import torch
 
-    Args:
-        ablation: as :func:`prepare` gives it.
-
-    Returns:
-        The exit status.
-    """
-    from ovavss_mm.engine.ablation.progress import Reporter
-
-    reporter = Reporter(ablation.launcher.jobs)
-    code = ablation.run(reporter)
-    if code > 1:
-        print('stopped; the same command goes on from here')
-    elif code:
-        print('some jobs failed, see above; the same command tries them again')
-    return code
+    count = torch.cuda.device_count()
+    given = [name.strip() for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')]
+    return given[:count] if given[0] else [str(number) for number in range(count)]
 
 
 if __name__ == '__main__':

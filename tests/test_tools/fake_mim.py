@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stands for mim: leaves the files that a training or a test leaves, without doing either.
 
-Called as mim is. Files in the folder of ``FAKE_MIM`` of the environment steer it: ``fail`` has stems of configs
-that fail, ``wait`` of those whose training waits as long as they stand there. Each call is written to ``calls``.
+Files in the folder ``FAKE_MIM`` of the environment steer it: ``fail`` has stems of configs that fail, ``wait`` of
+those whose training waits as long as they stand there. Each call is written to ``calls``.
 """
 
 import json
@@ -22,9 +22,8 @@ def listed(name: str, stem: str) -> bool:
 
 def note(kind: str, stem: str, seed: int) -> None:
     """Write down the call and what it found around itself."""
-    names = ('OVAVSS_BASE', 'CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS')
-    call = dict(kind=kind, stem=stem, seed=seed, argv=sys.argv[1:])
-    call['environ'] = {name: os.environ.get(name) for name in names}
+    gpu = os.environ.get('CUDA_VISIBLE_DEVICES')
+    call = dict(kind=kind, stem=stem, seed=seed, argv=sys.argv[1:], gpu=gpu)
     with open(CONTROL / 'calls', 'a') as file:
         file.write(json.dumps(call) + '\n')
 

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of suites as Markdown, CSV and pictures: the paper's numbers, and those measured here."""
+
+import csv
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ovavss_mm.engine.parameters import count_parameters, mebibytes
+from ovavss_mm.models.released.skeleton import build_skeleton
+from ovavss_mm.utils.files import atomic_path, write_atomic
+
+from .plan import Plan, Row
+
+PAPER_DATA = 'AVSBench-OV'  # on which the paper measured
+SCORES = dict(base='base_mIoU', novel='novel_mIoU', harmonic='harmonic_mIoU', mIoU='mIoU')
+SILENT = {'silent pixels labelled %': 'silent_pixel_fpr', 'silent frames %': 'silent_frame_fpr'}
+SIZES = dict(total_mib='Param. MiB', trainable_mib='trainable MiB')
+COLORS = ('#2b6cb0', '#dd6b20', '#2f855a', '#718096', '#805ad5', '#d53f8c')
+
+
+class Tables:
+    """Writes the tables of a plan; ``first`` stands above them and says how they were made."""
+
+    def __init__(self, plan: Plan, first: str) -> None:
+        self.plan, self.first = plan, first
+        self._sizes: dict[str, Mapping[str, float]] = {}
+
+    def write(self, suites: Iterable[str] | None = None) -> None:
+        """Write Markdown, CSV and picture of some suites (None: all), and all tables in one file."""
+        out = self.plan.out
+        for suite in self.plan.titles if suites is None else suites:
+            write_atomic(out / f'{suite}.md', self.markdown(suite))
+            write_atomic(out / f'{suite}.csv', self.csv(suite))
+            with atomic_path(out / f'{suite}.png') as path:
+                self.draw(suite).savefig(path)
+        files = [path for suite in self.plan.titles if (path := out / f'{suite}.md').is_file()]
+        texts = [path.read_text('utf-8') for path in files]
+        write_atomic(out / 'tables.md', '\n'.join([self.first, *texts]))
+
+    def markdown(self, suite: str) -> str:
+        """The table of a suite; numbers of the paper and ours stand in columns of their own."""
+        rows = [row for row in self.plan.rows if row.suite == suite]
+        data, published = self.plan.data, [*SCORES, *SIZES]
+        published = [key for key in published if any(key in row.published for row in rows)]
+        ours = SCORES | (SILENT if suite.startswith('sound') else {})
+        lines, failed = [], []
+        for row in rows:
+            figures, failures = measured(row)
+            cells = [row.name.replace('|', '\\|')]
+            cells += [number(row.published.get(key), 1 + (key in SCORES)) for key in published]
+            cells += [spread(values_of(figures, key)) for key in ours.values()]
+            cells += [number(self.sizes(row).get(key), 1) for key in SIZES]
+            cells += [spread(values_of(figures, f'{kind} s'), 0) for kind in ('train', 'test')]
+            cells += [f'{len(figures)}/{len(row.tests)}' if row.tests else 'no model here']
+            if row.tests and not figures:  # in the first column of ours
+                where = next(iter(failures.values())).where if failures else None
+                cells[1 + len(published)] = f'failed: {where}' if failures else 'not run'
+            why = [f'seed {n}: {f.reason} ({f.where})' for n, f in failures.items()]
+            failed += [f'- {row.name}, {line}' for line in why]
+            lines.append(cells)
+        words = [f'{SIZES.get(key, key)}, published on {PAPER_DATA}' for key in published]
+        heads = ['row', *words, *(f'{key}, ours on {data}' for key in ours)]
+        heads += [*(f'{key}, ours' for key in SIZES.values()), 'train s', 'test s', 'seeds done']
+        lines = [heads, ['---', *['---:'] * (len(heads) - 1)], *lines]
+        note = f'In percent. Published: in the paper, on {PAPER_DATA}; ours: measured on {data}'
+        note += '.' if data == PAPER_DATA else ', so the two are not to be compared.'
+        table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+        failed = ['Failed:', '\n'.join(failed)] if failed else []
+        return '\n\n'.join([f'## {self.plan.titles[suite]}', note, table, *failed]) + '\n'
+
+    def csv(self, suite: str) -> str:
+        """A line for the paper's numbers of a row, for each seed, for mean and standard deviation."""
+        names = {**SCORES, **SILENT, 'train s': 'train s', 'test s': 'test s'}
+        lines = []
+        for row in [row for row in self.plan.rows if row.suite == suite]:
+            figures, failures = measured(row)
+            ours = {n: found | dict(status='done') for n, found in figures.items()}
+            ours |= {n: dict(status=f'failed: {f.where}') for n, f in failures.items()}
+            values = {key: values_of(figures, key) for key in names.values()}
+            for word, function, least in (('mean', mean, 1), ('std', stdev, 2)):
+                ours[word] = {k: function(v) for k, v in values.items() if len(v) >= least}
+            fixed = dict(row=row.name, data=self.plan.data, **self.sizes(row))
+            for seed, found in [(seed, found) for seed, found in ours.items() if found]:
+                cells = {name: number(found.get(key), 4, '') for name, key in names.items()}
+                lines.append(dict(fixed, seed=seed, status=found.get('status'), **cells))
+            if row.published:
+                lines.append(dict(row.published, row=row.name, seed='published', data=PAPER_DATA))
+        text = io.StringIO()
+        columns = ['row', 'seed', 'data', *names, *SIZES, 'status']
+        writer = csv.DictWriter(text, columns, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(lines)
+        return text.getvalue()
+
+    def draw(self, suite: str) -> Figure:
+        """Bars of what was measured here, with their spread; suites of sound have more of them."""
+        rows = [row for row in self.plan.rows if row.suite == suite and row.tests]
+        names = SCORES | (SILENT if suite.startswith('sound') else {})
+        figure = Figure(figsize=(1.5 + 1.5 * max(3, len(rows)), 4), layout='constrained', dpi=110)
+        FigureCanvasAgg(figure)
+        axes, width = figure.subplots(), 0.8 / len(names)
+        for place, ((name, key), color) in enumerate(zip(names.items(), COLORS, strict=False)):
+            values = [values_of(measured(row)[0], key) for row in rows]
+            x = [index + (place + 0.5) * width - 0.4 for index in range(len(rows))]
+            error = [stdev(found) if len(found) > 1 else 0 for found in values]
+            height = [mean(found) if found else 0 for found in values]
+            bars = axes.bar(x, height, 0.94 * width, yerr=error, color=color, label=name, capsize=2)
+            axes.bar_label(bars, [f'{mean(found):.1f}' if found else '' for found in values])
+        axes.set_xticks(range(len(rows)), [textwrap.fill(row.name, 16) for row in rows])
+        axes.set_ylabel('percent')
+        figure.legend(loc='outside right upper', frameon=False)
+        figure.suptitle(f'{self.plan.titles[suite]}: on {self.plan.data}', fontweight='bold')
+        return figure
+
+    def sizes(self, row: Row) -> Mapping[str, float]:
+        """Sizes of a row's model in MiB; empty for one that cannot be built: its job says why."""
+        model = getattr(self.plan.read.get(row.config), 'model', None)
+        if repr(model) not in self._sizes:
+            self._sizes[repr(model)] = {}
+            with suppress(Exception):  # whatever is wrong with one model, others have their tables
+                count = count_parameters(build_skeleton(model))['all']
+                both = (mebibytes(count.total), mebibytes(count.trainable))
+                self._sizes[repr(model)] = dict(zip(SIZES, both, strict=True))
+        return self._sizes[repr(model)]
+
+
+def measured(row: Row) -> tuple[dict[int, dict], dict[int, Any]]:
+    """Figures of the seeds that are done, and what went wrong with others, by seed."""
+    done, failed = {}, {}
+    for seed, test in row.tests.items():
+        status = test.status()
+        if status.state == 'done':
+            seconds = test.training.status().results.get('seconds')
+            times = {'train s': seconds, 'test s': status.results['seconds']}
+            done[seed] = status.results['figures'] | times
+        elif status.state == 'failed':
+            failed[seed] = status
+    return done, failed
+
+
+def values_of(figures: Mapping[int, Mapping[str, Any]], key: str) -> list[float]:
+    """A figure over the seeds that are done, where it is a number."""
+    values = [found.get(key) for found in figures.values()]
+    return [value for value in values if value is not None and not math.isnan(value)]
+
+
+def number(value: float | None, digits: int, without: str = '-') -> str:
+    """A number as text, or what stands for none."""
+    return without if value is None else f'{value:.{digits}f}'
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Mean and standard deviation (n - 1), as far as there are any."""
+    if len(values) > 1 and digits:
+        return f'{mean(values):.{digits}f} ± {stdev(values):.{digits}f}'
+    return number(mean(values), digits) if values else '-'
