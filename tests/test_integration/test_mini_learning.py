@@ -1,69 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short training on a small mini world: the model learns to segment, name novel names, and listen.
+"""Two short trainings on a small mini world: the model learns to segment, name novel names, and listen.
 
 The demo's full run reaches far higher figures; these bounds are what a few hundred iterations must show.
 """
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 200
+SEEDS = (0, 1)
+CONFIGS = dict(right='configs/mini/ovavss_mini.py', swapped='configs/mini/ovavss_mini_swapped-sound.py')
 
 
-def run(*args: object) -> str:
-    """Run a tool of the project as a user does and return what it prints."""
-    process = subprocess.run([sys.executable, *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
-    return process.stdout
-
-
-def figures(work_dir: Path) -> dict[str, float]:
-    """The figures of the last test in ``work_dir``, in percent."""
-    (path,) = work_dir.glob('*/[0-9]*.json')  # not confusion.json
-    return json.loads(path.read_text())
+def run_all(commands: Iterable[tuple]) -> None:
+    """Run tools of the project as a user does, all at once, on a core each."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            env=os.environ | dict(OMP_NUM_THREADS='1'),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for command in commands
+    ]
+    try:
+        for process in processes:
+            printed, _ = process.communicate()
+            assert process.returncode == 0, printed[-4000:]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small world and a checkpoint of a short training on it."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tests of two trainings on a small world: ``<right or swapped><seed>``."""
     folder = tmp_path_factory.mktemp('learning')
     world = folder / 'mini'
-    run('tools/dataset_converters/mini_world.py', '--out', world, '--train', 240, '--val', 4, '--test', 40)
+    tool = 'tools/dataset_converters/mini_world.py'
+    run_all([(tool, '--out', world, '--train', 240, '--val', 4, '--test', 160)])
     options = [
         f'train_dataloader.dataset.data_root={world}',
         f'train_cfg.max_iters={ITERATIONS}',
         f'param_scheduler.1.end={ITERATIONS}',
-        'train_dataloader.num_workers=0',
-        'train_dataloader.persistent_workers=False',
         'val_dataloader=None',
         'val_cfg=None',
         'val_evaluator=None',
     ]
-    run('tools/train.py', 'configs/mini/ovavss_mini.py', '--work-dir', folder / 'train', '--cfg-options', *options)
-    return world, folder / 'train' / f'iter_{ITERATIONS}.pth'
-
-
-def measure(world: Path, checkpoint: Path, config: str, work_dir: Path) -> dict[str, float]:
-    """Test a checkpoint."""
+    tool = ('tools/train.py', CONFIGS['right'], '--cfg-options', *options)
+    run_all((*tool, f'randomness.seed={seed}', '--work-dir', folder / f'train{seed}') for seed in SEEDS)
     options = [
         f'test_dataloader.dataset.data_root={world}',
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
     ]
-    run('tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options)
-    return figures(work_dir)
+    for kind, config in CONFIGS.items():
+        run_all(
+            ('tools/test.py', config, folder / f'train{seed}' / f'iter_{ITERATIONS}.pth')
+            + ('--work-dir', folder / f'{kind}{seed}', '--cfg-options', *options)
+            for seed in SEEDS
+        )
+    return folder
 
 
-def test_learns_names_and_listens(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    """Base and novel names are found, and another clip's sound takes a third of it away or more."""
-    right = measure(*trained, 'configs/mini/ovavss_mini.py', tmp_path / 'right')
-    swapped = measure(*trained, 'configs/mini/ovavss_mini_swapped-sound.py', tmp_path / 'swapped')
-    assert right['base_mIoU'] > 20  # of 20 names, chance is 5 at most
-    assert right['novel_mIoU'] > 10
-    assert swapped['harmonic_mIoU'] < right['harmonic_mIoU'] * 2 / 3
-    assert (tmp_path / 'right' / 'contact_sheet.png').is_file()
+def figures(work_dir: Path) -> dict[str, float]:
+    """The figures of a test, in percent; ``found`` is the IoU of all that sounds, whatever its name."""
+    (path,) = work_dir.glob('*/[0-9]*.json')
+    counts = np.array(json.loads((path.parent / 'confusion.json').read_text())['counts'])
+    found = counts[1:, 1:].sum() / (counts.sum() - counts[0, 0])
+    return json.loads(path.read_text()) | dict(found=100 * found)
+
+
+def test_learns_names_and_listens(folder: Path) -> None:
+    """Base and novel names are found, and another clip's sound takes a fifth of what is found away or more.
+
+    Training is chaotic: another seed, or the rounding of another processor, gives another model, and a bound on one
+    short run is a lottery. So the means of two runs are bounded. In percent, 20 single runs with the seeds 0 to 19 gave
+
+    ==================== ===== ==== ===== ===== ===================================
+    figure               mean  sd   min   max   bound, and how far a mean of two is
+    ==================== ===== ==== ===== ===== ===================================
+    base mIoU            32.8  3.4  26.3  38.1  20: 5.2 sd
+    novel mIoU           27.2  6.0  14.9  37.1  10: 4.1 sd
+    found                54.0  4.7  45.8  60.8
+    found, swapped sound 24.1  3.2  16.3  31.2
+    their quotient       0.45  0.09 0.27  0.68  0.8: 5 sd; of all pairs at most 0.64
+    ==================== ===== ==== ===== ===== ===================================
+
+    A model that does not hear finds the same with any sound, so its quotient is 1 (one trained without an audio encoder
+    found 35.4 both times); one that names at random has an mIoU of 5 at most. The harmonic mIoU is no such clear
+    figure: its quotient was 0.49 (sd 0.12, up to 0.77).
+    """
+    right, swapped = ([figures(folder / f'{kind}{seed}') for seed in SEEDS] for kind in ('right', 'swapped'))
+
+    def mean(runs: list[dict[str, float]], key: str) -> float:
+        return sum(run[key] for run in runs) / len(runs)
+
+    assert mean(right, 'base_mIoU') > 20
+    assert mean(right, 'novel_mIoU') > 10
+    assert mean(swapped, 'found') < 0.8 * mean(right, 'found')
+    assert (folder / 'right0' / 'contact_sheet.png').is_file()

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ovavss_mm.engine.parameters import count_parameters, mebibytes
-from ovavss_mm.models.released.skeleton import build_skeleton
+from ovavss_mm.models.skeleton import build_skeleton
 from ovavss_mm.utils.files import atomic_path, write_atomic
 
 from .plan import Plan, Row

@@ -16,7 +16,7 @@ def test_each_patch_is_embedded_by_itself(encoder):
     embedded = encoder(audio)
     assert embedded.shape == (3, 16)
     for row, patch in zip(embedded, audio, strict=True):
-        assert torch.allclose(encoder(patch[None])[0], row, atol=1e-6)
+        assert torch.allclose(encoder(patch[None])[0], row, atol=1e-5)
 
 
 def test_pitch_tells_patches_apart(encoder):

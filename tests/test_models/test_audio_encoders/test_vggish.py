@@ -31,7 +31,7 @@ def test_embeds_patches(encoder):
     embedded = encoder(audio)
     assert embedded.shape == (3, 128) and not embedded.requires_grad
     assert (embedded >= 0).all() and embedded.any()
-    assert torch.allclose(encoder(audio[1:2]), embedded[1:2], atol=1e-6)
+    assert torch.allclose(encoder(audio[1:2]), embedded[1:2], atol=1e-5)
 
 
 def test_embeddings_pass_unchanged(encoder):

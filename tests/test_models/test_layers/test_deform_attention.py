@@ -74,7 +74,10 @@ def test_frames_do_not_mix():
 
 
 def test_points_are_as_exact_under_autocast(monkeypatch):
-    """Of 64 columns, which bfloat16 could not tell apart: to 3 % of a pixel."""
+    """Of 64 columns, which bfloat16 could not tell apart: to 3 % of a pixel.
+
+    Offsets are of a pixel or so, as bfloat16 is exact to 0.4 % of what it holds.
+    """
     inputs = {key: x.float() if x.is_floating_point() else x for key, x in make_inputs(1, [(1, 64)]).items()}
     grids, sample = [], deform_attention.sample_planes
 
@@ -85,11 +88,14 @@ def test_points_are_as_exact_under_autocast(monkeypatch):
 
     monkeypatch.setattr(deform_attention, 'sample_planes', spy)
     module = draw_weights(make(1).float(), 0.05)
+    with torch.no_grad():
+        module.sampling_offsets.weight *= 0.25
+        module.sampling_offsets.bias *= 0.25
     expected = module(**inputs)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         output = module(**inputs)
     assert output.dtype == torch.float32
-    assert torch.allclose(output, expected, rtol=2e-2, atol=2e-2)
+    assert torch.allclose(output, expected, rtol=5e-2, atol=5e-2)
     exact, autocast = (grid[..., 0, :] * 32 for grid in grids)  # x in pixels
     assert exact.abs().max() > 30
     assert torch.allclose(exact, autocast, rtol=0, atol=3e-2)
