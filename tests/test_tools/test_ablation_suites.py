@@ -15,7 +15,7 @@ from ablation_world import ROOT, Plan  # noqa: E402
 import ablate  # noqa: E402  isort: skip
 from ablation.plan import read_suites  # noqa: E402  isort: skip
 from ovavss_mm.engine.parameters import count_parameters  # noqa: E402
-from ovavss_mm.models.released.skeleton import build_skeleton  # noqa: E402
+from ovavss_mm.models.skeleton import build_skeleton  # noqa: E402
 
 BASES, SUITES = read_suites(ROOT / 'configs/ablations/suites.yml')
 ROWS = [(name, row) for name, suite in SUITES.items() for row in suite['rows']]

@@ -136,7 +136,7 @@ def test_config_of_the_resnet_differs_in_the_classifier_alone():
         for key in mini['model']['classifier']
         if mini['model']['classifier'][key] != resnet['model']['classifier'][key]
     }
-    assert changed == {'clip', 'init_cfg'}
+    assert changed == {'clip_model', 'init_cfg'}
     del mini['model']['classifier'], resnet['model']['classifier']
     assert mini == resnet
 

@@ -252,7 +252,9 @@ def build_clip(clip_model: str | dict) -> nn.Module:
         if ':' not in clip_model and open_clip.get_model_config(clip_model) is None:
             raise ValueError(f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has')
         with _quiet_root_logger():
-            model = open_clip.create_model(clip_model, load_weights=False, pretrained_text=False)
+            model = open_clip.create_model(
+                clip_model, load_weights=False, pretrained_text=False, device=torch.empty(0).device
+            )  # where the rest of the model is built, such as 'meta'
     else:
         cfg = deepcopy(dict(clip_model))
         kind = open_clip.CustomTextCLIP if cfg.pop('custom_text', False) else open_clip.CLIP

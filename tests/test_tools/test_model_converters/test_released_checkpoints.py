@@ -141,6 +141,6 @@ def test_clip_is_told_from_its_weights():
         quick_gelu=True,
     )
     model = build_skeleton(dict(type='mmseg.CLIPSquareCropClassifier', clip_model=tiny))
-    assert clip_config(model.state_dict(), 'clip.') == tiny
+    assert clip_config(model.state_dict(), 'clip_model.') == tiny
     with pytest.raises(CheckpointError, match=r'visual\.conv1\.weight is missing'):
         clip_config(model.state_dict())
