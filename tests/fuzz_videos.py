@@ -89,9 +89,9 @@ def read(path: Path, out: Path) -> str:
     import av
     import numpy as np
 
-    from ovavss_mm.apis.outputs import Outputs, OverlayVideo
-    from ovavss_mm.apis.sound import SoundReader
-    from ovavss_mm.apis.sources import frames_at, open_source
+    from ovavss_mm.apis.video.outputs import Outputs, OverlayVideo
+    from ovavss_mm.apis.video.sound import SoundReader
+    from ovavss_mm.apis.video.sources import frames_at, open_source
 
     try:
         item = dict(frames=np.zeros((2, 8, 8, 3), np.uint8), sound=str(path))

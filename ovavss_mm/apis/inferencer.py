@@ -1,53 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels videos with sound by names that are given with the call."""
+"""Segments the sounding objects of videos, with class names that are given with the call."""
 
 import os.path as osp
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmengine.config import ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.infer import BaseInferencer
 from mmengine.registry import init_default_scope
-from mmengine.visualization import Visualizer
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 import ovavss_mm.datasets
-import ovavss_mm.models
-import ovavss_mm.visualization  # noqa: F401  (a config that is no file imports nothing itself)
+import ovavss_mm.models  # noqa: F401  (a config given as a dict imports nothing itself)
 
-from ..datasets.transforms import PackAVSegInputs
-from ..models.segmentors.windows import Blender, Window, group_windows
-from .job import Job, Wanted, output_names
-from .loading import choose_device, find_config, load_strictly, read_checkpoint
-from .overlay_video import Overlay
-from .request import LabelledFrame, Request
-from .sound import SoundReader
-from .sources import Source, frames_at, list_inputs, open_source
-from .vocabulary import TextBank, Vocabulary, resolve_templates, warn_of_long
+from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
+from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
+from ..datasets.vocabulary import Vocabulary
+from ..models.segmentors.windows import Blender, Window, frame_classes, group_windows
+from ..utils.text import one_line, shorten
+from .loading import choose_device, find_config, load_strictly, names_of_training, read_checkpoint
+from .video.listing import list_inputs, output_names
+from .video.record import OutputOptions, Recorder
+from .video.request import InferenceRequest, LabelledFrame
+from .video.sound import SoundReader
+from .video.sources import Source, frames_at, open_source
 
-# Of a test pipeline, these are what a source does here.
-_READING = (
-    'SampleClipFrames',
-    'LoadClipFrames',
-    'LoadClipLabels',
-    'LoadClipAudio',
-    'LoadClipAudioFeatures',
-    'SwapClipAudio',
-)
+SETTINGS = ('synonyms', 'prompt_templates', 'score_thr', 'fps', 'overlap', 'batch_size', 'opacity')
+OUTPUTS = tuple(field.name for field in fields(OutputOptions))
 
 
-class AVSegInferencer(BaseInferencer):
-    """Labels each second of videos with the names, of those given, whose objects are heard.
+class AVSegInferencer:
+    """Segments the sounding objects of videos, with class names you choose.
+
+    It is no mmengine ``BaseInferencer``: that one's hooks take a whole input at a time, this one labels a stream.
 
     Example::
 
@@ -56,21 +52,16 @@ class AVSegInferencer(BaseInferencer):
         result['predictions'][0]['names']['dog']['intervals']  # [[0.0, 3.0], [7.0, 8.0]]
 
     Args:
-        model: a config: its path, the bare name of one of the package's, or a ``Config`` or dict.
-        weights: checkpoint of a model of this config.
-        device: such as ``'cpu'`` or ``'cuda:0'``; None takes a GPU if there is one.
-        scope: of the registries.
-        show_progress: whether a bar with the time left is shown.
+        model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content.
+        weights (str): checkpoint of a model of this config.
+        device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
+        scope (str): of the registries. Defaults to 'mmseg'.
+        show_progress (bool): whether to show a bar with the time left. Defaults to True.
 
     Raises:
-        FileNotFoundError: the config, the checkpoint, or the file of a frozen part (CLIP, VGGish) is missing.
+        FileNotFoundError: the config, the checkpoint, or the weights of a frozen part (CLIP, VGGish) are missing.
         ValueError: no weights, weights of another model, or a device that is not there.
     """
-
-    preprocess_kwargs = {'fps', 'overlap', 'batch_size'}
-    forward_kwargs = {'classes', 'synonyms', 'prompt_templates', 'score_thr'}
-    visualize_kwargs = {'show', 'wait_time', 'opacity', 'no_save_vis'}
-    postprocess_kwargs = {'no_save_pred', 'out_dir', 'on_error'}
 
     def __init__(
         self,
@@ -81,79 +72,86 @@ class AVSegInferencer(BaseInferencer):
         show_progress: bool = True,
     ) -> None:
         init_default_scope(scope)
+        self.config_name, self.cfg = 'a config object', model
         if isinstance(model, (str, Path)):
-            model = find_config(str(model))
-        self.config_name = osp.basename(model) if isinstance(model, str) else 'a config object'
-        self.weights = weights
-        super().__init__(model, weights, choose_device(device), scope, show_progress)
-        self.bank = TextBank(self.model.classifier)
+            path = find_config(str(model))
+            self.config_name, self.cfg = osp.basename(path), Config.fromfile(path)
+        elif not isinstance(model, Config):
+            self.cfg = Config(model)
+        self.weights, self.show_progress = weights, show_progress
+        device = choose_device(device)
+        checkpoint = read_checkpoint(weights)
+        self.model = self._build_model(checkpoint).to(device).eval()
+        self.pipeline, self.front_end = self._build_pipeline()
+        self.own_names = None if self.is_open else names_of_training(checkpoint)
 
     # ------------------------------------------------------------------ the model and its input
-    def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
+    def _build_model(self, checkpoint: dict[str, Any]) -> nn.Module:
         """Build the model and load its weights, which must fit."""
-        checkpoint = read_checkpoint(weights)
-        classifier = cfg.get('model', {}).get('classifier')
-        if classifier is None:
-            raise ValueError('the config has no model.classifier: such a model cannot name anything')
-        if classifier.get('type') == 'ClosedSetClassifier':
-            raise ValueError(
-                'model.classifier is a ClosedSetClassifier, which has names of its own only: '
-                'what is asked for takes a CLIP to name it'
-            )
+        if 'model' not in self.cfg:
+            raise ValueError('the config has no model')
         with warnings.catch_warnings():
             # mmseg's advice on norm layers for distributed training does not concern a prediction
             warnings.simplefilter('ignore')
-            model = MODELS.build(cfg.model)
+            model = MODELS.build(self.cfg.model)
         try:
-            load_strictly(model, checkpoint, cfg)
+            load_strictly(model, checkpoint, self.cfg)
         except ValueError as error:
-            raise ValueError(f'{weights}: {error}') from error
-        model.cfg = cfg
-        return model.to(device).eval()
+            raise ValueError(f'{self.weights}: {error}') from error
+        return model
 
-    def _init_pipeline(self, cfg: Any) -> Compose:
-        """The config's test pipeline without the steps that read files."""
-        steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
+    def _build_pipeline(self) -> tuple[Compose, SoundFrontEnd | None]:
+        """The steps of the config's test pipeline that change frames, and its sound front end."""
+        steps = self.cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if not steps:
-            raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size')
-        steps = [step for step in steps if step['type'] not in _READING]
-        return Compose([TRANSFORMS.build(dict(step)) for step in steps if _is_size(step)])
+            raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size of frames')
+        kept, front_end = [], VGGishLogMel()
+        for step in steps:
+            kind = TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type']
+            if kind is not None and issubclass(kind, LoadClipAudio):
+                front_end = TRANSFORMS.build(dict(step)).front_end
+            # reading is the source's, packing is done for whole windows
+            elif not getattr(kind, 'reads_files', False) and kind is not PackAVSegInputs:
+                kept.append(TRANSFORMS.build(dict(step)))
+        takes_sound = getattr(self.model, 'audio_encoder', None) is not None
+        return Compose(kept), front_end if takes_sound else None
 
-    def _init_visualizer(self, cfg: Any) -> Visualizer | None:
-        """The config's, only for its window: files are written by other means."""
-        visualizer = {k: v for k, v in (cfg.get('visualizer') or {}).items() if k != 'vis_backends'}
-        return super()._init_visualizer(ConfigDict(visualizer=visualizer) if visualizer else {})
+    @property
+    def is_open(self) -> bool:
+        """Whether the model takes any class names, as one with a CLIP does."""
+        return bool(getattr(getattr(self.model, 'classifier', None), 'open_vocabulary', False))
 
-    def _init_collate(self, cfg: Any) -> Callable:
-        """Clips keep their sizes, whatever collates them in the config."""
-        return pseudo_collate
-
+    # ------------------------------------------------------------------ a call
     def __call__(
         self,
         inputs: Any,
         classes: Sequence[str],
         out_dir: str | None = None,
         return_datasamples: bool = False,
+        on_error: str = 'raise',
         **kwargs: Any,
     ) -> dict[str, list]:
-        """Label videos.
+        """Segment videos.
 
         Args:
-            inputs: a video with sound; a folder of pictures, one a second, with a sound file in it; an array uint8 RGB
-                (T, H, W, 3); ``dict(video=..., sound=...)`` or ``dict(frames=..., sound=..., sample_rate=...,
+            inputs: a video with sound; a folder of pictures, one per second, with a sound file in it; an array uint8
+                RGB (T, H, W, 3); ``dict(video=..., sound=...)`` or ``dict(frames=..., sound=..., sample_rate=...,
                 frame_rate=...)`` of paths or arrays; a glob pattern, a folder of videos, or a list of these.
-            classes: N names to look for.
-            out_dir: folder for ``vis/NAME.mp4``, ``pred/NAME/*.png`` (label maps, named by milliseconds) and
-                ``pred/NAME.json``; None writes nothing. Each appears under its name when its video is done.
-            return_datasamples: whether predictions are data samples with all label maps (in memory) instead of dicts.
-            kwargs: ``synonyms``, dict of names to lists of other words; ``prompt_templates``, a list or the name of a
-                set; ``score_thr`` of the label map; ``fps``, labelled frames a second (1); ``overlap`` of windows
+            classes (Sequence[str]): N class names.
+            out_dir (str): folder for ``vis/NAME.mp4``, ``pred/NAME/*.png`` (label maps, named by milliseconds) and
+                ``pred/NAME.json``; each appears under its name when its video is done. None, the default, writes
+                nothing.
+            return_datasamples (bool): whether predictions are data samples with all label maps (in memory) instead of
+                dicts. Defaults to False.
+            on_error (str): 'raise', or 'skip' to go on after an input that fails, whose prediction is then
+                ``dict(video=..., error=...)``. Defaults to 'raise'.
+            **kwargs: ``synonyms``, dict of names to lists of other words; ``prompt_templates``, a list or the name of a
+                set; ``score_thr`` of the label map; ``fps``, labelled frames per second (1); ``overlap`` of windows
                 in frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
-                ``no_save_pred``; ``on_error='skip'`` to go on after an input that fails, whose prediction is then
-                ``dict(video=..., error=...)``.
+                ``no_save_pred``.
 
         Returns:
-            ``predictions``, one an input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, where the
+            dict: ``predictions``, one per input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, where the
             records of frames are left out if that file was written; and ``visualization``: paths of the mp4 files, or
             None.
 
@@ -161,26 +159,20 @@ class AVSegInferencer(BaseInferencer):
             FileNotFoundError: an input is missing.
             ValueError: an input cannot be read, or an argument is wrong.
         """
-        pre, forward, visual, post = self._dispatch_kwargs(classes=classes, out_dir=out_dir, **kwargs)
-        wanted = Wanted(
-            out_dir,
-            vis=not visual.pop('no_save_vis', False),
-            pred=not post.get('no_save_pred', False),
-            samples=return_datasamples,
-            show=visual.pop('wait_time', 0.001) if visual.pop('show', False) else None,
-        )
-        visual.pop('wait_time', None)
-        on_error = post.get('on_error', 'raise')
+        if unknown := sorted(set(kwargs) - {*SETTINGS, *OUTPUTS}):
+            raise ValueError(f'unknown argument {shorten(unknown)}; there are {SETTINGS + OUTPUTS}')
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        request = self.make_request(**forward, **pre, **visual)
+        wanted = {key: kwargs.pop(key) for key in OUTPUTS if key in kwargs}
+        options = OutputOptions(out_dir, return_datasamples=return_datasamples, **wanted)
+        request = self.make_request(classes, **kwargs)
         items = list_inputs(inputs)
         results: dict[str, list] = dict(predictions=[], visualization=[])
         with self._progress() as progress:
             for item, name in zip(items, output_names(items), strict=True):
                 try:
-                    job = Job(self, open_source(item), request, wanted, name)
-                    prediction, path = job.run(progress)
+                    source = open_source(item)
+                    prediction, path = self.label(source, request, options, name, progress)
                 except (OSError, ValueError) as error:
                     if on_error == 'raise':
                         raise
@@ -195,136 +187,148 @@ class AVSegInferencer(BaseInferencer):
         classes: Sequence[str],
         synonyms: Mapping[str, Sequence[str]] | None = None,
         prompt_templates: str | Sequence[str] | None = None,
-        **options: Any,
-    ) -> Request:
-        """Check what a call asks for, and embed its names.
+        **settings: Any,
+    ) -> InferenceRequest:
+        """Check what a call asks for, and embed its class names.
 
         Args:
-            classes: N names.
-            synonyms: other words for some of them.
-            prompt_templates: prompts with ``{}``, or the name of a set of mmseg's; None takes the model's own.
-            options: of :class:`Request`.
+            classes (Sequence[str]): N class names.
+            synonyms (Mapping[str, Sequence[str]]): other words for some of them. Defaults to None.
+            prompt_templates (str | Sequence[str]): prompts with ``{}``, or the name of a set of mmseg's. Defaults
+                to the model's own.
+            **settings: of :class:`InferenceRequest`.
 
         Returns:
-            The request, to hand to :meth:`stream`.
-        """
-        vocabulary = Vocabulary(classes, synonyms)
-        if prompt_templates is None:
-            prompt_templates = self.model.classifier.templates
-        length = self.model.window
-        options.setdefault('overlap', min(1, length - 1))
-        if not isinstance(options['overlap'], int) or not 0 <= options['overlap'] < length:
-            raise ValueError(
-                f'overlap must be from 0 to the window of {length} frames less 1, got {options["overlap"]!r}'
-            )
-        table = self.bank.table(vocabulary, resolve_templates(prompt_templates), self.show_progress)
-        warn_of_long(self.model.classifier, vocabulary)
-        return Request(vocabulary, table, **options)
+            InferenceRequest: for :meth:`stream` and :meth:`label`.
 
-    # ------------------------------------------------------------------ frame after frame
-    def stream(self, source: Source, request: Request, reader: SoundReader | None = None) -> Iterator[LabelledFrame]:
-        """Label a source as it is read; what is held in memory does not depend on its length.
+        Raises:
+            ValueError: a wrong argument, or a model of a closed vocabulary is asked for other names than its own.
+        """
+        vocabulary = Vocabulary(classes, synonyms=synonyms, templates=prompt_templates)
+        with_audio = self.front_end is not None
+        request = InferenceRequest(vocabulary, self.model.window, with_audio=with_audio, **settings)
+        if not self.is_open:
+            self._check_own_names(vocabulary)
+            return request
+        classifier = self.model.classifier
+        classifier.text_embeddings(vocabulary, show_progress=self.show_progress)
+        if long := classifier.truncated_words(vocabulary):
+            warnings.warn(
+                f'{len(long)} names are longer than the text encoder reads, their ends have no effect: '
+                f'{one_line(long[0], 40)!r}',
+                stacklevel=2,
+            )
+        return request
+
+    def _check_own_names(self, vocabulary: Vocabulary) -> None:
+        """Raise ValueError if a closed-vocabulary model is asked for what it does not know."""
+        if any(vocabulary.synonyms.values()) or vocabulary.templates is not None:
+            raise ValueError('this model has a closed vocabulary: synonyms and prompt templates have no effect on it')
+        if self.own_names is not None and tuple(vocabulary) != self.own_names:
+            raise ValueError(
+                f'this model has a closed vocabulary: classes must be its {len(self.own_names)} names in their order '
+                f'({shorten(self.own_names)}), got {len(vocabulary)} ({shorten(vocabulary)})'
+            )
+
+    def label(
+        self, source: Source, request: InferenceRequest, options: OutputOptions, name: str, progress: Progress
+    ) -> tuple[Any, str | None]:
+        """Segment one source and write what is wanted of it.
 
         Args:
-            source: of frames and sound.
-            request: from :meth:`make_request`.
-            reader: of the source's sound, for a caller who wants to know how it went.
+            source (Source): of frames and sound.
+            request (InferenceRequest): from :meth:`make_request`.
+            options (OutputOptions): which outputs.
+            name (str): of the outputs.
+            progress (Progress): where a bar is shown.
+
+        Returns:
+            tuple: the prediction, a dict or a data sample; and the path of the mp4 or None.
+        """
+        recorder = Recorder(source, request, options, name)
+        frames = self.stream(source, request)
+        return recorder.record(frames, self.describe(source, request), progress)
+
+    def describe(self, source: Source, request: InferenceRequest) -> dict[str, Any]:
+        """What a prediction says of a source and of the model, ready for JSON."""
+        vocabulary, thr = request.vocabulary, request.score_thr
+        return dict(
+            video=getattr(source, 'path', source.name),
+            model=self.config_name,
+            weights=self.weights and str(self.weights),
+            vocabulary=list(vocabulary),
+            synonyms={name: list(words) for name, words in vocabulary.synonyms.items() if words},
+            score_thr=self.model.test_cfg['score_thr'] if thr is None else thr,
+            fps=request.fps,
+            window=request.window,
+            overlap=request.overlap,
+            size=list(source.size),
+        )
+
+    # ------------------------------------------------------------------ frame after frame
+    def stream(self, source: Source, request: InferenceRequest) -> Iterator[LabelledFrame]:
+        """Segment a source as it is read; memory does not depend on its length.
+
+        Args:
+            source (Source): of frames and sound.
+            request (InferenceRequest): from :meth:`make_request`.
 
         Yields:
-            Labelled frames in order of time, ``request.fps`` a second.
+            LabelledFrame: in order of time, ``request.fps`` per second.
         """
-        blender = Blender(len(request.vocabulary.names))
-        reader = reader or SoundReader(source.sound)
-        items = self.preprocess(source, reader, request.fps)
-        length = self.model.window
-        for group, done in group_windows(items, length, request.overlap, request.fps):
-            for windows in _same_length(group, request.batch_size):
-                for window, sample in zip(windows, self.forward(windows, request), strict=True):
+        blender = Blender(len(request.vocabulary))
+        items = self.read(source, request.fps)
+        for group, done in group_windows(items, request.window, request.stride, request.fps):
+            for windows in _batches(group, request.batch_size):
+                for window, sample in zip(windows, self.predict(windows, request), strict=True):
                     blender.add(window.numbers, sample.pred_queries)
-            for number, label_map, found in blender.take(done):
+            for number, label_map, parts in blender.take(done):
+                found = frame_classes(parts, label_map)
                 yield LabelledFrame(number / request.fps, label_map.cpu().numpy(), found)
 
-    def preprocess(self, inputs: Source, reader: SoundReader, fps: int = 1) -> Iterator[dict[str, Any]]:
+    def read(self, source: Source, fps: int = 1) -> Iterator[dict[str, Any]]:
         """Frames at the size that the model sees, each with its sound.
 
         Args:
-            inputs: the source.
-            reader: of its sound.
-            fps: frames a second.
+            source (Source): of frames and sound.
+            fps (int): frames per second. Defaults to 1.
 
         Yields:
-            ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, 1, 96, 64), the patch that starts at the frame's time
-            stamp, and sizes.
+            dict: ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, ...), the front end's row of the frame's second,
+            moved by what the frame is later than the second; and sizes.
         """
-        for time, frame in frames_at(inputs, fps):
+        front_end = self.front_end
+        reader = front_end and SoundReader(source.sound, front_end.sample_rate)
+        for number, (_, frame) in enumerate(frames_at(source, fps)):
             shape = frame.shape[:2]
-            results = dict(imgs=frame[None], ori_shape=shape, img_shape=shape)
-            results = self.pipeline(results)
-            yield dict(results, audio=reader.patch(time)[None])
+            results = self.pipeline(dict(imgs=frame[None], ori_shape=shape, img_shape=shape))
+            audio = np.zeros(0, np.float32)  # of a model without audio encoder
+            if front_end is not None:
+                second, phase = divmod(number, fps)
+                start = front_end.row_start(second) + round(phase * front_end.sample_rate / fps)
+                # in double precision, as the test pipeline reads sound
+                samples = reader.span(start, front_end.row_samples).astype(np.float64)
+                audio = front_end.row(samples)
+            yield dict(results, audio=audio[None])
 
     @torch.no_grad()
-    def forward(self, inputs: list[Window], request: Request) -> list[SegDataSample]:
-        """Predict windows of one length, masks included.
+    def predict(self, windows: list[Window], request: InferenceRequest) -> list[SegDataSample]:
+        """Predict windows of one length.
 
         Args:
-            inputs: the windows.
-            request: names and thresholds.
+            windows (list[Window]): of what :meth:`read` gives.
+            request (InferenceRequest): class names and thresholds.
 
         Returns:
-            A sample each, with ``pred_sem_seg`` and ``pred_queries``, which has ``masks``.
+            list[SegDataSample]: one per window, with ``pred_queries``, the painted pairs with their ``masks``.
+
+        Raises:
+            ValueError: a closed-vocabulary model is asked for another number of classes than it knows.
         """
-        names = request.vocabulary.names
-        data = [_packed(window, names) for window in inputs]
-        with (
-            self.model.classifier.using(names, request.table),
-            _changed(self.model.test_cfg, return_masks=True, score_thr=request.score_thr),
-        ):
-            return self.model.test_step(self.collate_fn(data))
-
-    def visualize(self, inputs: np.ndarray, preds: LabelledFrame, request: Request, **kwargs: Any) -> np.ndarray:
-        """Draw a labelled frame.
-
-        Args:
-            inputs: the frame, uint8 RGB (H, W, 3).
-            preds: its labels.
-            request: names and colours.
-            kwargs: none.
-
-        Returns:
-            uint8 RGB (H, W, 3).
-        """
-        names = request.vocabulary.names
-        return Overlay(preds.label_map, names, request.palette, request.opacity).over(inputs)
-
-    def postprocess(
-        self, preds: Source, visualization: None = None, return_datasample: bool = False, **kwargs
-    ) -> dict[str, Any]:
-        """What a prediction says of a source and of the model, before the first frame.
-
-        Args:
-            preds: the source.
-            visualization: not used.
-            return_datasample: not used.
-            kwargs: ``request``.
-
-        Returns:
-            A dict that can be written as JSON.
-        """
-        request: Request = kwargs['request']
-        templates = {k: list(v) for k, v in request.vocabulary.synonyms.items() if v}
-        thr = request.score_thr
-        return dict(
-            video=getattr(preds, 'path', preds.name),
-            model=self.config_name,
-            weights=self.weights and str(self.weights),
-            vocabulary=list(request.vocabulary.names),
-            synonyms=templates,
-            score_thr=self.model.test_cfg['score_thr'] if thr is None else thr,
-            fps=request.fps,
-            window=self.model.window,
-            overlap=request.overlap,
-            size=list(preds.size),
-        )
+        data = pseudo_collate([pack(window, request.vocabulary) for window in windows])
+        changes = dict(mode='whole', return_masks=True, score_thr=request.score_thr)
+        with _changed(self.model.test_cfg, **changes):
+            return self.model.test_step(data)
 
     def _progress(self) -> Progress:
         """The bar."""
@@ -338,35 +342,30 @@ class AVSegInferencer(BaseInferencer):
         )
 
 
-def _is_size(step: Mapping) -> bool:
-    """Whether a step changes frames; packing is done for whole windows."""
-    return step['type'] not in ('PackAVSegInputs',)
-
-
-def _packed(window: Window, names: tuple[str, ...]) -> dict[str, Any]:
+def pack(window: Window, vocabulary: Vocabulary) -> dict[str, Any]:
     """A window as the pipeline packs a clip."""
     results = dict(
         window.items[0],
-        imgs=np.concatenate([item['imgs'] for item in window.items]),
-        audio=np.concatenate([item['audio'] for item in window.items]),
+        imgs=np.concatenate([item['imgs'] for item in window.items]),  # (T, h, w, 3)
+        audio=np.concatenate([item['audio'] for item in window.items]),  # (T, ...)
         frame_paths=[str(number) for number in window.numbers],
         num_frames=len(window.items),
-        vocabulary=names,
+        vocabulary=vocabulary,
     )
     return PackAVSegInputs(('vocabulary', 'ori_shape', 'img_shape')).transform(results)
 
 
-def _same_length(group: list[Window], size: int) -> Iterator[list[Window]]:
+def _batches(group: list[Window], size: int) -> Iterator[list[Window]]:
     """Batches of windows of one length."""
-    for length in sorted({len(window.items) for window in group}, reverse=True):
-        windows = [window for window in group if len(window.items) == length]
+    for _, same in groupby(group, key=lambda window: len(window.items)):
+        windows = list(same)
         for i in range(0, len(windows), size):
             yield windows[i : i + size]
 
 
 @contextmanager
 def _changed(cfg: dict, **values: Any) -> Iterator[None]:
-    """Have other values in a config while the block runs; None leaves a value as it is."""
+    """Temporarily override config values; None leaves a value as it is."""
     before = {key: cfg[key] for key in values if key in cfg}
     cfg.update({key: value for key, value in values.items() if value is not None})
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the names that a user gives to a config, a device and weights."""
+"""Finds configs, devices and weights by name, and loads weights strictly."""
 
 import os.path as osp
 import types
@@ -11,10 +11,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
+from ..datasets.vocabulary import BACKGROUND
 from ..engine.hooks.strict_checkpoint_hook import StrictCheckpointHook
 from ..utils import safe_loading
 from ..utils.files import last_checkpoint
-from ..utils.known_weights import how_to_get, known_weights, package_file
+from ..utils.known_weights import how_to_get, package_file
+from ..utils.text import one_line
 
 # Models that are looked for when none is named, best first: config, weights.
 DEFAULT_MODELS = (
@@ -95,40 +97,35 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     """Read a checkpoint without running anything that it names.
 
     Args:
-        path: of a local file; one that ends in ``.safetensors`` is read as such.
+        path (str): of a local file, see :func:`ovavss_mm.utils.safe_loading.read_checkpoint`.
 
     Returns:
-        The checkpoint on the CPU: ``state_dict`` and what else is plain.
+        dict: ``state_dict``, tensors on the CPU by name, and ``meta`` and what else there is.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: none was given, or the file is no checkpoint.
+        ValueError: no path was given, or the file is no checkpoint.
     """
     if path is None:
         raise ValueError('no weights were given: pass weights=PATH of a checkpoint that was trained with this config')
-    if not osp.isfile(path):
-        known = osp.basename(path) in known_weights()
-        advice = f'\n{how_to_get(path)}' if known else ''
-        raise FileNotFoundError(f'there are no weights {path!r}{advice}')
-    try:
-        checkpoint = safe_loading.read_checkpoint(str(path))
-    except Exception as error:  # a file that is no checkpoint fails in as many ways as there are
-        error = error.__cause__ or error  # the reader's own advice is for those who train
-        reason = str(error).strip().splitlines() or ['']
-        raise ValueError(
-            f'{path} cannot be read as a checkpoint of weights ({type(error).__name__}: {reason[0][:200]})'
-        ) from error
+    checkpoint = safe_loading.read_checkpoint(str(path))
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds no state dict, but a {type(checkpoint).__name__}')
     checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
     state, meta = checkpoint['state_dict'], checkpoint.get('meta')
-    plain = isinstance(state, dict) and all(isinstance(key, str) for key in state)
-    if not plain or not isinstance(meta or {}, dict):
+    if not isinstance(state, dict) or not isinstance(meta or {}, dict):
         raise ValueError(f'{path} holds no state dict of named weights with metadata')
-    wrong = next((key for key, value in state.items() if not torch.is_tensor(value)), None)
+    wrong = next((k for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))), None)
     if wrong is not None:
-        raise ValueError(f'{path}: {wrong[:100]!r} in its state dict is no tensor')
+        raise ValueError(f'{path}: {one_line(wrong)!r} in its state dict is no named tensor')
     return checkpoint
+
+
+def names_of_training(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
+    """Class names, without background, that mmengine noted in a checkpoint; None if it has none."""
+    meta = (checkpoint.get('meta') or {}).get('dataset_meta')
+    names = tuple((meta or {}).get('classes') or ()) if isinstance(meta or {}, dict) else ()
+    return tuple(name for name in names if name != BACKGROUND) or None
 
 
 def load_strictly(model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None) -> None:

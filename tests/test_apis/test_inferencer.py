@@ -7,16 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import tiny_model
 import torch
-import video_files
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmseg.registry import MODELS, TRANSFORMS
 from PIL import Image
-from video_files import numbered, write_mp4
+from tiny_inferencer import PIPELINE
+from video_files import write_mp4
 
 from ovavss_mm.apis import AVSegInferencer
-from ovavss_mm.apis.outputs import LabelPictures
-from ovavss_mm.apis.request import MAX_FPS
-from ovavss_mm.apis.sources import Picture, Source
+from ovavss_mm.apis.inferencer import pack
+from ovavss_mm.apis.video.outputs import LabelPictures
+from ovavss_mm.apis.video.request import MAX_FPS
+from ovavss_mm.apis.video.sources import Picture, Source, open_source
 from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
+from ovavss_mm.datasets.vocabulary import Vocabulary
+from ovavss_mm.models.segmentors.windows import Window
 
 NAMES = ['dog', 'violin', 'a red car']
 SIZE = (40, 56)
@@ -60,7 +69,7 @@ def test_a_video_through_h264_and_aac(inferencer, video, tmp_path):
         areas = {name: (label_map == i + 1).mean() for i, name in enumerate(NAMES)}
         found = {name: what['area'] for name, what in frame['names'].items()}
         assert found == pytest.approx({k: v for k, v in areas.items() if v}, abs=1e-5)
-    assert not list(tmp_path.rglob('*partial*'))
+    assert not list(tmp_path.rglob('.*'))
 
 
 def test_what_is_not_wanted_is_not_written(inferencer, video, tmp_path):
@@ -88,31 +97,13 @@ def test_a_full_disk_leaves_nothing(inferencer, video, tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------ windows
 def test_without_overlap_it_is_the_models_own_map(inferencer, video):
-    """The model, asked for the whole clip at once, cuts the same windows."""
-    request = inferencer.make_request(NAMES, overlap=0)
-    source = _open(video)
-    items = list(inferencer.preprocess(source, _reader(source)))
-    from ovavss_mm.apis.inferencer import _packed
-    from ovavss_mm.models.segmentors.windows import Window
-
-    data = inferencer.collate_fn([_packed(Window(list(range(7)), items), tuple(NAMES))])
-    inferencer.model.test_cfg['return_masks'] = False
-    with torch.no_grad(), inferencer.model.classifier.using(NAMES, request.table):
-        (sample,) = inferencer.model.test_step(data)
+    """The model, asked for the whole clip at once, slides the same windows."""
+    items = list(inferencer.read(open_source(video)))
+    clip = Window(list(range(7)), items)
+    with torch.no_grad():
+        (sample,) = inferencer.model.test_step(pseudo_collate([pack(clip, Vocabulary(NAMES))]))
     assert torch.equal(maps_of(inferencer, str(video), overlap=0), sample.pred_sem_seg.data)
     assert sample.pred_sem_seg.data.any()
-
-
-def _open(video):
-    from ovavss_mm.apis.sources import open_source
-
-    return open_source(video)
-
-
-def _reader(source):
-    from ovavss_mm.apis.sound import SoundReader
-
-    return SoundReader(source.sound)
 
 
 def test_phases_are_videos_of_their_own(inferencer, video):
@@ -153,33 +144,48 @@ def test_memory_does_not_depend_on_the_length(inferencer):
 
 
 def test_patches_belong_to_their_frames(inferencer):
-    """Each second has a tone of its own; with four frames a second too, and late in the stream."""
-    seconds = 30
-    pitch = np.repeat(500 + 100 * np.arange(seconds), 16000)
-    wave = np.sin(2 * np.pi * np.cumsum(pitch) / 16000).astype(np.float32)
+    """Each frame gets the front end's row of its second, moved by what it is later than the second."""
+    seconds, rate = 30, 16000
+    wave = np.random.default_rng(0).integers(-9999, 9999, seconds * rate, dtype=np.int16)
     frames = np.zeros((seconds, 8, 8, 3), np.uint8)
-    source = _open(dict(frames=frames, sound=wave, sample_rate=16000))
-    for fps in (1, 4):
-        reader = _reader(source)
-        spectra = [item['audio'][0, 0].mean(0) for item in inferencer.preprocess(source, reader)]
-        reader = _reader(source)
-        items = list(inferencer.preprocess(source, reader, fps))
-        assert len(items) == seconds * fps
-        for second in range(seconds):
-            start = second * 16000
-            own = SoundReaderSlice(wave[start : start + VGGishLogMel.row_samples])
-            np.testing.assert_allclose(items[second * fps]['audio'][0, 0, :95], own.patch()[:95], atol=1e-3)
-        assert np.argmax(spectra[0]) < np.argmax(spectra[-1])
+    source = open_source(dict(frames=frames, sound=wave, sample_rate=rate))
+    front_end = VGGishLogMel()
+    padded = np.pad(wave / 2**15, (0, rate))
+    for fps in (1, 4, 60):
+        items = list(inferencer.read(source, fps))
+        assert seconds * fps - 2 <= len(items) <= seconds * fps
+        for j in (*range(0, len(items), 7), len(items) - 1):
+            start = front_end.row_start(j // fps) + round(j % fps * rate / fps)
+            expected = front_end.row(padded[start : start + front_end.row_samples])
+            np.testing.assert_allclose(items[j]['audio'][0], expected, atol=1e-5)
 
 
-class SoundReaderSlice:
-    """The patch of a stretch of sound, by the front end itself."""
-
-    def __init__(self, wave):
-        self.wave = np.pad(wave, (0, 15600 - len(wave)))
-
-    def patch(self):
-        return VGGishLogMel().row(self.wave)[0]
+@pytest.mark.parametrize('seconds', [3, 5, 13])
+def test_a_clip_gets_the_label_map_of_a_test(inferencer, tmp_path, seconds):
+    """The same rows of sound and the same labels as through the config's own test pipeline."""
+    (tmp_path / 'clip/frames').mkdir(parents=True)
+    paths = [str(tmp_path / f'clip/frames/{i}.jpg') for i in range(seconds)]
+    for path, frame in zip(paths, noise(seconds), strict=True):
+        Image.fromarray(frame).save(path)
+    sound = np.random.default_rng(1).uniform(-0.5, 0.5, (seconds * 16000 + 4000, 2))
+    soundfile.write(tmp_path / 'clip/audio.wav', sound, 16000)
+    steps = [dict(step) for step in PIPELINE if step['type'] != 'LoadClipLabels']
+    data = Compose([TRANSFORMS.build(step) for step in steps])(
+        dict(
+            clip_id='clip',
+            frame_paths=paths,
+            audio_path=str(tmp_path / 'clip/audio.wav'),
+            num_frames=seconds,
+            vocabulary=Vocabulary(NAMES),
+        )
+    )
+    source = open_source(tmp_path / 'clip')
+    rows = np.concatenate([item['audio'] for item in inferencer.read(source)])
+    np.testing.assert_allclose(rows, data['inputs']['audio'].numpy(), atol=1e-5)
+    with torch.no_grad():
+        (sample,) = inferencer.model.test_step(pseudo_collate([data]))
+    maps = maps_of(inferencer, str(tmp_path / 'clip'), overlap=0)
+    assert torch.equal(maps, sample.pred_sem_seg.data) and maps.any()
 
 
 # ------------------------------------------------------------------ inputs
@@ -253,12 +259,17 @@ def test_names_and_synonyms_count(inferencer, video):
     (swapped,) = inferencer(str(video), NAMES[::-1], return_datasamples=True)['predictions']
     turned = torch.tensor([0, 3, 2, 1], dtype=torch.uint8)[swapped.pred_sem_seg.data.long()]
     assert (turned == maps).float().mean() > 0.99
-    before = inferencer.make_request(NAMES).table
-    after = inferencer.make_request(NAMES, synonyms={'dog': ['puppy', 'hound']}).table
-    assert torch.equal(before[1:], after[1:])
-    words = inferencer.make_request(['dog', 'puppy', 'hound']).table
-    expected = torch.nn.functional.normalize(words.mean(0), dim=0)
-    torch.testing.assert_close(after[0], expected)
+    seen = []
+    hook = inferencer.model.classifier.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
+    inferencer(str(video), NAMES, synonyms={'dog': ['puppy']}, prompt_templates=['{}!'])
+    hook.remove()
+    assert seen[0] == tuple(NAMES) and seen[0].synonyms['dog'] == ('puppy',)
+    assert seen[0].templates == ('{}!',)
+
+
+def test_names_beyond_what_the_text_encoder_reads(inferencer):
+    with pytest.warns(UserWarning, match='1 names are longer than the text encoder reads'):
+        inferencer.make_request(['dog', 'very ' * 60 + 'long dog'])
 
 
 def test_many_names(inferencer, video, tmp_path):
@@ -315,13 +326,59 @@ def test_construction_errors(tiny, tmp_path):
         AVSegInferencer(config, weights, device='tpu')
     with pytest.raises(ValueError, match='does not fit the model'):
         AVSegInferencer('ovavss_mini', weights, device='cpu')
-    without = config.copy()
-    without.model = dict(config.model, classifier=None)
-    with pytest.raises(ValueError, match=r'no model\.classifier'):
-        AVSegInferencer(without, weights)
-    without.model.classifier = dict(type='ClosedSetClassifier')
-    with pytest.raises(ValueError, match='names of its own only'):
-        AVSegInferencer(without, weights)
+    without = Config(dict(model=config.model))
+    with pytest.raises(ValueError, match=r'no test_dataloader\.dataset\.pipeline'):
+        AVSegInferencer(without, weights, device='cpu')
+
+
+# ------------------------------------------------------------------ other models
+def variant(tiny, folder, meta=None, **model):
+    """An inferencer of the tiny model with other parts and drawn weights."""
+    config = Config(dict(tiny[0], model=tiny_model.tiny_config(**model)))
+    torch.manual_seed(3)
+    path = folder / 'variant.pth'
+    state = tiny_model.draw_weights(MODELS.build(config.model)).state_dict()
+    torch.save(dict(state_dict=state, meta=meta or {}), path)
+    return AVSegInferencer(config, str(path), device='cpu', show_progress=False)
+
+
+CLOSED = dict(decode_head=dict(num_classes=3), classifier=dict(_delete_=True, type='ClosedSetClassifier'))
+
+
+def test_a_closed_vocabulary_is_that_of_training(tiny, video, tmp_path):
+    meta = dict(dataset_meta=dict(classes=('background', *NAMES)))
+    closed = variant(tiny, tmp_path, meta, **CLOSED)
+    (sample,) = closed(str(video), NAMES, score_thr=0, return_datasamples=True)['predictions']
+    assert sample.pred_sem_seg.data.shape == (7, *SIZE) and sample.pred_sem_seg.data.any()
+    with pytest.raises(ValueError, match=r'classes must be its 3 names .*, got 2 \(violin, dog\)'):
+        closed(str(video), ['violin', 'dog'])
+    with pytest.raises(ValueError, match='synonyms and prompt templates have no effect'):
+        closed(str(video), NAMES, synonyms=dict(dog=['puppy']))
+
+
+def test_a_closed_vocabulary_that_is_not_noted(tiny, video, tmp_path):
+    """The number of names must be right."""
+    closed = variant(tiny, tmp_path, **CLOSED)
+    with pytest.raises(ValueError, match='3 names apart, asked for 1'):
+        closed(str(video), ['dog'])
+
+
+def test_a_model_without_sound(tiny, video, tmp_path):
+    """No sound is read, and none is missed."""
+    deaf = variant(
+        tiny,
+        tmp_path,
+        audio_encoder=None,
+        neck=dict(fusion=None),
+        decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt'))),
+        classifier=dict(sound_thr=None),
+    )
+    muted = dict(frames=np.stack(noise(7)), name='muted')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for inputs in (muted, str(video)):
+            (prediction,) = deaf(inputs, NAMES, score_thr=0)['predictions']
+            assert prediction['num_frames'] == 7 and prediction['notes'] == []
 
 
 def test_show(inferencer, video, monkeypatch):
@@ -332,9 +389,7 @@ def test_show(inferencer, video, monkeypatch):
         def show(self, picture, name, wait_time):
             shown.append((picture, name, wait_time))
 
-    monkeypatch.setattr(inferencer, 'visualizer', Window())
+    monkeypatch.setattr('ovavss_mm.apis.video.record.Visualizer', Window)
     inferencer(str(video), NAMES, show=True, wait_time=0.5)
     assert len(shown) == 7 and shown[0][1:] == ('clip', 0.5)
-    frames = numbered(1, SIZE)
-    assert shown[0][0].shape == frames[0].shape and shown[0][0].dtype == np.uint8
-    assert video_files.RATE == 16000
+    assert shown[0][0].shape == (*SIZE, 3) and shown[0][0].dtype == np.uint8

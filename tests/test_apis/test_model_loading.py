@@ -19,6 +19,7 @@ from ovavss_mm.apis.loading import (
     find_config,
     find_default_model,
     load_strictly,
+    names_of_training,
     read_checkpoint,
 )
 from ovavss_mm.utils.safe_loading import META_KEY
@@ -79,7 +80,7 @@ class Evil:
 def test_nothing_in_a_checkpoint_is_run(tmp_path, monkeypatch):
     monkeypatch.setenv('EVIL_DIR', str(tmp_path / 'evil'))
     torch.save(dict(state_dict=dict(w=torch.ones(1)), x=Evil()), tmp_path / 'evil.pth')
-    with pytest.raises(ValueError, match=r'evil\.pth cannot be read as a checkpoint'):
+    with pytest.raises(ValueError, match=r'evil\.pth was not read: it asks for'):
         read_checkpoint(str(tmp_path / 'evil.pth'))
     assert not (tmp_path / 'evil').exists()
 
@@ -116,13 +117,20 @@ def test_files_that_are_no_checkpoints(tmp_path, content):
 
 
 def test_missing_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights '.*gone\.pth'"):
+    with pytest.raises(FileNotFoundError, match=r'no weights at .*gone\.pth'):
         read_checkpoint(str(tmp_path / 'gone.pth'))
     with pytest.raises(FileNotFoundError, match=r'get .* as PUBLISHED\.pth'):
         read_checkpoint(str(tmp_path / 'ovavss_r50_release.pth'))
     torch.save(torch.ones(3), tmp_path / 'tensor.pth')
     with pytest.raises(ValueError, match='holds no state dict'):
         read_checkpoint(str(tmp_path / 'tensor.pth'))
+
+
+def test_names_of_training():
+    meta = dict(dataset_meta=dict(classes=('background', 'dog', 'cat')))
+    assert names_of_training(dict(state_dict={}, meta=meta)) == ('dog', 'cat')
+    for meta in (None, {}, dict(dataset_meta=None), dict(dataset_meta={}), dict(dataset_meta=3)):
+        assert names_of_training(dict(state_dict={}, meta=meta)) is None
 
 
 def test_weights_must_fit(tiny):

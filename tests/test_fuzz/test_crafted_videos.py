@@ -17,10 +17,10 @@ from PIL import Image
 from video_files import clicks, numbered, write_mp4
 
 from ovavss_mm.apis import AVSegInferencer, media
-from ovavss_mm.apis.job import output_names
 from ovavss_mm.apis.loading import read_checkpoint
-from ovavss_mm.apis.outputs import Outputs, safe_name
-from ovavss_mm.apis.sources import VideoSource, frames_at, open_source
+from ovavss_mm.apis.video.outputs import Outputs, safe_name
+from ovavss_mm.apis.video.record import output_names
+from ovavss_mm.apis.video.sources import VideoSource, frames_at, open_source
 from ovavss_mm.apis.vocabulary import resolve_templates
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
@@ -309,7 +309,7 @@ def test_mutated_videos(tmp_path):
 
 
 def test_ffmpeg_errors_are_value_errors(inferencer, video, monkeypatch, tmp_path):
-    from ovavss_mm.apis.overlay_video import OverlayVideo
+    from ovavss_mm.apis.video.overlay import OverlayVideo
 
     def fail(*args):
         raise av.error.UnknownError(1, 'some error')

@@ -5,8 +5,8 @@ import av
 import numpy as np
 import pytest
 
-from ovavss_mm.apis.sound import SoundReader
-from ovavss_mm.apis.sources import VideoSource, frames_at
+from ovavss_mm.apis.video.sound import SoundReader
+from ovavss_mm.apis.video.sources import VideoSource, frames_at
 from ovavss_mm.mini_world.drawing import iter_pictures
 from ovavss_mm.mini_world.sound import render_sound
 from ovavss_mm.mini_world.video import SCENE_SECONDS, video_scenes, write_video
@@ -28,7 +28,7 @@ def test_pictures_and_sound_are_those_of_the_scene(tmp_path):
     for a, b in zip(frames, got, strict=True):
         assert np.abs(a.astype(int) - b).mean() < 6
     wave = render_sound(scene)
-    heard = SoundReader(source.sound).span(0, 4 * 16000)
+    heard = SoundReader(source.sound, 16000).span(0, 4 * 16000)
     assert np.corrcoef(wave, heard)[0, 1] > 0.9
     assert [p.name for p in path.parent.iterdir()] == ['clip.mp4']
 

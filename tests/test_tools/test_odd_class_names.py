@@ -11,10 +11,9 @@ from pathlib import Path
 import av
 import pytest
 from video_files import clicks, numbered, write_mp4
-
-from ovavss_mm.apis.web.jobs import Labeller
-from ovavss_mm.apis.web.limits import Limits, Refused
-from ovavss_mm.apis.web.workspace import Ticket
+from web.jobs import Labeller
+from web.limits import Limits, Refused
+from web.workspace import Ticket
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 2**20

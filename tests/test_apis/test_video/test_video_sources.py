@@ -11,7 +11,8 @@ import video_files
 from PIL import Image
 from video_files import number_of, numbered, write_mp4
 
-from ovavss_mm.apis.sources import PicturesSource, Source, VideoSource, frames_at, list_inputs, open_source
+from ovavss_mm.apis.video.listing import list_inputs
+from ovavss_mm.apis.video.sources import Picture, PicturesSource, Source, VideoSource, frames_at, open_source
 
 SIZE = (32, 48)
 
@@ -114,8 +115,6 @@ def test_only_a_few_frames_are_alive(tmp_path):
         size, rate = (2, 2), 10.0
 
         def pictures(self):
-            from ovavss_mm.apis.sources import Picture
-
             def make():
                 nonlocal alive, most
                 alive, most = alive + 1, max(most, alive + 1)

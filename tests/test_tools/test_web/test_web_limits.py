@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import pytest
 from video_files import clicks, numbered, write_mp4
+from web.limits import Limits, Refused
 
-from ovavss_mm.apis.sources import VideoSource
-from ovavss_mm.apis.web.limits import Limits, Refused
+from ovavss_mm.apis.video.sources import VideoSource
 
 
 @pytest.mark.parametrize('key', ['megabytes', 'seconds', 'names', 'letters', 'megapixels'])

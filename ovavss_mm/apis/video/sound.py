@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sound of any format as a stream of 16 kHz mono, with log-mel patches at any time stamps."""
+"""Sound of any format as a stream of mono samples on the clock of the pictures."""
 
 import io
 import os
@@ -11,29 +11,32 @@ import av
 import numpy as np
 import soundfile
 
-from ..datasets.transforms.front_ends import VGGishLogMel
-from .media import check_sound, open_media
+from .media import check_sound, open_media, sound_stream
 
 # Sound whose time stamps are off by less than this goes on without a gap: stamps are rounded.
 GAP_SECONDS = 0.03
-FRONT_END = VGGishLogMel()
-SAMPLE_RATE, PATCH = FRONT_END.sample_rate, FRONT_END.row_samples
 
 
-@dataclass(frozen=True)
+@dataclass
 class SoundTrack:
     """Where sound comes from; opened anew by each reader.
 
     Args:
-        file: path of a sound or video file, or the bytes of one.
-        name: what to call it in messages.
-        start: time of the picture's start on the file's own clock, in seconds; None if the sound is of its own
-            file and starts with the picture.
+        file (str | bytes): path of a sound or video file, or the content of one.
+        name (str): what to call it in messages.
+        start (float): time of the first picture on the file's own clock, in seconds. None: the sound has a file of its
+            own and starts with the picture.
+
+    Attributes:
+        seconds (float): how much of it a :class:`SoundReader` has read.
+        damage (str): what the reader could not use, once it met that.
     """
 
     file: str | bytes
     name: str
     start: float | None = None
+    seconds: float = 0.0
+    damage: str | None = None
 
     def open(self) -> av.container.InputContainer:
         """Open the file.
@@ -49,14 +52,13 @@ class SoundTrack:
             container = open_media(file)
         except av.FFmpegError as error:
             raise ValueError(f'{self.name} cannot be read as sound: {error.strerror}') from error
-        if not container.streams.audio:
-            container.close()
-            raise ValueError(f'{self.name} has no sound in it')
-        codec = container.streams.audio[0].codec_context
-        if codec is None:
-            container.close()
-            raise ValueError(f'the sound of {self.name} is of a kind that is not known')
         try:
+            stream = sound_stream(container)
+            if stream is None:
+                raise ValueError(f'{self.name} has no sound in it')
+            codec = stream.codec_context
+            if codec is None:
+                raise ValueError(f'the sound of {self.name} is of a format that is not known')
             check_sound(self.name, codec.sample_rate or 0, codec.channels or 0)
         except ValueError:
             container.close()
@@ -67,16 +69,16 @@ class SoundTrack:
         """What the file's own clock shows when the picture starts, in seconds."""
         if self.start is not None:
             return self.start
-        stream = container.streams.audio[0]
+        stream = sound_stream(container)
         return float((stream.start_time or 0) * stream.time_base)
 
 
 def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
-    """A track of samples that are in memory.
+    """Make a track of samples.
 
     Args:
-        sound: (n,) or (n, channels), float in [-1, 1] or int16.
-        sample_rate: in Hz.
+        sound (np.ndarray): (n,) or (n, channels), float in [-1, 1] or int16.
+        sample_rate (int): in Hz.
 
     Raises:
         ValueError: another shape or dtype, samples that are not finite, or a rate below 1.
@@ -93,43 +95,41 @@ def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
 
 
 class SoundReader:
-    """Reads a track from its start to its end, once, in 16 kHz mono.
+    """Reads a track once, from its start to its end, as mono samples.
 
-    Only what was asked for last, and what the decoder gave beyond it, is held in memory.
+    Only what was asked for last, a second before it, and what the decoder gave beyond it is held in memory.
 
     Args:
-        track: the sound; None is silence.
+        track (SoundTrack): the sound; None is silence.
+        sample_rate (int): of the samples, in Hz.
     """
 
-    def __init__(self, track: SoundTrack | None) -> None:
-        self.track = track
+    def __init__(self, track: SoundTrack | None, sample_rate: int) -> None:
+        self.track, self.sample_rate = track, sample_rate
         self.end = 0  # samples after which nothing is known
-        self.damage: str | None = None
         self._position = 0
         self._parts: deque[tuple[int, np.ndarray]] = deque()
         self._decoded = iter(()) if track is None else self._decode()
-
-    @property
-    def seconds(self) -> float:
-        """How long the sound that was read so far is."""
-        return self.end / SAMPLE_RATE
+        if track is not None:
+            track.seconds, track.damage = 0.0, None
 
     def span(self, start: int, length: int) -> np.ndarray:
         """Samples ``start`` to ``start + length``, silence where there are none.
 
         Args:
-            start: of the first sample, at 16 kHz; not less than in the call before.
-            length: how many.
+            start (int): first sample; at most a second before that of an earlier call.
+            length (int): number of samples.
 
         Returns:
-            float32 (length,) in [-1, 1].
+            np.ndarray: float32 (length,) in [-1, 1].
 
         Raises:
-            ValueError: ``start`` is before that of an earlier call.
+            ValueError: ``start`` lies more than a second back.
         """
-        if start < self._position:
-            raise ValueError(f'sound is read onwards only, but {start} was asked for after {self._position}')
-        self._position = start
+        kept = self._position - self.sample_rate
+        if start < kept:
+            raise ValueError(f'sound is read onwards only, but {start} was asked for after {kept}')
+        self._position = max(self._position, start)
         while self.end < start + length:
             part = next(self._decoded, None)
             if part is None:
@@ -137,7 +137,9 @@ class SoundReader:
             if len(part[1]):
                 self._parts.append(part)
                 self.end = part[0] + len(part[1])
-        while self._parts and self._parts[0][0] + len(self._parts[0][1]) <= start:
+                self.track.seconds = self.end / self.sample_rate
+        kept = self._position - self.sample_rate
+        while self._parts and self._parts[0][0] + len(self._parts[0][1]) <= kept:
             self._parts.popleft()
         out = np.zeros(length, dtype=np.float32)
         for at, samples in self._parts:
@@ -146,21 +148,16 @@ class SoundReader:
                 out[first - start : last - start] = samples[first - at : last - at]
         return out
 
-    def patch(self, time: float) -> np.ndarray:
-        """Log-mel patch of the sound from ``time`` to ``time + 0.96`` seconds: float32 (1, 96, 64)."""
-        samples = self.span(round(time * SAMPLE_RATE), PATCH)
-        return FRONT_END.row(samples)
-
     def _decode(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Give stretches of samples with their positions, in order."""
+        """Stretches of samples with their positions, in order."""
+        rate = self.sample_rate
         with self.track.open() as container:
             start, expected = self.track.start_on_clock(container), None
             for frame in self._resampled(container):
                 samples = mono(frame)
                 if frame.pts is not None:
-                    stamp = round((float(frame.pts * frame.time_base) - start) * SAMPLE_RATE)
-                    off = GAP_SECONDS * SAMPLE_RATE
-                    if expected is None or abs(stamp - expected) > off:
+                    stamp = round((float(frame.pts * frame.time_base) - start) * rate)
+                    if expected is None or abs(stamp - expected) > GAP_SECONDS * rate:
                         expected = stamp
                 expected = expected or 0
                 skip = max(0, -expected)  # sound before the picture
@@ -168,21 +165,21 @@ class SoundReader:
                 expected += len(samples)
 
     def _resampled(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
-        """Decoded sound at 16 kHz, its channels kept."""
+        """Decoded sound at the wanted rate, its channels kept."""
         resampler, kind = None, None
         for frame in decoded_sound(container):
             if isinstance(frame, str):
-                self.damage = frame
+                self.track.damage = frame
                 continue
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if now != kind:
                 yield from () if resampler is None else resampler.resample(None)
                 check_sound(self.track.name, frame.sample_rate, frame.layout.nb_channels)
-                resampler, kind = sound_resampler('fltp', frame.layout, SAMPLE_RATE), now
+                resampler, kind = sound_resampler('fltp', frame.layout, self.sample_rate), now
             try:
                 yield from resampler.resample(frame)
             except av.FFmpegError as error:
-                self.damage = f'a stretch of sound could not be used ({error.strerror})'
+                self.track.damage = f'a stretch of sound could not be used ({error.strerror})'
                 resampler = kind = None
         if resampler is not None:
             yield from resampler.resample(None)
@@ -194,21 +191,20 @@ def sound_resampler(kind: str, layout: object, rate: int) -> av.AudioResampler:
 
 
 def mono(frame: av.AudioFrame) -> np.ndarray:
-    """Mean over channels, as the front end takes it: float32 (n,)."""
+    """Mean over channels, as sound front ends take it: float32 (n,)."""
     # FFmpeg's own way to mono is louder by 3 dB
     samples = np.nan_to_num(frame.to_ndarray())  # (channels, n)
     return samples.mean(0, dtype=np.float32)
 
 
 def decoded_sound(container: av.container.InputContainer) -> Iterator[av.AudioFrame | str]:
-    """Decode the first sound stream as far as it can be.
+    """Decode the sound of a file as far as it can be.
 
     Yields:
-        Frames, and a message (str) where the file is damaged.
+        av.AudioFrame | str: frames, and a message where the file is damaged.
     """
-    stream = container.streams.audio[0]
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(sound_stream(container)):
             try:
                 yield from packet.decode()
             except av.error.EOFError:

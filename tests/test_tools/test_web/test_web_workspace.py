@@ -2,8 +2,7 @@
 """Temporary files of the page, and stopping jobs."""
 
 import pytest
-
-from ovavss_mm.apis.web.workspace import EXAMPLE_FOLDER, Cancelled, Workspace
+from web.workspace import EXAMPLE_FOLDER, Cancelled, Workspace
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import video_files
 from PIL import Image
 from video_files import numbered, write_mp4
 
-from ovavss_mm.apis.outputs import LabelPictures, Outputs, OverlayVideo, TimelineFile
-from ovavss_mm.apis.overlay_video import Overlay, shorten
-from ovavss_mm.apis.sound import SoundReader, track_of_array
-from ovavss_mm.apis.sources import PicturesSource, VideoSource
-from ovavss_mm.apis.timeline import Timeline
-from ovavss_mm.models.segmentors.windows import Found
+from ovavss_mm.apis.video.outputs import LabelPictures, Outputs, TimelineFile
+from ovavss_mm.apis.video.overlay import MAX_SHOWN, Overlay, OverlayVideo
+from ovavss_mm.apis.video.sound import SoundReader, track_of_array
+from ovavss_mm.apis.video.sources import PicturesSource, VideoSource
+from ovavss_mm.apis.video.timeline import ClassTimeline
+from ovavss_mm.models.segmentors.windows import FrameClass
 from ovavss_mm.visualization.drawing import overlay
 from ovavss_mm.visualization.name_colors import name_palette
 
@@ -30,7 +30,7 @@ def test_outputs_get_their_names_at_the_end(tmp_path):
     (tmp_path / 'maps' / 'old.png').write_text('of a run before')
     with Outputs() as outputs:
         file = outputs.add(tmp_path / 'deep' / 'a.txt')
-        assert file.name.startswith('.a.') and file.name.endswith('.partial.txt')
+        assert file.name.startswith('.a.') and file.name.endswith('.part.txt')
         file.write_text('whole')
         folder = outputs.add(tmp_path / 'maps')
         folder.mkdir()
@@ -38,7 +38,7 @@ def test_outputs_get_their_names_at_the_end(tmp_path):
         assert not (tmp_path / 'deep' / 'a.txt').exists()
     assert (tmp_path / 'deep' / 'a.txt').read_text() == 'whole'
     assert [p.name for p in (tmp_path / 'maps').iterdir()] == ['new.png']
-    assert not list(tmp_path.rglob('*partial*'))
+    assert not list(tmp_path.rglob('.*'))
 
 
 def test_a_failing_writer_leaves_nothing(tmp_path):
@@ -90,14 +90,14 @@ def test_timeline_file(tmp_path):
 
 
 def test_timeline_joins_seconds():
-    timeline = Timeline(NAMES, fps=2)
+    timeline = ClassTimeline(NAMES, fps=2)
     heard = {0: [0, 1, 2, 5], 1: [5, 6]}
     for j in range(7):
-        found = {i: Found(0.1 * j, 0.8, 0.6) for i, at in heard.items() if j in at}
+        found = {i: FrameClass(0.1 * j, 0.8, 0.6) for i, at in heard.items() if j in at}
         record = timeline.add(j / 2, found)
         assert record['time'] == j / 2
         assert set(record['names']) == {NAMES[i] for i in found}
-    names = timeline.names(duration=3.2)
+    names = timeline.summary(duration=3.2)
     assert list(names) == ['dog', 'cat']  # longest first
     assert names['dog']['intervals'] == [[0.0, 1.5], [2.5, 3.0]] and names['dog']['seconds'] == 2.0
     assert names['cat']['intervals'] == [[2.5, 3.2]]  # no longer than the video
@@ -126,7 +126,12 @@ def test_overlay_of_name_254():
 
 
 def test_long_names_are_shortened():
-    assert shorten('dog') == 'dog' and len(shorten('x' * 500)) == 40
+    """They would cover the picture; dots say that there is more."""
+    labels, black = np.ones((60, 900), np.uint8), np.zeros((60, 900, 3), np.uint8)
+    start = 'x' * MAX_SHOWN
+    names = ('x' * 500, f'{start}...', start)
+    long, cut, short = (Overlay(labels, [n], PALETTE[:2], 1.0).over(black) for n in names)
+    assert (long == cut).all() and (long != short).any()
 
 
 def write_overlay(path, source, maps, fps=1):
@@ -178,7 +183,7 @@ def test_sound_is_copied_without_loss(tmp_path, start):
     packets, layouts = zip(*(stored_sound(s.path) for s in (source, out)), strict=True)
     assert len(packets[1]) > 100 and set(packets[1]) <= set(packets[0])
     assert layouts == ('stereo', 'stereo')
-    samples = np.abs(SoundReader(out.sound).span(0, 45000))
+    samples = np.abs(SoundReader(out.sound, 16000).span(0, 45000))
     assert samples[:16000].argmax() / 16000 == pytest.approx(0.5, abs=0.006)
     assert 1 + samples[16000:].argmax() / 16000 == pytest.approx(2.25, abs=0.006)
 
@@ -199,6 +204,6 @@ def test_sound_that_cannot_be_copied_becomes_aac(tmp_path):
         stream = file.streams.audio[0]
         assert stream.codec_context.name == 'aac'
         assert float(stream.duration * stream.time_base) == pytest.approx(3.0, abs=0.1)
-    samples = np.abs(SoundReader(out.sound).span(0, 3 * 16000))
+    samples = np.abs(SoundReader(out.sound, 16000).span(0, 3 * 16000))
     assert samples[:16000].argmax() / 16000 == pytest.approx(0.5, abs=0.006)
     assert 1 + samples[16000:].argmax() / 16000 == pytest.approx(2.25, abs=0.006)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The video again, with its own sound, and the names on what sounds."""
+"""Writes the input video with its sound and the predicted masks overlaid."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,7 +10,9 @@ import av
 import cv2
 import numpy as np
 
-from ..visualization.drawing import blend, write_names
+from ...utils.text import one_line
+from ...visualization.drawing import blend, write_names
+from .media import sound_stream
 from .sound import SoundTrack, decoded_sound
 from .sources import Picture, Source
 
@@ -19,17 +21,17 @@ CLOCK = 90000  # ticks a second
 # Sound of these kinds goes into an mp4 file as it is.
 COPIED = ('aac', 'mp3', 'ac3', 'eac3', 'opus', 'flac', 'alac')
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_LONGEST_NAME = 40  # letters that are written on a mask
+MAX_SHOWN = 39  # letters of a name that are written on a mask
 
 
 class Overlay:
-    """What lies over the frames of one label map: drawn once, laid over many frames.
+    """Colours and names of one label map: drawn once, laid over many frames.
 
     Args:
-        label_map: integer (H, W), 0 background, i + 1 name i.
-        names: N names.
-        palette: uint8 (N + 1, 3), the background first.
-        opacity: of the colours, 0 to 1.
+        label_map (np.ndarray): integer (H, W), 0 background, i + 1 name i.
+        names (Sequence[str]): N class names.
+        palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
+        opacity (float): of the colours, 0 to 1.
     """
 
     def __init__(self, label_map: np.ndarray, names: Sequence[str], palette: np.ndarray, opacity: float) -> None:
@@ -40,7 +42,7 @@ class Overlay:
         self.empty = len(present) == 1
         if self.empty:
             return
-        shown = ['background', *(shorten(names[i - 1]) for i in present[1:])]
+        shown = ['background', *(one_line(names[i - 1], MAX_SHOWN) for i in present[1:])]
         size = max(12, min(label_map.shape) // 30)
         black, white = (
             write_names(
@@ -62,20 +64,15 @@ class Overlay:
         return cv2.add(cv2.multiply(frame, self.keep, scale=1 / 255), self.add)
 
 
-def shorten(name: str) -> str:
-    """A name, its end cut off if it is too long to be written on a picture."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + '…'
-
-
 class OverlayVideo:
-    """Writes an H.264 mp4 of all frames of a source (30 a second at most), labelled, with the source's sound.
+    """Writes an H.264 mp4 of all frames of a source (at most 30 per second), labelled, with the source's sound.
 
     Args:
-        path: of the file.
-        source: it is read a second time, behind the labels.
-        names: N names.
-        palette: uint8 (N + 1, 3), the background first.
-        opacity: of the colours, 0 to 1.
+        path (Path): of the file.
+        source (Source): read a second time, behind the labels.
+        names (Sequence[str]): N class names.
+        palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
+        opacity (float): of the colours, 0 to 1. Defaults to 0.6.
     """
 
     def __init__(
@@ -114,8 +111,8 @@ class OverlayVideo:
         """Write the frames to which a label map belongs.
 
         Args:
-            label_map: integer (H, W).
-            until: time stamp of the next label map, in seconds; None for the last.
+            label_map (np.ndarray): integer (H, W).
+            until (float): time of the next label map in seconds; None for the last.
         """
         overlay = Overlay(label_map, self.names, self.palette, self.opacity)
         tolerance = self.source.tolerance
@@ -158,7 +155,7 @@ class _Sound:
 
     def __init__(self, track: SoundTrack, file: av.container.OutputContainer) -> None:
         self._input, self._file = track.open(), file
-        stream = self._input.streams.audio[0]
+        stream = sound_stream(self._input)
         self._start = track.start_on_clock(self._input)
         self._copied = stream.codec_context.name.split('_')[0].removesuffix('float') in COPIED
         if self._copied:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is labelled: a video, a folder of pictures or arrays, read frame by frame."""
+"""Videos, folders of pictures and arrays, read frame by frame."""
 
 import os.path as osp
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ..datasets.transforms.loading import read_rgb
-from .listing import PICTURES, SOUNDS, VIDEOS, list_files, list_inputs  # noqa: F401  (two are for others)
-from .media import MAX_SECONDS, MAX_STILL, check_picture, has_all_packets, open_media
+from ...datasets.transforms.loading import read_rgb
+from .listing import PICTURES, SOUNDS, list_files
+from .media import MAX_SECONDS, MAX_STILL, check_picture, has_all_packets, open_media, picture_stream, sound_stream
 from .sound import SoundTrack, track_of_array
 
 # A frame may be this much later than the time stamp it stands for, whatever the frame rate.
@@ -25,9 +25,9 @@ class Picture:
     """A frame that has not been turned into an array yet.
 
     Args:
-        time: when it is shown, in seconds from the first frame.
-        end: when it is shown no more.
-        rgb: makes the array, uint8 RGB (H, W, 3).
+        time (float): when it is shown, in seconds from the first frame.
+        end (float): when it is shown no more.
+        rgb (Callable): makes the array, uint8 RGB (H, W, 3).
     """
 
     time: float
@@ -39,15 +39,15 @@ class Source:
     """A stream of frames with sound; subclasses say where the frames come from.
 
     Args:
-        name: what to call it, and its outputs.
-        sound: its track; None is silence.
+        name (str): what to call it, and its outputs.
+        sound (SoundTrack): its track. None, the default, is silence.
 
     Attributes:
-        size: (H, W) of the frames as they are shown, in pixels.
-        rate: frames a second, the mean.
-        pixel_aspect: width of a pixel over its height as the file has it, None for square ones.
-        duration: in seconds, None if it is not known before the end.
-        damage: what could not be read, once that was met.
+        size (tuple[int, int]): (H, W) of the frames as they are shown, in pixels.
+        rate (float): mean number of frames per second.
+        pixel_aspect (Fraction): width of a pixel over its height, None for square ones.
+        duration (float): in seconds, None if it is not known before the end.
+        damage (str): what could not be read, once that was met.
     """
 
     size: tuple[int, int]
@@ -65,20 +65,20 @@ class Source:
 
     @property
     def tolerance(self) -> float:
-        """Half the time between two frames, 0.05 s at most: time stamps are rounded."""
+        """Half the time between two frames, at most 0.05 s: time stamps are rounded."""
         return min(0.5 / self.rate, MAX_TOLERANCE)
 
 
 def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
-    """The frames that stand at whole ``1 / fps`` seconds.
+    """The frames that are shown at whole ``1 / fps`` seconds.
 
     Args:
-        source: of the frames; of variable frame rate or not.
-        fps: how many a second.
+        source (Source): of fixed or variable frame rate.
+        fps (int): frames per second.
 
     Yields:
-        Time stamps ``j / fps`` and uint8 RGB (H, W, 3): the last frame that is shown by then, or half the time
-        between two frames later. There is at least one.
+        tuple[float, np.ndarray]: time ``j / fps``, and the last frame, uint8 RGB (H, W, 3), that is shown by then or up
+        to ``source.tolerance`` later. There is at least one.
     """
     number, before = 0, None
     for picture in source.pictures():
@@ -92,12 +92,12 @@ def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
 
 
 class VideoSource(Source):
-    """A video file, by PyAV; rotated as its metadata say.
+    """A video file, read by PyAV and rotated as its metadata say.
 
     Args:
-        path: of the file.
-        name: what to call it; None takes the file's name.
-        sound: its track; None takes the file's own.
+        path (str): of the file.
+        name (str): what to call it. Defaults to the file's name.
+        sound (SoundTrack): its track. Defaults to the file's own.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -108,19 +108,14 @@ class VideoSource(Source):
         super().__init__(name or Path(path).stem, sound)
         self.path = str(path)
         with self._open() as container:
-            stream = container.streams.video[0]
+            stream = picture_stream(container)
             rate = float(stream.average_rate or stream.guessed_rate or 25)
             self.rate = min(max(rate, 1 / MAX_STILL), 1000.0)
-            # the stream's own length, as the container's counts the sound too
-            if stream.duration is not None:
-                self.duration = float(stream.duration * stream.time_base)
-            elif container.duration is not None:
-                self.duration = container.duration / av.time_base
-            if self.duration is not None and not 0 <= self.duration <= MAX_SECONDS:
-                self.duration = None  # what is there will show
+            self.duration = _duration(container, stream)
             self.pixel_aspect = stream.codec_context.sample_aspect_ratio or None
             self._whole = has_all_packets(container, self.path)
-            has_sound = bool(container.streams.audio) and container.streams.audio[0].codec_context is not None
+            track = sound_stream(container)
+            has_sound = track is not None and track.codec_context is not None
         first = next(self._decode(), None)
         if first is None:
             raise ValueError(f'no frame of {self.path} can be decoded: {self.damage or "it is empty"}')
@@ -135,25 +130,23 @@ class VideoSource(Source):
             self.sound = SoundTrack(self.path, self.path, self.start)
 
     def _open(self) -> av.container.InputContainer:
-        """Open the file and see that it has pictures that move."""
+        """Open the file and check that it has moving pictures."""
         if not osp.isfile(self.path):
             raise FileNotFoundError(f'there is no video {self.path}')
         try:
             container = open_media(self.path)
         except av.FFmpegError as error:
             raise ValueError(
-                f'{self.path} cannot be read as a video ({error.strerror}): it is of another kind, damaged or '
+                f'{self.path} cannot be read as a video ({error.strerror}): it is of another format, damaged or '
                 'incomplete (an mp4 file that was cut off may have lost its table of contents)'
             ) from error
-        streams = container.streams.video
-        # the cover of a song is a video stream to FFmpeg
-        if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:
-            container.close()
-            raise ValueError(f'{self.path} has no picture stream, only sound or data')
-        codec = streams[0].codec_context
         try:
+            stream = picture_stream(container)
+            if stream is None:
+                raise ValueError(f'{self.path} has no picture stream, only sound or data')
+            codec = stream.codec_context
             if codec is None:
-                raise ValueError(f'the pictures of {self.path} are of a kind that is not known')
+                raise ValueError(f'the pictures of {self.path} are of a format that is not known')
             if codec.width or codec.height:
                 check_picture(self.path, codec.width, codec.height)
         except ValueError:
@@ -164,7 +157,7 @@ class VideoSource(Source):
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames as far as the file can be decoded."""
         with self._open() as container:
-            stream = container.streams.video[0]
+            stream = picture_stream(container)
             stream.thread_type = 'AUTO'
             try:
                 for packet in container.demux(stream):
@@ -205,14 +198,24 @@ class VideoSource(Source):
         return np.ascontiguousarray(np.rot90(rgb, self.turns))
 
 
+def _duration(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
+    """Announced length of the pictures in seconds, None if there is none that can be true."""
+    seconds = None
+    if stream.duration is not None:  # the container's counts the sound too
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        seconds = container.duration / av.time_base
+    return None if seconds is None or not 0 <= seconds <= MAX_SECONDS else seconds
+
+
 class PicturesSource(Source):
     """Frames of a fixed rate: picture files, or an array.
 
     Args:
-        frames: paths of pictures, or uint8 RGB (T, H, W, 3).
-        name: what to call it.
-        sound: its track; None is silence.
-        rate: frames a second.
+        frames (list[str] | np.ndarray): paths of pictures, or uint8 RGB (T, H, W, 3).
+        name (str): what to call it.
+        sound (SoundTrack): its track. None, the default, is silence.
+        rate (float): frames per second. Defaults to 1.
 
     Raises:
         ValueError: no frames, or an array of another shape or dtype.
@@ -251,14 +254,15 @@ class PicturesSource(Source):
         return rgb
 
 
+# ------------------------------------------------------------------ opening
 def open_source(item: object) -> Source:
     """Open one input.
 
     Args:
-        item: path of a video file; path of a folder of pictures, which are a second each and whose sound is the one
-            sound file in it; an array uint8 RGB (T, H, W, 3) of silent frames, a second each; or a dict with
-            ``video`` (a path) or ``frames`` (folder, list of pictures, or array), and if wanted ``sound`` (a path,
-            or an array with ``sample_rate``), ``frame_rate`` of the frames and ``name``.
+        item (object): path of a video file; path of a folder of pictures, one per second, whose sound is the one sound
+            file in it; an array uint8 RGB (T, H, W, 3) of silent frames, one per second; or a dict with ``video`` (a
+            path) or ``frames`` (folder, list of pictures, or array), and optionally ``sound`` (a path, or an array with
+            ``sample_rate``), ``frame_rate`` of the frames and ``name``.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -277,7 +281,7 @@ def open_source(item: object) -> Source:
 
 
 def _from_dict(item: dict) -> Source:
-    """Open an input whose parts are given apart."""
+    """Open an input given as a dict."""
     unknown = sorted(set(item) - set(KEYS))
     if unknown or ('video' in item) == ('frames' in item):
         raise ValueError(
@@ -303,7 +307,7 @@ def _track(sound: object, sample_rate: int | None) -> SoundTrack | None:
         return sound
     if isinstance(sound, (str, Path)):
         track = SoundTrack(str(sound), str(sound))
-        track.open().close()  # says at once if there is none
+        track.open().close()  # raises if there is none
         return track
     if sample_rate is None:
         raise ValueError('a sound array needs its sample_rate in Hz')
@@ -311,7 +315,7 @@ def _track(sound: object, sample_rate: int | None) -> SoundTrack | None:
 
 
 def _folder(folder: str, name: str | None = None, sound: SoundTrack | None = None, rate: float = 1.0) -> Source:
-    """A folder of pictures with or without a sound file; pictures may lie in ``frames/``."""
+    """Open a folder of pictures with or without a sound file; the pictures may lie in ``frames/``."""
     if not osp.isdir(folder):
         raise FileNotFoundError(f'there is no folder {folder}')
     pictures = list_files(folder, PICTURES)

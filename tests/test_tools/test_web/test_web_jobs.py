@@ -9,10 +9,9 @@ import av
 import numpy as np
 import pytest
 from video_files import clicks, numbered, write_mp4
-
-from ovavss_mm.apis.web.jobs import Labeller
-from ovavss_mm.apis.web.limits import Limits, Refused
-from ovavss_mm.apis.web.workspace import Cancelled, Ticket
+from web.jobs import Labeller
+from web.limits import Limits, Refused
+from web.workspace import Cancelled, Ticket
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 
 import re
 
-from ovavss_mm.apis.timeline import Timeline
-from ovavss_mm.apis.web.chart import escape, message_html, timeline_html
-from ovavss_mm.models.segmentors.windows import Found
+from web.chart import escape, message_html, timeline_html
+
+from ovavss_mm.apis.video.timeline import ClassTimeline
+from ovavss_mm.models.segmentors.windows import FrameClass
 from ovavss_mm.visualization.name_colors import name_palette
 
 EVIL = ('<script>x()</script>', '"><img src=x onerror=x()>', '${x()} {{x}}', '../../etc/passwd')
@@ -13,14 +14,14 @@ EVIL = ('<script>x()</script>', '"><img src=x onerror=x()>', '${x()} {{x}}', '..
 
 def prediction(names, seconds, fps=1, duration=None):
     """Of a video in which name i sounds in the frames that ``seconds`` lists for it."""
-    timeline = Timeline(names, fps)
+    timeline = ClassTimeline(names, fps)
     count = max(max(s, default=0) for s in seconds) + 1
     frames = [
-        timeline.add(t / fps, {i: Found(0.1, 0.5, 0.9) for i in range(len(names)) if t in seconds[i]})
+        timeline.add(t / fps, {i: FrameClass(0.1, 0.5, 0.9) for i in range(len(names)) if t in seconds[i]})
         for t in range(count)
     ]
     duration = duration or count / fps
-    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, names=timeline.names(duration))
+    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, names=timeline.summary(duration))
 
 
 def bars(html):

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records the labelled frames of one source: files, timeline, notes and the prediction that is returned."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
+from mmseg.structures import SegDataSample
+from rich.markup import escape
+from rich.progress import Progress
+
+from .outputs import LabelPictures, Outputs, TimelineFile
+from .overlay import Overlay, OverlayVideo
+from .request import InferenceRequest, LabelledFrame
+from .sources import Source, frames_at
+from .timeline import ClassTimeline
+
+
+@dataclass
+class OutputOptions:
+    """Which outputs a call wants.
+
+    Args:
+        out_dir (str): folder of the files. None, the default, writes none.
+        no_save_vis (bool): whether to write no mp4. Defaults to False.
+        no_save_pred (bool): whether to write no label maps and timeline. Defaults to False.
+        return_datasamples (bool): whether to return all label maps as a data sample. Defaults to False.
+        show (bool): whether to show labelled frames in a window. Defaults to False.
+        wait_time (float): how long each is shown, in seconds. Defaults to 0.001.
+    """
+
+    out_dir: str | None = None
+    no_save_vis: bool = False
+    no_save_pred: bool = False
+    return_datasamples: bool = False
+    show: bool = False
+    wait_time: float = 0.001
+
+    @property
+    def vis(self) -> bool:
+        """Whether the mp4 is written."""
+        return self.out_dir is not None and not self.no_save_vis
+
+    @property
+    def pred(self) -> bool:
+        """Whether label maps and timeline are written."""
+        return self.out_dir is not None and not self.no_save_pred
+
+
+class Recorder:
+    """Writes and returns what is wanted of one source's labelled frames.
+
+    Args:
+        source (Source): of frames and sound.
+        request (InferenceRequest): class names and settings.
+        options (OutputOptions): which outputs.
+        name (str): of the outputs.
+    """
+
+    def __init__(self, source: Source, request: InferenceRequest, options: OutputOptions, name: str) -> None:
+        self.source, self.request, self.options, self.name = source, request, options, name
+        self.notes: list[str] = []
+        self.records: list[dict] = []
+        self.maps: list[np.ndarray] = []
+        self.files: dict[str, str] = {}  # final names
+        self.video: OverlayVideo | None = None
+        self.labels: LabelPictures | None = None
+        self.json: TimelineFile | None = None
+        self.timeline = ClassTimeline(request.vocabulary, request.fps)
+
+    def record(
+        self, frames: Iterable[LabelledFrame], header: dict[str, Any], progress: Progress
+    ) -> tuple[Any, str | None]:
+        """Take all labelled frames.
+
+        Args:
+            frames (Iterable[LabelledFrame]): in order of time, ``request.fps`` per second.
+            header (dict): what the prediction says of the source and the model.
+            progress (Progress): where a bar is shown.
+
+        Returns:
+            tuple: the prediction, a dict or a data sample; and the path of the mp4 or None.
+
+        Raises:
+            OSError: a file cannot be written.
+            ValueError: the source cannot be decoded or written.
+        """
+        try:
+            return self._record(frames, header, progress)
+        except av.FFmpegError as error:
+            raise ValueError(f'{self.source.name} cannot be labelled: {error.strerror}') from error
+
+    def _record(
+        self, frames: Iterable[LabelledFrame], header: dict[str, Any], progress: Progress
+    ) -> tuple[Any, str | None]:
+        """Take all labelled frames."""
+        source, options = self.source, self.options
+        total = None if source.duration is None else source.duration * self.request.fps
+        task = progress.add_task(escape(self.name), total=total and max(1, round(total)))
+        if source.sound is None and self.request.with_audio:
+            self._note(f'{source.name} has no sound: it is taken as silence')
+        with Outputs() as outputs:
+            self._open(outputs, header)
+            last = None
+            for last in self._shown(frames) if options.show else frames:
+                self._write(last)
+                progress.advance(task)
+            if self.video is not None and last is not None:
+                self.video.write(last.label_map, None)
+            progress.update(task, total=self.timeline.num_frames)
+            footer = self._footer()
+            if self.json is not None:
+                self.json.finish(footer)
+        footer |= dict(files=self.files) if self.files else {}
+        if options.return_datasamples:
+            return self._sample(footer), self.files.get('video')
+        prediction = dict(header, **footer)
+        if not options.pred:
+            prediction['frames'] = self.records
+        return prediction, self.files.get('video')
+
+    def _open(self, outputs: Outputs, header: dict) -> None:
+        """Open the writers."""
+        request, options = self.request, self.options
+        if options.vis:
+            self.files['video'] = str(Path(options.out_dir, 'vis', f'{self.name}.mp4'))
+            path = outputs.add(self.files['video'])
+            names, palette = request.vocabulary, request.palette
+            self.video = OverlayVideo(path, self.source, names, palette, request.opacity)
+            outputs.closing(self.video)
+        if options.pred:
+            self.files['labels'] = str(Path(options.out_dir, 'pred', self.name))
+            self.labels = LabelPictures(outputs.add(self.files['labels']), request.palette)
+            # added last: where it is, the others are of the same call
+            self.files['json'] = f'{self.files["labels"]}.json'
+            path = outputs.add(self.files['json'])
+            self.json = outputs.closing(TimelineFile(path, header))
+
+    def _write(self, frame: LabelledFrame) -> None:
+        """Hand a labelled frame to the writers."""
+        record = self.timeline.add(frame.time, frame.found)
+        if self.options.pred:
+            self.json.write(record)
+            self.labels.write(frame.time, frame.label_map)
+        else:
+            self.records.append(record)
+        if self.options.return_datasamples:
+            self.maps.append(frame.label_map)
+        if self.video is not None:
+            self.video.write(frame.label_map, frame.time + 1 / self.request.fps)
+
+    def _shown(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
+        """Pass frames on and show them in a window."""
+        request, window = self.request, Visualizer()
+        pictures = frames_at(self.source, request.fps)
+        for frame, (_, rgb) in zip(frames, pictures, strict=False):
+            overlay = Overlay(frame.label_map, request.vocabulary, request.palette, request.opacity)
+            window.show(overlay.over(rgb), self.name, wait_time=self.options.wait_time)
+            yield frame
+
+    def _footer(self) -> dict[str, Any]:
+        """What is known at the end; notes on what was odd."""
+        fps, source = self.request.fps, self.source
+        duration = self.timeline.num_frames / fps
+        if source.duration is not None and not source.damage:
+            duration = min(duration, max(source.duration, 1 / fps))
+        if source.damage:
+            self._note(f'{source.name} is damaged or incomplete: {source.damage}')
+        if source.sound is not None and self.request.with_audio:
+            self._note_sound(duration)
+        return dict(
+            num_frames=self.timeline.num_frames,
+            duration=round(duration, 4),
+            names=self.timeline.summary(duration),
+            notes=self.notes,
+        )
+
+    def _note_sound(self, duration: float) -> None:
+        """Note what was odd with the sound."""
+        sound, name = self.source.sound, self.source.name
+        if sound.damage:
+            self._note(f'{name}: {sound.damage}')
+        if sound.seconds <= 0:
+            self._note(f'the sound of {name} has no samples: it is taken as silence')
+        elif sound.seconds < duration - 0.5:
+            self._note(
+                f'the sound of {name} ends at {sound.seconds:.2f} s, its picture at {duration:.2f} s: '
+                'silence from there on'
+            )
+
+    def _sample(self, footer: dict[str, Any]) -> SegDataSample:
+        """All label maps as one data sample."""
+        sample = SegDataSample(
+            metainfo=dict(
+                clip_id=self.name,
+                vocabulary=self.request.vocabulary.names,
+                palette=self.request.palette.tolist(),
+                ori_shape=tuple(self.source.size),
+                times=[i / self.request.fps for i in range(len(self.maps))],
+                timeline=footer,
+            )
+        )
+        sample.pred_sem_seg = PixelData(data=torch.from_numpy(np.stack(self.maps)))
+        return sample
+
+    def _note(self, message: str) -> None:
+        """Warn, and keep the message for the prediction."""
+        warnings.warn(message, stacklevel=3)
+        self.notes.append(message)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call of the inferencer asks for, and what it gets frame by frame."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...datasets.vocabulary import Vocabulary
+from ...models.segmentors.windows import FrameClass
+from ...visualization.name_colors import name_palette
+
+MAX_FPS = 60
+
+
+@dataclass
+class InferenceRequest:
+    """Class names and settings of one call.
+
+    Args:
+        vocabulary (Vocabulary): N class names.
+        window (int): T, frames that the model sees together. Defaults to 5.
+        overlap (int): frames that consecutive windows share. None: 1, or 0 for windows of one frame.
+        score_thr (float): of the label map. None: the model's own.
+        fps (int): labelled frames per second. Defaults to 1.
+        opacity (float): of the colours in pictures, 0 to 1. Defaults to 0.6.
+        batch_size (int): windows that go through the model together. Defaults to 1.
+        with_audio (bool): whether the model takes sound. Defaults to True.
+
+    Attributes:
+        palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    vocabulary: Vocabulary
+    window: int = 5
+    overlap: int | None = None
+    score_thr: float | None = None
+    fps: int = 1
+    opacity: float = 0.6
+    batch_size: int = 1
+    with_audio: bool = True
+    palette: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.overlap is None:
+            self.overlap = min(1, self.window - 1)
+        if not isinstance(self.overlap, int) or not 0 <= self.overlap < self.window:
+            raise ValueError(
+                f'overlap must be from 0 to the window of {self.window} frames less 1, got {self.overlap!r}'
+            )
+        if not isinstance(self.fps, int) or not 1 <= self.fps <= MAX_FPS:
+            raise ValueError(f'fps must be a whole number from 1 to {MAX_FPS}, got {self.fps!r}')
+        for name in ('score_thr', 'opacity'):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f'{name} must be from 0 to 1, got {value!r}')
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {self.batch_size!r}')
+        self.palette = name_palette(self.vocabulary)
+
+    @property
+    def stride(self) -> int:
+        """Frames from the start of a window to the start of the next."""
+        return self.window - self.overlap
+
+
+@dataclass
+class LabelledFrame:
+    """One labelled frame.
+
+    Args:
+        time (float): in seconds from the first frame of the video.
+        label_map (np.ndarray): (H, W) uint8, or int16 for 255 names and more: 0 background, i + 1 name i.
+        found (dict[int, FrameClass]): the classes in it, by name index.
+    """
+
+    time: float
+    label_map: np.ndarray
+    found: dict[int, FrameClass]
