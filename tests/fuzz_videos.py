@@ -89,14 +89,15 @@ def read(path: Path, out: Path) -> str:
     import av
     import numpy as np
 
-    from ovavss_mm.apis.video.outputs import Outputs, OverlayVideo
+    from ovavss_mm.apis.video.outputs import Outputs
+    from ovavss_mm.apis.video.overlay import OverlayVideo
     from ovavss_mm.apis.video.sound import SoundReader
     from ovavss_mm.apis.video.sources import frames_at, open_source
 
     try:
         item = dict(frames=np.zeros((2, 8, 8, 3), np.uint8), sound=str(path))
         source = open_source(item if path.suffix == '.wav' else str(path))
-        reader = SoundReader(source.sound)
+        reader = SoundReader(source.sound, 16000)
         palette = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
         labels = np.zeros(source.size, np.uint8)
         with Outputs() as outputs:
@@ -104,14 +105,14 @@ def read(path: Path, out: Path) -> str:
             for number, (time_, rgb) in enumerate(frames_at(source, 1)):
                 if rgb.dtype != np.uint8 or rgb.shape != (*source.size, 3):
                     raise AssertionError(f'a frame is {rgb.dtype} {rgb.shape}')
-                patch = reader.patch(time_)
-                if patch.shape != (1, 96, 64) or not np.isfinite(patch).all():
-                    raise AssertionError(f'a patch of sound is {patch.shape} or not finite')
+                samples = reader.span(round(time_ * 16000), 16000)
+                if samples.shape != (16000,) or not np.isfinite(samples).all():
+                    raise AssertionError(f'sound is {samples.shape} or not finite')
                 writer.write(labels, time_ + 1)
                 if number > 300:  # a still picture of an hour is no finding
                     return 'long'
             writer.write(labels, None)
-    except (OSError, ValueError, av.FFmpegError):  # a job makes the last a ValueError
+    except (OSError, ValueError, av.FFmpegError):  # the recorder makes the last a ValueError
         return 'refused'
     return 'read'
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label videos with the names, of those you give, whose objects are heard.
+"""Segment the sounding objects of videos, with class names you choose.
 
 For each VIDEO there appear in the output folder
-  vis/NAME.mp4        the video with its sound, and the names on what sounds
-  pred/NAME.json      which name sounds when, how large it is, and how sure the model is
+  vis/NAME.mp4        the video with its sound, the predicted masks and their names
+  pred/NAME.json      when each class sounds, how large it is, and the model's scores
   pred/NAME/*.png     a label map for each labelled second, named by milliseconds:
                       0 background, 1 the first of the names, 2 the second ...
 Any length, frame rate and size will do; a long video is labelled as it is read.
@@ -15,7 +15,7 @@ import sys
 import warnings
 
 EXAMPLES = """examples:
-  which of two things is heard, and where it is in the picture
+  which of two things sounds, and where it is in the picture
     python tools/infer.py clip.mp4 --classes violin dog --out-dir out
 
   other words for a name, prompts of your own, four labelled frames a second
@@ -37,14 +37,7 @@ EXAMPLES = """examples:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
+    """Parse the command line, of the process by default."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -102,11 +95,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Label and print what was found.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Segment the videos and print what was found."""
     args = parse_args(argv)
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')
     # Imported here, as torch takes seconds.
@@ -132,13 +121,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def call_options(args: argparse.Namespace) -> dict:
-    """What the inferencer is called with.
-
-    Args:
-        args: of the command line.
-
-    Returns:
-        Keyword arguments.
+    """Keyword arguments for the inferencer.
 
     Raises:
         OSError: the file of names cannot be read.
@@ -146,10 +129,9 @@ def call_options(args: argparse.Namespace) -> dict:
     """
     classes = args.classes
     if args.classes_file:
-        from ovavss_mm.datasets.files import read_utf8
+        from ovavss_mm.datasets.vocabulary import read_names
 
-        lines = read_utf8(args.classes_file).split('\n')
-        classes = [line.strip() for line in lines if line.strip()]
+        classes = read_names(args.classes_file)
     synonyms: dict[str, list[str]] = {}
     for entry in args.synonyms:
         name, equals, words = entry.partition('=')
@@ -174,14 +156,7 @@ def call_options(args: argparse.Namespace) -> dict:
 
 
 def report(prediction: dict) -> bool:
-    """Print what was found in a video.
-
-    Args:
-        prediction: of the inferencer.
-
-    Returns:
-        Whether the video could be labelled.
-    """
+    """Print what was found in a video; False if it could not be labelled."""
     if 'error' in prediction:
         say(f'{prediction["video"]}: error: {prediction["error"]}')
         return False
@@ -201,13 +176,13 @@ def report(prediction: dict) -> bool:
 
 
 def say(text: str) -> None:
-    """Print a line, in letters that the terminal knows."""
+    """Print a line in characters that the terminal knows."""
     encoding = sys.stdout.encoding or 'utf-8'
     print(printable(text, '').encode(encoding, 'backslashreplace').decode(encoding))
 
 
 def printable(text: str, kept: str = '\n') -> str:
-    """A text without what would steer the terminal, as names of files may; ``kept`` stays."""
+    """A text with control characters escaped, which names of files may have; ``kept`` stays."""
     return ''.join(c if c.isprintable() or c in kept else c.encode('unicode_escape').decode() for c in text)
 
 

@@ -59,17 +59,17 @@ def end_of(process: Any) -> int:
 
 def kill_at(moment: str, number: int) -> None:
     """Have this process killed right before the ``number``-th time that something is done."""
-    from ovavss_mm.apis import job, outputs
+    from ovavss_mm.apis.video import outputs, overlay
 
     where = dict(
-        frame=(outputs.OverlayVideo, 'write'),
+        frame=(overlay.OverlayVideo, 'write'),
         picture=(Image.Image, 'save'),
         record=(outputs.TimelineFile, 'write'),
-        opened=(job.Outputs, 'add'),
-        closing=(outputs.OverlayVideo, 'close'),
+        opened=(outputs.Outputs, 'add'),
+        closing=(overlay.OverlayVideo, 'close'),
         name=(os, 'replace'),
         move=(os, 'rename'),
-        removal=(outputs, 'remove'),
+        removal=(outputs, 'remove_path'),
     )
     owner, name = where[moment]
     done, count = getattr(owner, name), iter(range(1, 10**6))
@@ -84,7 +84,7 @@ def kill_at(moment: str, number: int) -> None:
 
 def meet(barrier: Any) -> None:
     """Have two processes begin to give names at the same time, slowly."""
-    from ovavss_mm.apis import outputs
+    from ovavss_mm.apis.video import outputs
 
     finish, replace = outputs.TimelineFile.finish, os.replace
 
@@ -222,7 +222,7 @@ def test_killed_at_any_moment(videos, alone, tmp_path):
             if name.endswith('.json'):  # the last to get its name
                 own = {key for key in whole if stem_of(key) == stem_of(name)}
                 assert own <= set(left), moment
-        assert all('.partial' in str(path) for path in hidden(out)), moment
+        assert all('.part' in str(path) for path in hidden(out)), moment
         if moment in MOMENTS[::3]:
             assert end_of(start(videos, out, log)) == 0, log.read_text()
             assert content(out) == whole and not hidden(out), moment

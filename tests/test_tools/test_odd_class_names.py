@@ -115,7 +115,7 @@ LONG = 'x' * MEGABYTE
         (('--classes', LONG), r'up to 500 letters, .* has 1048576'),
         (('--classes', ' ' * MEGABYTE), 'not blank'),
         (('--classes', 'dog', '--synonyms', LONG), 'NAME=WORD,WORD, got'),
-        (('--classes', 'dog', '--synonyms', f'{LONG}=pup'), 'none of the classes'),
+        (('--classes', 'dog', '--synonyms', f'{LONG}=pup'), 'none of the class names'),
         (('--classes', 'dog', '--synonyms', f'dog={LONG}'), 'up to 500 letters'),
         (('--classes', 'dog', '--prompt-templates', f'{LONG} {{}}'), 'prompts of up to 500'),
         (('--classes', 'dog', '--prompt-templates', LONG), 'no set of prompt templates'),
