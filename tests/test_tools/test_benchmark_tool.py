@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tools run on the mini model and write all figures; what they are is not tested."""
+"""The benchmark: ranges add up, operations are counted right, all modes run; what the times are is not tested."""
 
 import json
 import re
@@ -8,137 +8,227 @@ from pathlib import Path
 
 import archive
 import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / 'tools/analysis_tools')]
 
+import bench_steps  # noqa: E402
+import bench_timer  # noqa: E402
+import benchmark as tool  # noqa: E402
 import published  # noqa: E402
+import tiny_model  # noqa: E402
 
-tool = published.load_tool('analysis_tools/benchmark.py')
-growth_tool = published.load_tool('analysis_tools/growth_benchmark.py')
 MINI = str(published.ROOT / 'configs/mini/ovavss_mini.py')
-SMALL = ['--device', 'cpu', '--repeats', '1', '--warmup', '1']
-STAGES = ['preprocessing', 'audio', 'backbone', 'neck', 'pixel_decoder', 'decoder']
-OWN = dict(train=['matching', 'losses', 'backward', 'optimizer'], test=['crops', 'clip', 'label_map', 'metric'])
+SMALL = '--device cpu --repeats 1 --warmup 1 --size 32 64 --frames 2 --names 4'.split()
+PARTS = ['data_preprocessor', 'model', 'audio_encoder', 'backbone', 'neck', 'decode_head']
+OWN = dict(
+    train=['decode_head.criterion', 'decode_head.criterion.match', 'backward', 'optimizer'],
+    test=['classifier', 'classifier.clip', 'metric'],
+)
 
 
+class Ticks:
+    """A clock that goes on by one with each reading."""
+
+    def __init__(self):
+        self.now = 0
+
+    def __call__(self):
+        self.now += 1
+        return self.now
+
+
+class Outer:
+    """Calls itself and another part."""
+
+    def inner(self):
+        return 'done'
+
+    def outer(self, times):
+        return self.inner() if times == 0 else self.outer(times - 1)
+
+
+# ------------------------------------------------------------------ the timer
+def test_each_moment_counts_for_the_innermost_range():
+    part, timer = Outer(), bench_timer.RangeTimer(Ticks())
+    ranges = [bench_timer.Range(name, part, name) for name in ('outer', 'inner')]
+    with timer.watching(ranges):
+        for _ in range(2):
+            with timer.step():
+                assert part.outer(1) == 'done'
+    # readings: step, outer, outer, inner, inner, outer, outer, step
+    assert timer.steps == [dict(outer=4, inner=1, other=2, total=7)] * 2
+    assert list(timer.steps[0])[-2:] == ['other', 'total']
+    assert not vars(part), 'methods are put back'
+
+
+def test_methods_are_put_back_after_an_error():
+    part, timer = Outer(), bench_timer.RangeTimer(Ticks())
+    ranges = [bench_timer.Range('outer', part, 'outer')]
+    with pytest.raises(TypeError), timer.watching(ranges), timer.step():
+        part.outer('many')
+    assert timer.steps == [] and not vars(part)
+
+
+class Part(nn.Module):
+    """A part that is more than a layer of torch."""
+
+    def __init__(self, **children):
+        super().__init__()
+        for name, child in children.items():
+            setattr(self, name, child)
+
+    def forward(self, x):
+        """Run the children one after the other."""
+        for child in self.children():
+            x = child(x)
+        return x
+
+
+def test_ranges_follow_from_the_model():
+    """A dense head, no classifier and another kind of fusion: nothing is expected by name."""
+    head = Part(mixer=Part(), conv_seg=nn.Conv2d(3, 3, 1))
+    model = Part(backbone=Part(stem=Part()), fusion=Part(), norm=nn.Identity(), decode_head=head)
+    timer = bench_timer.RangeTimer(Ticks())
+    with timer.watching(bench_timer.model_ranges(model)), timer.step():
+        model(torch.ones(1, 3, 4, 4))
+    names = ['backbone', 'decode_head', 'decode_head.mixer', 'fusion', 'model', 'other', 'total']
+    assert sorted(timer.steps[0]) == names
+
+
+def test_a_compiled_part_is_measured_from_outside():
+    model = Part(backbone=Part())
+    model.backbone.compile()
+    calls = [r.method for r in bench_timer.model_ranges(model) if r.name == 'backbone']
+    assert calls == ['_compiled_call_impl']
+
+
+def test_operations_of_forward_and_backward():
+    model, x = nn.Sequential(nn.Linear(3, 5, bias=False)), torch.ones(4, 3, requires_grad=True)
+    ranges = [bench_timer.Range('linear', model, 'forward')]
+    flops = bench_timer.count_flops(lambda: model(x).sum().backward(), ranges)
+    forward = 2 * 4 * 3 * 5
+    assert flops == dict(linear=forward, other=2 * forward, total=3 * forward)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    tokens = torch.ones(1, 6, 8)
+    with torch.no_grad():
+        flops = bench_timer.count_flops(lambda: attention(tokens, tokens, tokens), [])
+    assert flops['total'] == 2 * (4 * 6 * 8 * 8 + 2 * 6 * 6 * 8)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_peak_memory_is_that_of_a_block():
+    bench_timer.reset_peak_memory('cpu')
+    before = bench_timer.peak_memory('cpu')
+    torch.ones(2**25)  # 128 MiB, freed at once
+    assert bench_timer.peak_memory('cpu') > before + 100
+
+
+# ------------------------------------------------------------------ sounding queries
+def test_a_number_of_queries_sounds():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = tiny_model.tiny_model()
+    clip = InstanceData(sound_scores=torch.rand(6), masks=torch.rand(6, 2, 5, 7))
+    model.decode_head.predict = lambda x: [clip]
+    bench_steps._force(model, 4, ('dog', 'cat'))
+    (forced,) = model.decode_head.predict(None)
+    assert forced.sound_scores.tolist() == [1, 1, 1, 1, 0, 0]
+    assert (forced.masks > 0).flatten(2).any(-1).sum(1).tolist() == [2, 2, 2, 2, 0, 0]
+    text = model.classifier.text_embeddings(tuple(map(str, range(1000))))
+    assert text.norm(dim=-1).allclose(torch.ones(1000))
+
+
+# ------------------------------------------------------------------ the tool
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """Data and weights of the checkout are not found."""
     monkeypatch.chdir(tmp_path)
 
 
+def run(*arguments):
+    """What the tool writes."""
+    tool.main([MINI, *arguments, '--out', 'new/out.json'])
+    return json.loads(Path('new/out.json').read_text())
+
+
 @pytest.mark.parametrize('mode', ['train', 'test'])
-def test_all_figures_are_written(mode, tmp_path, capsys):
-    out = tmp_path / 'figures' / 'out.json'
-    sizes = ['--size', '32', '64', '--frames', '2', '--names', '4', '--queries', '8']
-    compare = ['--compare', 'decoder=decode_head.num_frames:5']
-    tool.main([MINI, '--mode', mode, *SMALL, *sizes, *compare, '--out', str(out)])
-    text = capsys.readouterr().out
-    result = json.loads(out.read_text())
-    assert list(result['stages']) == [*STAGES, *OWN[mode], 'other', 'total']
-    for stage in result['stages']:
-        assert f'| {stage} ' in text
-    assert result['shape'] == dict(height=32, width=64, frames=2, names=4, batch=1)
-    assert result['settings']['queries'] == 8 and result['config'] == MINI
-    assert set(result['ceilings']) == {'float32', 'bfloat16'}
-    assert result['memory']['peak'] > 0 and result['clips_per_second'] > 0
-    assert result['hardware']['torch'] and result['hardware']['threads'] >= 1
-    assert result['comparisons'][0]['difference'] == 0
-    assert 'no data' in text and 'clips a second' in text
-    if mode == 'test':
-        assert result['crops'] == 10 and '10 crops go through CLIP' in text
-        assert result['text_seconds_per_name'] > 0
+def test_all_figures_are_written(mode, capsys):
+    result = run('--mode', mode, *SMALL, '--queries', '8', '--compare-options', 'amp=True')
+    out = capsys.readouterr().out
+    for name in [*PARTS, *OWN[mode], 'decode_head.pixel_decoder', 'other', 'total']:
+        assert f'| {name} ' in out
+        for rows in (result['ranges'], result['comparison']):
+            assert rows[name]['median'] > 0
+    assert result['clips'] == dict(height=32, width=64, frames=2, names=4, batch=1)
+    ranges = result['ranges']
+    assert sum(row['median'] for row in ranges.values()) == pytest.approx(2 * ranges['total']['median'])
+    assert 0 < ranges['backbone']['flops'] < ranges['total']['flops']
+    assert result['peak memory, MiB'] > 0 and result['clips a second'] > 0
+    assert result['made_up_clips'] and 'MiB' in out
 
 
-def test_the_data_of_the_config_are_used(tmp_path, capsys):
+def test_more_names_than_labels():
+    result = run('--mode', 'test', *SMALL, '--names', '300', '--no-flops')
+    assert result['clips']['names'] == 300 and 'metric' not in result['ranges']
+    assert 'flops' not in result['ranges']['total']
+    assert any('no metric' in note for note in result['notes'])
+
+
+@pytest.mark.parametrize('mode', ['train', 'loader'])
+def test_the_data_of_the_config_are_used(mode, tmp_path):
     root = archive.write_archive(tmp_path / 'own', archive.CLIPS[:3])
     dataset = 'train_dataloader.dataset'
-    options = [f'{dataset}.data_root={root}', f'{dataset}.base_names=all']
-    out = tmp_path / 'out.json'
-    tool.main([MINI, *SMALL, '--no-flops', '--out', str(out), '--cfg-options', *options])
-    result = json.loads(out.read_text())
-    assert result['data']['median'] > 0 and result['shape']['height'] == 96
-    assert 'clips of the data set' in capsys.readouterr().out
-    assert result['ceilings'] == {} and result['stages']['total']['flops'] is None
+    options = ['--cfg-options', f'{dataset}.data_root={root}', f'{dataset}.base_names=all']
+    few = ['--device', 'cpu', '--repeats', '2', '--warmup', '1', '--workers', '1', '--no-flops']
+    result = run('--mode', mode, *few, *options)
+    assert not result['made_up_clips']
+    if mode == 'train':
+        assert result['clips']['height'] == 96
+    else:
+        assert result['ranges']['LoadClipFrames']['median'] > 0
+        assert result['clips a second, 0 workers'] > 0 < result['clips a second, 1 workers']
+
+
+def test_growth(capfd):
+    points = run('--mode', 'test', *SMALL, '--no-flops', '--grow', 'sounding', '2', '1')
+    assert [point['settings']['sounding'] for point in points.values()] == [1, 2]
+    assert '| classifier.clip ' in capfd.readouterr().out
+    points = run('--mode', 'test', *SMALL, '--checkpoint', 'gone.pth', '--grow', 'size', '32')
+    assert "no weights 'gone.pth'" in points['32']['error']
+
+
+def test_exponents():
+    point = lambda ms, memory: {'ranges': {'x': {'median': ms}}, 'peak memory, MiB': memory}  # noqa: E731
+    table = tool.growth_table('frames', {1: point(9, 5), 2: point(4, 5), 4: point(16, 5)})
+    assert re.search(r'\| x +\| 9000.0 \| 4000.0 \| 16000.0 \| +0.42 \|', table)
+    assert re.search(r'\| peak memory, MiB +\|.*\| +0.00 \|', table)
+    table = tool.growth_table('size', {8: point(2, 5), 16: point(8, 5)})
+    assert re.search(r'\| x .* 1.00 \|', table), 'pixels count'
 
 
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        (['--compare', 'neck=fast'], 'no variant .*compile'),
-        (['--compare', 'neck=no_key:1', '--no-flops'], 'no_key'),
-        (['--repeats', '0'], 'repeats must be at least 1, got 0'),
-        (['--size', '8', '8'], 'size must be at least 32'),
-        (['--checkpoint', 'gone.pth'], 'no checkpoint gone.pth'),
+        (['--compile', 'nek'], "no part 'nek' to compile.*backbone, neck"),
+        (['--compare-options', 'model.nek=1'], 'the model cannot be built: .*nek'),
+        (['--checkpoint', 'gone.pth'], "no weights 'gone.pth'"),
+        (['--compare', 'gone.py'], "no config 'gone.py'"),
     ],
-    ids=['variant', 'key', 'repeats', 'size', 'checkpoint'],
+    ids=['compile', 'key', 'checkpoint', 'config'],
 )
 def test_mistakes_are_named(arguments, words):
-    sizes = ['--size', '32', '64', '--frames', '1'] if '--size' not in arguments else []
-    assert re.search(words, published.error_of(tool.main, [MINI, *SMALL, *sizes, *arguments]))
+    assert re.search(words, published.error_of(tool.main, [MINI, *SMALL, *arguments]))
 
 
-def test_other_mistakes_are_named(capsys):
-    assert 'there is no config gone.py' in published.error_of(tool.main, ['gone.py', *SMALL])
-    with pytest.raises(SystemExit):
-        tool.main([MINI, '--sounding', 'many'])
-    assert "a number or 'all', got 'many'" in capsys.readouterr().err
-
-
-def fake_point(calls):
-    """Stands in for a run in another process."""
-
-    def measure(args, point, device):
-        calls.append(point)
-        seconds = dict(decoder=0.1 * point.frames, total=0.2 * point.frames)
-        return dict(seconds=seconds, peak=900.0, memory=10.0 * point.frames, crops=1)
-
-    return measure
-
-
-def test_growth_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
-    calls = []
-    monkeypatch.setattr(growth_tool, 'measure_point', fake_point(calls))
-    base = [MINI, '--device', 'cpu', '--out-dir', str(tmp_path), '--axes', 'frames', 'size']
-    growth_tool.main([*base, '--values', 'frames=1,5', 'size=256'])
-    assert [(p.frames, p.size) for p in calls] == [(1, 256), (5, 256)]  # held is measured once
-    growth_tool.main([*base, '--values', 'frames=1,2,5', 'size=256'])
-    assert [p.frames for p in calls] == [1, 5, 2]
-    growth_tool.main([*base, '--values', 'frames=5', 'size=256', '--repeats', '7'])
-    assert len(calls) == 4
-    assert len(json.loads((tmp_path / 'growth.json').read_text())['points']) == 4
-    assert (tmp_path / 'growth.png').stat().st_size > 1000
-    out = capsys.readouterr().out
-    assert '| total, ms' in out and '1.00 |' in out
-
-
-def test_growth_measures_in_another_process(tmp_path, capsys):
-    point = ['--axes', 'frames', '--values', 'frames=1', '--names', '4', '--size', '32']
-    growth_tool.main([MINI, '--out-dir', str(tmp_path), *SMALL, *point])
-    (row,) = json.loads((tmp_path / 'growth.json').read_text())['points']
-    assert 'error' not in row['figures'] and row['figures']['seconds']['crops and CLIP'] > 0
-    assert row['figures']['crops'] == 5 and row['key']['point']['size'] == 32
-
-
-def test_growth_tells_of_points_that_fail():
-    args = growth_tool.parse_args([MINI, *SMALL, '--sounding', 'many'])
-    error = growth_tool.measure_point(args, make_point(args), 'cpu')['error']
-    assert "--sounding must be a number or 'all', got 'many'" in error
-    args.timeout = 0.01
-    assert growth_tool.measure_point(args, make_point(args), 'cpu')['error'] == 'not done in 0.01 s'
-
-
-def make_point(args):
-    """The point that a command line holds."""
-    from ovavss_mm.engine.benchmark.growth import Point
-
-    return Point(args.frames, args.queries, args.names, args.size)
-
-
-def test_growth_refuses_what_cannot_be():
+def test_numbers_are_checked(capsys):
     for arguments, words in (
-        (['--mode', 'train', '--axes', 'names'], 'training knows no names'),
-        (['--axes', 'depth'], "no axis 'depth'"),
-        (['--values', 'frames'], 'AXIS=1,2,5'),
+        (['--repeats', '0'], '--repeats must be at least 1, got 0'),
+        (['--grow', 'depth', '3'], '--grow takes an axis of'),
     ):
-        assert words in published.error_of(growth_tool.main, [MINI, *arguments])
+        with pytest.raises(SystemExit):
+            tool.main([MINI, *arguments])
+        assert words in capsys.readouterr().err

@@ -1,200 +1,331 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure what each stage of a model costs, in training or in testing, and compare variants of a stage.
+"""Measure what each part of a model costs in training or testing, or how fast training clips are loaded.
 
-Steps are repeated on the same clips after some to warm up. Of each stage: the median time, the distance of
-its quartiles (IQR), its share of the step, its operations, and the share of what this machine does in a plain
-matrix product (measured at the start: float32; bfloat16 where the config computes in it). On a GPU times
-are those of its own clock, and convolutions may pass the float32 ceiling where they use TF32.
+Steps are repeated on the same clips with the same random draws. Of each range (the model's children, those of its
+head and classifier): median time, distance of the quartiles (IQR), share of the step, operations (of matrix products
+and convolutions, two a multiply-add) and their share of what this machine does in a plain matrix product. A range is
+without the ranges that it calls, so they add up: 'model' is the segmentor's own work, 'other' what is outside of it.
 
-A stage is without the stages that it calls: 'decoder' is the head without its pixel decoder, 'crops' the
-classifier without CLIP, 'label_map' what comes after the classifier. 'other' is what is left of the step.
-The pipeline ('data') is measured beside the step, in this process, as loaders do it beside training; the text
-embeddings of a vocabulary are made once, and told as time a name.
-
-Operations are those of matrix products and convolutions, two a multiply-add. Not counted: sampling (points,
-deformable attention, crops), interpolation, norms, softmax, all that is element-wise, the assignment.
-
-The model gets the config's own clips if its data_root is there and neither --size, --frames nor --names is
-given; else made-up ones. Frozen modules whose files are not there get drawn weights: time does not depend on
-them. Without --checkpoint, testing has --sounding queries with a mask in every frame, and all pairs are painted.
-
-Memory: on a GPU the peak of torch's tensors; on a CPU the resident memory of the process, sampled every
-5 ms, with all that was loaded before (which is told, too).
+The model gets the config's clips if its data_root is there and neither --size, --frames nor --names is given; else
+made-up ones that go through its pipeline. Without --checkpoint weights are drawn, --sounding queries have a mask in
+every frame and all pairs of query and name that may be are painted. Memory is the peak of tensors on a GPU, of the
+whole process on a CPU.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import os.path as osp
+import platform
+import subprocess
 import sys
+import tempfile
+import time
+from copy import deepcopy
+from itertools import islice
+from math import log
+from statistics import linear_regression, median, quantiles
+from typing import Any
 
-ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
-
-try:
-    import ovavss_mm  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != 'ovavss_mm':
-        raise
-    sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
+from mmengine.config import Config, DictAction
 
 EXAMPLES = """examples:
-  a step of training, on one core
-    OMP_NUM_THREADS=1 python tools/analysis_tools/benchmark.py CONFIG --mode train
+  a clip from frames to label map, 20 queries of which sound, among 200 names
+    python tools/analysis_tools/benchmark.py CONFIG --mode test --sounding 20 --names 200
 
-  a clip of 10 frames from frames to label map, 20 queries of which sound, among 200 names
-    python tools/analysis_tools/benchmark.py CONFIG --mode test --frames 10 --sounding 20 --names 200
+  A and B in turn: float32 and bfloat16; an eager and a compiled backbone; two configs
+    python tools/analysis_tools/benchmark.py CONFIG --mode train --compare-options amp=True
+    python tools/analysis_tools/benchmark.py CONFIG --mode test --compare-options compile=backbone
+    python tools/analysis_tools/benchmark.py CONFIG --mode train --compare OTHER_CONFIG
 
-  a trained model on its own data, the figures also in a file
-    python tools/analysis_tools/benchmark.py CONFIG --mode test --checkpoint CKPT --out figures.json
+  how time and memory grow with the number of names, and with the short side of frames of 16:9
+    python tools/analysis_tools/benchmark.py CONFIG --mode test --grow names 70 1000 10000
+    python tools/analysis_tools/benchmark.py CONFIG --mode train --grow size 128 256 512
 
-  what bfloat16 gains in the decoder, and other deformable attention in the pixel decoder
-    python tools/analysis_tools/benchmark.py CONFIG --compare decoder=bfloat16 pixel_decoder=mmcv
-
-  CLIP on a crop at a time, by name and by key of the model's config
-    python tools/analysis_tools/benchmark.py CONFIG --mode test --compare clip=frame
-    python tools/analysis_tools/benchmark.py CONFIG --mode test --compare clip=classifier.chunk_size:1
-
-variants: bfloat16 (any stage), compile (backbone, neck, pixel_decoder, decoder, clip), mmcv (pixel_decoder),
-frame (clip). A comparison runs both models in turn, A B A B, with the same weights, clips and draws, and
-tells the ratio of their times, pair by pair, and the largest difference between their outputs.
+  how fast clips load: those of the config, or made-up ones of 1280 x 720
+    python tools/analysis_tools/benchmark.py CONFIG --mode loader --workers 2
+    python tools/analysis_tools/benchmark.py CONFIG --mode loader --size 720 1280
 """
+AXES = ('frames', 'names', 'queries', 'sounding', 'size', 'batch')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Read the command line."""
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=text)
     add = parser.add_argument
-    add('config', help='config file')
-    add('--mode', choices=['train', 'test'], default='train', help='default: %(default)s')
+    add('config', help="config file, or the name of one of the package's")
+    add('--mode', choices=['train', 'test', 'loader'], default='train', help='default: %(default)s')
     add('--size', type=int, nargs=2, metavar=('H', 'W'), help='of made-up frames, in pixels')
-    add('--frames', type=int, metavar='T', help='of made-up clips')
-    add('--queries', type=int, metavar='Q', help="default: the config's")
+    add('--frames', type=int, metavar='T', help='of made-up clips (default: 5)')
     add('--names', type=int, metavar='N', help='of a made-up vocabulary (default: 70)')
     add('--batch', type=int, default=1, metavar='B', help='clips a step (default: 1)')
-    add('--device', choices=['cpu', 'cuda'], help='default: a GPU if there is one')
+    add('--queries', type=int, metavar='Q', help="decode_head.num_queries (default: the config's)")
+    add('--sounding', type=int, default=5, metavar='N', help='queries with masks (default: 5)')
     add('--checkpoint', metavar='CKPT', help='weights; without, they are drawn')
-    add('--sounding', default='5', metavar='N', help="queries that sound, or 'all' (default: 5)")
+    add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
+    add('--amp', action='store_true', help='bfloat16 by autocast')
+    add('--compile', nargs='+', default=[], metavar='PART', help='such as backbone or decode_head')
     add('--repeats', type=int, default=10, metavar='N', help='measured steps (default: 10)')
     add('--warmup', type=int, default=2, metavar='N', help='steps before (default: 2)')
-    add('--compare', nargs='+', default=[], metavar='STAGE=VARIANT', help='see below')
-    add('--no-flops', action='store_true', help='neither count operations nor measure ceilings')
+    add('--compare', metavar='CONFIG', help='config of B (default: that of A)')
+    add('--compare-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='changes of B')
+    add('--grow', nargs='+', metavar='AXIS VALUE', help=f'axes: {", ".join(AXES)}')
+    add('--workers', type=int, default=os.cpu_count(), help='of --mode loader (default: all cores)')
+    add('--no-flops', action='store_true', help='do not count operations')
     add('--out', metavar='FILE.json', help='write the figures there')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config')
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='changes of all')
     args = parser.parse_args(argv)
-    if args.sounding != 'all' and not args.sounding.isdecimal():
-        parser.error(f"--sounding must be a number or 'all', got {args.sounding!r}")
+    for name in ('frames', 'names', 'batch', 'queries', 'sounding', 'repeats', 'warmup', 'workers'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
+    if args.grow and (args.grow[0] not in AXES or not all(v.isdecimal() for v in args.grow[1:])):
+        parser.error(f'--grow takes an axis of {AXES} and numbers, got {args.grow}')
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Measure, print and write."""
+    argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
-    # Threads that spin long while they wait take busy cores from others; some spinning pays.
-    os.environ.setdefault('GOMP_SPINCOUNT', '10000')
+    os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # waiting threads leave busy cores to others
     from ovavss_mm.compat import import_quietly
 
     import_quietly('ovavss_mm.engine.launch').keep_freed_memory()  # as train.py and test.py do
-    from mmengine.utils import ProgressBar
+    import mmengine
+    from mmengine.logging import MMLogger
+    from mmengine.registry import DefaultScope
 
-    from ovavss_mm.engine.benchmark.compare import parse_comparison
-    from ovavss_mm.engine.benchmark.report import write_json
-    from ovavss_mm.engine.benchmark.run import count_ticks, run
-    from ovavss_mm.models.skeleton import read_config
-
+    MMLogger.get_current_instance().setLevel('ERROR')
     try:
-        settings = settings_of(args)
-        comparisons = [parse_comparison(text, settings.mode) for text in args.compare]
-        config = read_config(args.config, args.cfg_options)
-        flops = not args.no_flops
-        bar = ProgressBar(count_ticks(settings, comparisons, flops), file=sys.stderr)
-        result = run(config, settings, comparisons, flops, bar.update)
-    except (OSError, RuntimeError, ValueError) as error:
+        with DefaultScope.overwrite_default_scope('mmseg'), tempfile.TemporaryDirectory() as folder:
+            result = grow(argv, args.grow, folder) if args.grow else run(args, folder)
+        if args.out:
+            mmengine.dump(result, args.out, indent=1)
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
-    print(file=sys.stderr)
-    result = dict(config=args.config, cfg_options=args.cfg_options, **result)
+
+
+def run(args: argparse.Namespace, folder: str) -> dict:
+    """Measure A, or A and B in turn, and print tables; made-up clips go to ``folder``."""
+    from bench_steps import build_dataset, load_batch, loader_bench, model_bench
+    from bench_timer import count_flops, idle_share, matmul_ceiling
+
+    settings = read_settings(args)
+    config = settings[0][0]
+    dataset, made_up = build_dataset(config, args, folder)
+    result = dict(settings=vars(args), machine=describe_machine(args.device), made_up_clips=made_up)
+    if args.mode == 'loader':
+        bench = loader_bench(dataset)
+        (steps,), _ = measure([bench], args)
+        result['ranges'] = rows_of(steps)
+        for workers in dict.fromkeys((0, args.workers)):
+            rate = loading_rate(config, dataset, workers, args.repeats)
+            result[f'clips a second, {workers} workers'] = rate
+    else:
+        batch, result['clips'] = load_batch(dataset, args)
+        benches = [model_bench(cfg, args, batch, **own) for cfg, own in settings]
+        (steps, *others), result['peak memory, MiB'] = measure(benches, args)
+        bench, flops, ceiling = benches[0], {}, 1.0
+        seconds = median(step['total'] for step in steps)
+        if not args.no_flops:
+            data = batch()
+            flops = count_flops(lambda: bench.step(data), bench.ranges)
+            ceiling = matmul_ceiling(args.device, args.amp)
+            result['ceiling, GFLOP a second'] = ceiling / 1e9
+        result['ranges'] = rows_of(steps, flops, ceiling)
+        result['clips a second'] = args.batch / seconds
+        if args.device.startswith('cuda'):
+            data = batch()
+            result['idle share of the GPU'] = idle_share(lambda: bench.step(data), seconds)
+        result['notes'] = bench.notes
+        if others:
+            result['comparison'] = compared(steps, others[0])
     print(text_of(result))
-    if args.out:
-        write_json(result, args.out)
+    return result
 
 
-def settings_of(args: argparse.Namespace) -> object:
-    """What the command line asks to measure.
+def read_settings(args: argparse.Namespace) -> list[tuple[Config, dict]]:
+    """Configs of A and, if it is wanted, B, each with its ``amp`` and ``compile``; sets ``args.device``."""
+    from ovavss_mm.apis.loading import choose_device, find_config
+    from ovavss_mm.models.released.skeleton import read_config
 
-    Args:
-        args: the command line.
+    args.device = choose_device(args.device)
+    own = dict(amp=args.amp, compile=args.compile)
+    settings = [(read_config(find_config(args.config), args.cfg_options), own)]
+    if args.compare or args.compare_options:
+        options = dict(args.compare_options or {})
+        own = {key: options.pop(key, value) for key, value in own.items()}
+        config = read_config(find_config(args.compare or args.config), args.cfg_options)
+        config.merge_from_dict(options)
+        settings.append((config, own))
+    return settings
 
-    Returns:
-        The settings.
 
-    Raises:
-        ValueError: a value out of range.
-        FileNotFoundError: there is no such checkpoint.
-    """
+def describe_machine(device: str) -> str:
+    """What the figures are measured on, in a line."""
     import torch
 
-    from ovavss_mm.engine.benchmark.bench import Settings
-
-    if args.checkpoint and not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(f'there is no checkpoint {args.checkpoint}')
-    names = ('mode', 'frames', 'queries', 'names', 'batch', 'checkpoint', 'repeats', 'warmup')
-    return Settings(
-        **{name: getattr(args, name) for name in names},
-        size=args.size and tuple(args.size),
-        device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
-        sounding='all' if args.sounding == 'all' else int(args.sounding),
+    on_gpu = device.startswith('cuda')
+    name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or 'CPU'
+    return (
+        f'{name} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), '
+        f'{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}'
     )
 
 
+# ------------------------------------------------------------------ measurements
+def measure(benches: list, args: argparse.Namespace) -> tuple[list[list[dict]], float]:
+    """Take steps, of several benches in turn: seconds of the ranges a step a bench, and the peak of memory in MiB."""
+    from bench_steps import seed_all
+    from bench_timer import RangeTimer, peak_memory, reset_peak_memory
+    from mmengine.utils import track_iter_progress
+
+    timers = [RangeTimer.on(args.device) for _ in benches]
+    if args.mode == 'loader':  # other programs disturb the processor's time less than real time
+        timers = [RangeTimer(time.process_time)]
+    with contextlib.ExitStack() as stack:
+        for bench, timer in zip(benches, timers, strict=True):
+            stack.enter_context(timer.watching(bench.ranges))
+        for i in track_iter_progress(range(args.warmup + args.repeats), file=sys.stderr):
+            if i == args.warmup:
+                reset_peak_memory(args.device)
+            for bench, timer in zip(benches, timers, strict=True):
+                data = bench.batch()
+                seed_all()
+                with timer.step():
+                    bench.step(data)
+    return [timer.steps[args.warmup :] for timer in timers], peak_memory(args.device)
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median, quartiles and the values."""
+    q1, _, q3 = quantiles(values * 2 if len(values) == 1 else values, n=4, method='inclusive')
+    return dict(median=median(values), q1=q1, q3=q3, samples=values)
+
+
+def rows_of(steps: list[dict], flops: dict | None = None, ceiling: float = 1.0) -> dict[str, dict]:
+    """Figures of each range."""
+    rows = {name: spread([step.get(name, 0.0) for step in steps]) for name in steps[0]}
+    for name, row in rows.items():
+        row['share'] = row['median'] / rows['total']['median']
+        if flops and row['median']:
+            row['flops'] = flops.get(name, 0)
+            row['ceiling_share'] = row['flops'] / row['median'] / ceiling
+    return rows
+
+
+def compared(a: list[dict], b: list[dict]) -> dict[str, dict]:
+    """Medians of A and B and the ratio B / A, step by step, of each range that both have."""
+    rows = {}
+    for name in a[0]:
+        pairs = [(x.get(name, 0), y.get(name, 0)) for x, y in zip(a, b, strict=True)]
+        if min(map(min, pairs)) > 0:
+            medians = map(median, zip(*pairs, strict=True))
+            rows[name] = dict(zip('ab', medians, strict=True), **spread([y / x for x, y in pairs]))
+    return rows
+
+
+def loading_rate(config: Config, dataset: Any, workers: int, count: int) -> float:
+    """Clips a second of real time through the dataloader of the training; without workers in this process."""
+    from mmengine.runner import Runner
+
+    loader = deepcopy(config.train_dataloader)
+    loader.update(dataset=dataset, num_workers=workers, batch_size=1, persistent_workers=False)
+    batches = iter(Runner.build_dataloader(loader, seed=0))
+    for _ in range(2 * max(1, workers)):  # workers start
+        next(batches)
+    start = time.perf_counter()
+    count = sum(1 for _ in islice(batches, count))
+    return count / (time.perf_counter() - start)
+
+
+# ------------------------------------------------------------------ tables and growth
 def text_of(result: dict) -> str:
-    """Write the figures for people.
+    """Write the figures for people."""
+    ms = lambda seconds: f'{1e3 * seconds:.2f}'  # noqa: E731
+    header = ['range', 'median ms', 'IQR ms', 'share %', 'GFLOP', '% of ceiling']
+    rows = []
+    for name, row in result['ranges'].items():
+        cells = [ms(row['median']), ms(row['q3'] - row['q1']), f'{100 * row["share"]:.1f}']
+        done, share = row.get('flops', 0), row.get('ceiling_share', 0)
+        cells += [f'{done / 1e9:.2f}', f'{100 * share:.1f}'] if done else ['-', '-']
+        rows.append([name, *cells])
+    lines = [table_of(header, rows)]
+    for key, value in result.items():
+        if key not in ('settings', 'ranges', 'comparison'):
+            lines.append(f'{key}: {value:.4g}' if isinstance(value, float) else f'{key}: {value}')
+    if 'comparison' in result:
+        rows = [
+            [name, ms(row['a']), ms(row['b'])] + [f'{row[key]:.3f}' for key in ('median', 'q1', 'q3')]
+            for name, row in result['comparison'].items()
+        ]
+        lines.append(table_of(['range', 'A ms', 'B ms', 'B / A', 'quartiles from', 'to'], rows))
+    return '\n'.join(lines)
+
+
+def table_of(header: list[str], rows: list[list[str]]) -> str:
+    """A table with names at the left and numbers at the right."""
+    from prettytable import PrettyTable
+
+    table = PrettyTable(header, align='r')
+    table.align[header[0]] = 'l'
+    table.add_rows(rows)
+    return table.get_string()
+
+
+def grow(argv: list[str], wanted: list[str], folder: str) -> dict:
+    """Measure each value of an axis in a process of its own, so that peaks of memory do not mix, and print a table.
 
     Args:
-        result: of the benchmark.
+        argv (list[str]): the command line.
+        wanted (list[str]): axis and values.
+        folder (str): for the files of the points.
 
     Returns:
-        Lines of text.
+        dict: value to its result, or to ``dict(error=...)``.
     """
-    from ovavss_mm.engine.benchmark.report import comparison_table, stage_table
+    axis, values = wanted[0], sorted({int(text) for text in wanted[1:]})
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument('--grow', nargs='+')
+    own.add_argument('--out')
+    points = {}
+    for value in values:
+        print(f'{axis} {value}', file=sys.stderr, flush=True)
+        out = osp.join(folder, f'{value}.json')
+        width = [str(max(32, round(value * 16 / 9 / 32) * 32))] if axis == 'size' else []
+        command = [sys.executable, __file__, *own.parse_known_args(argv)[1]]
+        command += [f'--{axis}', str(value), *width, '--out', out]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            words = (done.stderr.strip().splitlines() or ['no message'])[-1]
+            points[value] = dict(error=f'exit status {done.returncode}: {words}')
+            print(f'{axis} {value}: {points[value]["error"]}')
+        else:
+            with open(out, encoding='utf-8') as file:
+                points[value] = json.load(file)
+    print(growth_table(axis, {v: point for v, point in points.items() if 'error' not in point}))
+    return points
 
-    hardware, shape, data = result['hardware'], result['shape'], result['data']
-    memory = result['memory']
-    machine = hardware['gpu'] or f'{hardware["cpu"]}, {hardware["threads"]} threads'
-    lines = [
-        f'{result["config"]}, {result["settings"]["mode"]}, {machine}, torch {hardware["torch"]}',
-        f'{shape["batch"]} clips of {shape["frames"]} frames, {shape["height"]} x {shape["width"]} '
-        f'pixels, {shape["names"]} names',
-        *(f'note: {note}' for note in result['notes']),
-        *(f'ceiling, {dtype}: {rate / 1e9:.0f} GFLOP a second' for dtype, rate in result['ceilings'].items()),
-        stage_table(result['stages']),
-        'data, beside the step: '
-        + (f'{1e3 * data["median"]:.1f} ms, IQR {1e3 * data["iqr"]:.1f} ms' if data else 'no data'),
-        f'{result["clips_per_second"]:.3g} clips a second',
-        f'peak memory {memory["peak"]:.0f} MiB, of which {memory["before"]:.0f} MiB before the steps '
-        f'({memory["kind"]})',
-    ]
-    if result['idle_share'] is not None:
-        lines.append(f'the GPU is idle {100 * result["idle_share"]:.0f} % of the step')
-    if result['crops'] is not None:
-        lines.append(f'{result["crops"]} crops go through CLIP')
-    if result['text_seconds_per_name'] is not None:
-        lines.append(f'text embeddings, once a vocabulary: {1e3 * result["text_seconds_per_name"]:.1f} ms a name')
-    if result['comparisons']:
-        lines.append(comparison_table(result['comparisons']))
-    return '\n'.join(lines)
+
+def growth_table(axis: str, points: dict[int, dict]) -> str:
+    """Milliseconds of each range, and MiB, at each value; and p of 'proportional to value ** p' at the last three.
+
+    Of the axis 'size', p is that of the number of pixels.
+    """
+    xs = [log(value) * (2 if axis == 'size' else 1) for value in points][-3:]
+    names = list(list(points.values())[-1]['ranges']) if points else []
+    curves = {
+        name: [1e3 * point['ranges'].get(name, {}).get('median', 0) for point in points.values()] for name in names
+    }
+    curves['peak memory, MiB'] = [point['peak memory, MiB'] for point in points.values()]
+    rows = []
+    for name, ys in curves.items():
+        known = len(xs) > 1 and min(ys[-3:]) > 0
+        slope = linear_regression(xs, [log(y) for y in ys[-3:]]).slope if known else float('nan')
+        rows.append([name, *(f'{y:.1f}' for y in ys), f'{slope:.2f}'])
+    return table_of([f'{axis}, ms', *map(str, points), 'exponent'], rows)
 
 
 if __name__ == '__main__':

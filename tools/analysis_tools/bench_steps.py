@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps to measure: a model in training or testing, or the loading of clips; on the config's clips or made-up ones."""
+
+import json
+import os.path as osp
+import random
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import soundfile
+import torch
+from bench_timer import Range, model_ranges
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import Evaluator
+from mmengine.optim import build_optim_wrapper
+from mmengine.structures import InstanceData
+from mmseg.registry import DATASETS, MODELS
+from torch import nn
+from torch.nn import functional as F
+
+from ovavss_mm.apis.loading import load_strictly, read_checkpoint
+from ovavss_mm.datasets import voc_palette
+from ovavss_mm.datasets.transforms import ResizeClip, SampleClipFrames
+from ovavss_mm.engine.launch import iter_datasets
+
+MAX_LABELLED = 254  # names in label maps, which are uint8
+
+
+class Bench(NamedTuple):
+    """What takes steps: its ranges, the data of a step (not measured), the step, and notes for readers."""
+
+    ranges: list[Range]
+    batch: Callable[[], Any]
+    step: Callable[[Any], object]
+    notes: list[str]
+
+
+def seed_all() -> None:
+    """Seed all that transforms and models draw from: each step then does the same work."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+# ------------------------------------------------------------------ clips
+def build_dataset(config: Config, args: Any, folder: str) -> tuple[Any, bool]:
+    """Build the data set of a config, of made-up clips if its own are not there or sizes are asked for.
+
+    Args:
+        config (Config): the whole config; its dataset is changed.
+        args (Any): the command line.
+        folder (str): an empty folder for made-up clips.
+
+    Returns:
+        tuple[Any, bool]: the data set, and whether its clips are made up.
+
+    Raises:
+        OSError: files are missing.
+        ValueError: the config has no data set for this mode.
+    """
+    loader = config.get('test_dataloader' if args.mode == 'test' else 'train_dataloader')
+    datasets = list(iter_datasets(loader))
+    if not datasets:
+        raise ValueError(f'the config has no data set with a data_root for --mode {args.mode}')
+    made_up = bool(args.size or args.frames or args.names)
+    made_up |= not all(osp.isdir(dataset['data_root']) for dataset in datasets)
+    if made_up:
+        loading = args.mode == 'loader'
+        frames = args.frames or (10 if loading else 5)
+        names = min(args.names or 70, MAX_LABELLED)
+        clips = 10 if loading else args.batch
+        write_clips(Path(folder), clips, frames, args.size or (720, 1280), names)
+        for dataset in datasets:
+            dataset.update(data_root=folder, base_names='all')
+            dataset.pop('index_file', None)
+    dataset = DATASETS.build(loader.dataset)
+    if made_up and args.mode != 'loader':  # what would change the sizes that are asked for
+        unwanted = (ResizeClip,) * bool(args.size) + (SampleClipFrames,) * bool(args.frames)
+        steps = dataset.pipeline.transforms
+        dataset.pipeline.transforms = [step for step in steps if not isinstance(step, unwanted)]
+    return dataset, made_up
+
+
+def load_batch(dataset: Any, args: Any) -> tuple[Callable[[], dict], dict[str, int]]:
+    """Load the first clips: a function that gives copies of them, as models write into samples, and their sizes."""
+    seed_all()
+    batch = pseudo_collate([dataset[i % len(dataset)] for i in range(args.batch)])
+    if (args.names or 0) > MAX_LABELLED:
+        for sample in batch['data_samples']:
+            sample.set_metainfo(dict(vocabulary=_names(args.names)))
+    frames, _, height, width = batch['inputs']['imgs'][0].shape
+    names = len(batch['data_samples'][0].get('vocabulary', ()))
+    sizes = dict(batch=args.batch, frames=frames, height=height, width=width, names=names)
+    return lambda: deepcopy(batch), sizes
+
+
+def write_clips(root: Path, clips: int, frames: int, size: tuple[int, int], names: int) -> None:
+    """Write clips for training and testing in the layout of AVSBench-semantic: blots, boxes as objects, noise as sound.
+
+    Args:
+        root (Path): an empty folder.
+        clips (int): how many in each split.
+        frames (int): T, one a second.
+        size (tuple[int, int]): height and width in pixels.
+        names (int): N, at most 254.
+    """
+    rng = np.random.default_rng(0)
+    height, width = size
+    labels = ('background', *_names(names))
+    (root / 'label2idx.json').write_text(json.dumps({name: i for i, name in enumerate(labels)}))
+    colors = np.array(voc_palette(len(labels)), np.uint8)[:, ::-1]  # BGR, as OpenCV writes
+    rows = ['uid,a_obj,split,label']
+    for uid, split in ((f'{split}{i}', split) for split in ('train', 'test') for i in range(clips)):
+        folder = root / 'v2' / uid
+        for name in ('frames', 'labels_rgb'):
+            (folder / name).mkdir(parents=True)
+        blots = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+        for t in range(frames):
+            frame = np.roll(cv2.resize(blots, (width, height)), 7 * t, axis=1)
+            label = np.zeros(size, np.uint8)
+            for index in range(1, min(4, len(labels))):
+                label[height // 4 : -height // 8, index * width // 4 + t :][:, : width // 8] = index
+            cv2.imwrite(str(folder / 'frames' / f'{t}.jpg'), frame)
+            cv2.imwrite(str(folder / 'labels_rgb' / f'{t}.png'), colors[label])
+        soundfile.write(folder / 'audio.wav', rng.uniform(-0.5, 0.5, frames * 16000), 16000)
+        rows.append(f'{uid},{"_".join(labels[1:4])},{split},v2')
+    (root / 'metadata.csv').write_text('\n'.join(rows) + '\n')
+
+
+def _names(count: int) -> tuple[str, ...]:
+    """N names that mean nothing."""
+    return tuple(f'thing {i}' for i in range(count))
+
+
+# ------------------------------------------------------------------ steps
+def loader_bench(dataset: Any) -> Bench:
+    """Loading of clips in this process; the ranges are the transforms of the pipeline."""
+    ranges = [Range(type(t).__name__, t, 'transform') for t in dataset.pipeline.transforms]
+    clips = iter(range(10**9))
+    return Bench(ranges, lambda: next(clips) % len(dataset), dataset.__getitem__, [])
+
+
+def model_bench(config: Config, args: Any, batch: Callable[[], dict], amp: bool, compile: str | list[str]) -> Bench:
+    """A model in training, with a learning rate of 0, or in testing with the config's metric.
+
+    Args:
+        config (Config): the whole config.
+        args (Any): the command line.
+        batch (Callable): gives the data of a step.
+        amp (bool): whether the model is called under autocast to bfloat16.
+        compile (str | list[str]): attribute paths of parts that are compiled.
+
+    Raises:
+        ValueError: the config makes no model, or none that this mode can run.
+    """
+    model, notes = _build_model(config, args), []
+    names = batch()['data_samples'][0].get('vocabulary', ())
+    if args.mode == 'test' and args.checkpoint is None:
+        notes += _force(model, args.sounding, names[:2])
+    for path in [compile] if isinstance(compile, str) else compile:
+        try:
+            model.get_submodule(path).compile()
+        except AttributeError as error:
+            known = ', '.join(name for name, _ in model.named_children())
+            raise ValueError(f'no part {path!r} to compile: {error}; it has: {known}') from error
+    ranges = model_ranges(model)
+    autocast = torch.autocast(args.device.split(':')[0], torch.bfloat16, enabled=amp)
+    if args.mode == 'train':
+        optim = build_optim_wrapper(model, deepcopy(config.optim_wrapper))
+        for group in optim.optimizer.param_groups:
+            group['lr'] = 0.0  # each step does the same work
+        ranges += [Range('optimizer', optim, name) for name in ('step', 'zero_grad')]
+        ranges.append(Range('backward', optim, 'backward'))
+    elif config.get('test_evaluator') and len(names) <= MAX_LABELLED:
+        evaluator = Evaluator(deepcopy(config.test_evaluator))
+        classes = ('background', *names)
+        evaluator.dataset_meta = dict(classes=classes, base_names=names, novel_names=())
+        ranges.append(Range('metric', evaluator, 'process'))
+    else:
+        evaluator, notes = None, [*notes, 'no metric: there is none, or too many names for it']
+
+    def train(data: dict) -> None:
+        with autocast, optim.optim_context(model):
+            losses = model(**model.data_preprocessor(data, True), mode='loss')
+        optim.update_params(model.parse_losses(losses)[0])
+
+    @torch.no_grad()
+    def test(data: dict) -> None:
+        with autocast:
+            samples = model.test_step(data)
+        if evaluator:
+            evaluator.process(data_samples=samples, data_batch=data)
+            for metric in evaluator.metrics:
+                metric.results.clear()
+
+    return Bench(ranges, batch, train if args.mode == 'train' else test, notes)
+
+
+def _build_model(config: Config, args: Any) -> nn.Module:
+    """The model with the weights of the checkpoint, or drawn ones."""
+    config = deepcopy(config)
+    if args.queries is not None:
+        config.merge_from_dict({'model.decode_head.num_queries': args.queries})
+    if args.checkpoint is None:
+        config.model = _without_files(config.model)
+        if 'score_thr' in (config.model.get('test_cfg') or {}):
+            config.model.test_cfg.score_thr = -1.0  # how many pairs are painted would be chance
+    seed_all()
+    try:
+        model = MODELS.build(config.model)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'the model cannot be built: {error}') from error
+    if args.checkpoint is None:
+        model.init_weights()
+    else:
+        load_strictly(model, read_checkpoint(args.checkpoint), config)
+    if args.mode == 'test':
+        model.requires_grad_(False)  # else the counter of operations asks for graphs
+    return model.to(args.device).train(args.mode == 'train')
+
+
+def _without_files(config: Any) -> Any:
+    """A copy of a model's config whose weights come from no file."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_files(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    if config.get('type') == 'Pretrained':
+        return None
+    return ConfigDict({key: _without_files(value) for key, value in config.items()})
+
+
+def _force(model: nn.Module, sounding: int, names: tuple[str, ...]) -> list[str]:
+    """Let a number of queries sound, with a mask in every frame, and draw text embeddings; gives notes of both.
+
+    Of drawn weights hardly any query would sound, and the embeddings of many names take minutes.
+    """
+    head, classifier = model.decode_head, getattr(model, 'classifier', None)
+    predict, notes = head.predict, []
+
+    def predict_forced(*args: Any, **kwargs: Any) -> Any:
+        found = predict(*args, **kwargs)
+        for clip in found if isinstance(found, list) else ():  # a dense head gives logits
+            if isinstance(clip, InstanceData):
+                sounds = torch.arange(len(clip)) < sounding
+                for key in {'scores', 'sound_scores'} & set(clip.keys()):
+                    clip[key] = sounds.to(clip[key])
+                clip.masks = torch.full_like(clip.masks, -6.0)
+                height, width = clip.masks.shape[-2:]
+                for q in range(min(sounding, len(clip))):
+                    left = q * 5 % width * 3 // 4  # boxes of a quarter of the frame, side by side
+                    rows = clip.masks[q, :, height // 4 : height // 2 + 1]
+                    rows[..., left : left + width // 4 + 1] = 6.0
+        return found
+
+    head.predict = predict_forced
+    if hasattr(classifier, 'text_embeddings'):
+        start = perf_counter()
+        size = classifier.text_embeddings(names).shape[-1]
+        per_name = 1e3 * (perf_counter() - start) / len(names)
+        notes = [f'text embeddings, once a vocabulary: about {per_name:.0f} ms a name']
+        drawn = {}
+
+        def text_embeddings(names: tuple[str, ...], *_: Any, **__: Any) -> torch.Tensor:
+            if len(names) not in drawn:
+                rows = torch.randn(len(names), size, device=next(model.parameters()).device)
+                drawn[len(names)] = F.normalize(rows, dim=-1)
+            return drawn[len(names)]
+
+        classifier.text_embeddings = text_embeddings
+    return [*notes, f'without a checkpoint, {sounding} queries have a mask in every frame']
