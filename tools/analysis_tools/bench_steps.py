@@ -50,20 +50,7 @@ def seed_all() -> None:
 
 # ------------------------------------------------------------------ clips
 def build_dataset(config: Config, args: Any, folder: str) -> tuple[Any, bool]:
-    """Build the data set of a config, of made-up clips if its own are not there or sizes are asked for.
-
-    Args:
-        config (Config): the whole config; its dataset is changed.
-        args (Any): the command line.
-        folder (str): an empty folder for made-up clips.
-
-    Returns:
-        tuple[Any, bool]: the data set, and whether its clips are made up.
-
-    Raises:
-        OSError: files are missing.
-        ValueError: the config has no data set for this mode.
-    """
+    """Build the data set of a config, of made-up clips if its own are missing or sizes are asked for; says which."""
     loader = config.get('test_dataloader' if args.mode == 'test' else 'train_dataloader')
     datasets = list(iter_datasets(loader))
     if not datasets:
@@ -101,15 +88,7 @@ def load_batch(dataset: Any, args: Any) -> tuple[Callable[[], dict], dict[str, i
 
 
 def write_clips(root: Path, clips: int, frames: int, size: tuple[int, int], names: int) -> None:
-    """Write clips for training and testing in the layout of AVSBench-semantic: blots, boxes as objects, noise as sound.
-
-    Args:
-        root (Path): an empty folder.
-        clips (int): how many in each split.
-        frames (int): T, one a second.
-        size (tuple[int, int]): height and width in pixels.
-        names (int): N, at most 254.
-    """
+    """Write clips of both splits in the layout of AVSBench-semantic: blots, boxes as objects, noise as sound."""
     rng = np.random.default_rng(0)
     height, width = size
     labels = ('background', *_names(names))
@@ -149,15 +128,7 @@ def loader_bench(dataset: Any) -> Bench:
 def model_bench(config: Config, args: Any, batch: Callable[[], dict], amp: bool, compile: str | list[str]) -> Bench:
     """A model in training, with a learning rate of 0, or in testing with the config's metric.
 
-    Args:
-        config (Config): the whole config.
-        args (Any): the command line.
-        batch (Callable): gives the data of a step.
-        amp (bool): whether the model is called under autocast to bfloat16.
-        compile (str | list[str]): attribute paths of parts that are compiled.
-
-    Raises:
-        ValueError: the config makes no model, or none that this mode can run.
+    ``amp`` calls it under autocast to bfloat16, ``compile`` are attribute paths of parts that are compiled.
     """
     model, notes = _build_model(config, args), []
     names = batch()['data_samples'][0].get('vocabulary', ())
@@ -237,10 +208,7 @@ def _without_files(config: Any) -> Any:
 
 
 def _force(model: nn.Module, sounding: int, names: tuple[str, ...]) -> list[str]:
-    """Let a number of queries sound, with a mask in every frame, and draw text embeddings; gives notes of both.
-
-    Of drawn weights hardly any query would sound, and the embeddings of many names take minutes.
-    """
+    """Let some queries sound, with a mask in every frame, and draw text embeddings; drawn weights would not."""
     head, classifier = model.decode_head, getattr(model, 'classifier', None)
     predict, notes = head.predict, []
 

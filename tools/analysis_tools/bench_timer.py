@@ -126,10 +126,8 @@ def _cuda_event() -> torch.cuda.Event:
 
 
 def count_flops(step: Callable[[], object], ranges: list[Range]) -> dict[str, float]:
-    """Operations of the matrix products and convolutions of each range in a step, two a multiply-add.
-
-    Attention is taken apart into products meanwhile, as torch's counter does not know all of its fused forms.
-    """
+    """Operations of the matrix products and convolutions of each range in a step, two a multiply-add."""
+    # attention is taken apart into products: the counter does not know all of its fused forms
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -154,10 +152,7 @@ def matmul_ceiling(device: str, amp: bool) -> float:
 
 
 def idle_share(step: Callable[[], object], seconds: float) -> float:
-    """Share, 0 to 1, of a step of so many seconds in which the GPU does nothing, by torch's profiler.
-
-    The profiler slows the CPU but hardly the kernels: ``seconds`` are those of a step without it.
-    """
+    """Share, 0 to 1, of a step in which the GPU does nothing; ``seconds`` are those of a step without the profiler."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profiler:
         step()

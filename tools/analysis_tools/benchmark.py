@@ -39,13 +39,11 @@ EXAMPLES = """examples:
     python tools/analysis_tools/benchmark.py CONFIG --mode test --compare-options compile=backbone
     python tools/analysis_tools/benchmark.py CONFIG --mode train --compare OTHER_CONFIG
 
-  how time and memory grow with the number of names, and with the short side of frames of 16:9
+  how time and memory grow with the number of names (of the axis size: with the short side of frames of 16:9)
     python tools/analysis_tools/benchmark.py CONFIG --mode test --grow names 70 1000 10000
-    python tools/analysis_tools/benchmark.py CONFIG --mode train --grow size 128 256 512
 
-  how fast clips load: those of the config, or made-up ones of 1280 x 720
+  how fast clips load: those of the config; with --size made-up ones
     python tools/analysis_tools/benchmark.py CONFIG --mode loader --workers 2
-    python tools/analysis_tools/benchmark.py CONFIG --mode loader --size 720 1280
 """
 AXES = ('frames', 'names', 'queries', 'sounding', 'size', 'batch')
 
@@ -276,16 +274,7 @@ def table_of(header: list[str], rows: list[list[str]]) -> str:
 
 
 def grow(argv: list[str], wanted: list[str], folder: str) -> dict:
-    """Measure each value of an axis in a process of its own, so that peaks of memory do not mix, and print a table.
-
-    Args:
-        argv (list[str]): the command line.
-        wanted (list[str]): axis and values.
-        folder (str): for the files of the points.
-
-    Returns:
-        dict: value to its result, or to ``dict(error=...)``.
-    """
+    """Measure each value of an axis in a process of its own, so that peaks of memory do not mix, and print a table."""
     axis, values = wanted[0], sorted({int(text) for text in wanted[1:]})
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--grow', nargs='+')
@@ -310,10 +299,7 @@ def grow(argv: list[str], wanted: list[str], folder: str) -> dict:
 
 
 def growth_table(axis: str, points: dict[int, dict]) -> str:
-    """Milliseconds of each range, and MiB, at each value; and p of 'proportional to value ** p' at the last three.
-
-    Of the axis 'size', p is that of the number of pixels.
-    """
+    """Milliseconds of each range, and MiB, at each value; and the slope of the logarithms at the last three."""
     xs = [log(value) * (2 if axis == 'size' else 1) for value in points][-3:]
     names = list(list(points.values())[-1]['ranges']) if points else []
     curves = {
