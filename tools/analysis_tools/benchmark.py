@@ -147,7 +147,7 @@ def run(args: argparse.Namespace, folder: str) -> dict:
 def read_settings(args: argparse.Namespace) -> list[tuple[Config, dict]]:
     """Configs of A and, if it is wanted, B, each with its ``amp`` and ``compile``; sets ``args.device``."""
     from ovavss_mm.apis.loading import choose_device, find_config
-    from ovavss_mm.models.released.skeleton import read_config
+    from ovavss_mm.models.skeleton import read_config
 
     args.device = choose_device(args.device)
     own = dict(amp=args.amp, compile=args.compile)

@@ -115,7 +115,7 @@ def compare(args: argparse.Namespace) -> dict:
 
     from ovavss_mm.apis.loading import choose_device, find_config, load_strictly, read_checkpoint
     from ovavss_mm.engine.launch import check_files, iter_datasets
-    from ovavss_mm.models.released.skeleton import read_config
+    from ovavss_mm.models.skeleton import read_config
 
     device = choose_device(args.device)
     cfg = read_config(find_config(args.config), args.cfg_options)
