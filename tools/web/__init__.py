@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page in the browser for :class:`~ovavss_mm.apis.AVSegInferencer`; needs Gradio (the extra ``web``)."""
+"""The browser page of ``tools/web_demo.py``; needs Gradio (the extra ``web``)."""

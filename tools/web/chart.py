@@ -1,32 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timeline and messages as HTML; whatever comes from outside is escaped."""
+"""The timeline and messages as HTML; names and messages are escaped."""
 
 import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...visualization.name_colors import name_palette
+from ovavss_mm.utils.text import shorten
+from ovavss_mm.visualization.name_colors import name_palette
 
 _TICKS = 6  # labels on the axis, about
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600)  # s
 _FAINTEST = 0.25  # opacity of a sound score of 0
-_SHOWN_SILENT = 30  # names that are not heard, in the line below
+_MAX_SILENT = 30  # names that are not heard, in the line below
 
 
 def escape(text: object) -> str:
-    """Text as HTML that shows it, in attributes too; a page's templates find nothing in it, either."""
-    text = html.escape(str(text), quote=True)
-    return text.replace('$', '&#36;').replace('{', '&#123;').replace('}', '&#125;').replace('`', '&#96;')
+    """Text as HTML that shows it, in attributes and in Gradio's templates, too."""
+    codes = {ord(letter): f'&#{ord(letter)};' for letter in '${}`'}
+    return html.escape(str(text), quote=True).translate(codes)
 
 
 def timeline_html(prediction: dict[str, Any]) -> str:
-    """A strip for each name that is heard, over the seconds of the video.
+    """A strip for each class that is heard, over the seconds of the video, from the inferencer's prediction.
 
-    Args:
-        prediction: of :class:`~ovavss_mm.apis.AVSegInferencer`, with ``frames``.
-
-    Returns:
-        HTML; the clearer a bar, the higher the sound score. Names that are not heard follow in a line.
+    The clearer a bar, the higher the sound score. Names that are not heard follow in a line.
     """
     duration = max(prediction['duration'], 1 / prediction['fps'])
     vocabulary, heard = prediction['vocabulary'], prediction['names']
@@ -81,20 +78,12 @@ def _silent(names: list[str], some: bool) -> str:
     """The names that are not heard."""
     if not names:
         return ''
-    more = f' and {len(names) - _SHOWN_SILENT} more' if len(names) > _SHOWN_SILENT else ''
-    listed = ', '.join(map(escape, names[:_SHOWN_SILENT]))
     lead = 'Not heard' if some else 'None of the names is heard'
-    return f'<p class="ov-silent">{lead}: {listed}{more}</p>'
+    return f'<p class="ov-silent">{lead}: {shorten(map(escape, names), _MAX_SILENT)}</p>'
 
 
 def message_html(text: str, kind: str = 'info', notes: Sequence[str] = ()) -> str:
-    """A message on the page.
-
-    Args:
-        text: of it.
-        kind: ``'info'``, ``'wait'``, ``'done'`` or ``'error'``.
-        notes: further lines.
-    """
+    """A message on the page, ``kind`` being 'info', 'wait', 'done' or 'error', with further lines."""
     role = 'alert' if kind == 'error' else 'status'
     lines = ''.join(f'<li>{escape(note)}</li>' for note in notes)
     notes_html = f'<ul>{lines}</ul>' if lines else ''

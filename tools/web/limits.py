@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page takes, and how it says what it does not take."""
+"""Limits of what the page takes, and how it says no."""
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import av
+from ovavss_mm.apis.video.sources import Source
+from ovavss_mm.utils.text import one_line
 
-from ..media import open_media
-from ..sources import Source
-
-KINDS = 'mp4, mov, mkv, webm, avi, mpg, ts, flv or wmv'
 MEGABYTE = 2**20  # as Gradio counts them
-_SHOWN = 40  # letters of a name in a message
+MAX_NAMES = 200
+MAX_LETTERS = 100  # of a name
+MAX_MEGAPIXELS = 9  # of a frame
 
 
-class Refused(ValueError):
-    """An input that the page does not take; the message is for whoever gave it.
+class InputError(ValueError):
+    """An input that the page does not take.
 
     Args:
-        message: what was wrong and what to do.
-        video: whether it is about the video, which is then of no use.
+        message (str): what was wrong and what to do, for whoever gave it.
+        video (bool): whether it is about the video, which is then of no use. Defaults to False.
     """
 
     def __init__(self, message: str, video: bool = False) -> None:
@@ -28,16 +27,25 @@ class Refused(ValueError):
         self.video = video
 
 
+def parse_names(text: str | None) -> list[str]:
+    """Split a text at commas and new lines into class names; InputError if there are none, too many or too long."""
+    names = [name.strip() for line in (text or '').splitlines() for name in line.split(',')]
+    names = [name for name in names if name]
+    if not names:
+        raise InputError('Give at least one name to look for.')
+    if len(names) > MAX_NAMES:
+        raise InputError(f'{len(names)} names are given, this page takes {MAX_NAMES} at most.')
+    for number, name in enumerate(names, 1):
+        if len(name) > MAX_LETTERS:
+            raise InputError(
+                f'A name may have up to {MAX_LETTERS} letters, number {number} has {len(name)}: "{one_line(name, 40)}"'
+            )
+    return names
+
+
 @dataclass(frozen=True)
 class Limits:
-    """What one job may be.
-
-    Args:
-        megabytes: size of the file.
-        seconds: length of the video.
-        names: how many.
-        letters: of a name.
-        megapixels: size of a frame.
+    """Limits of the size of a video's file in megabytes, and of its length in seconds.
 
     Raises:
         ValueError: a limit is not a number above 0.
@@ -45,104 +53,33 @@ class Limits:
 
     megabytes: float = 200
     seconds: float = 120
-    names: int = 200
-    letters: int = 100
-    megapixels: float = 9
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ValueError(f'the limit of {field.name} must be above 0, got {value!r}')
-
-    def parse_names(self, text: str | None) -> list[str]:
-        """Names of a text in which commas or new lines stand between them.
-
-        Args:
-            text: as it was typed.
-
-        Returns:
-            The names, blanks around them removed.
-
-        Raises:
-            Refused: no names, too many, one that is too long or given twice.
-        """
-        names = [name.strip() for line in (text or '').splitlines() for name in line.split(',')]
-        names = [name for name in names if name]
-        if not names:
-            raise Refused('Give at least one name to look for.')
-        if len(names) > self.names:
-            raise Refused(f'{len(names)} names are given, this page takes {self.names} at most.')
-        known: set[str] = set()
-        for number, name in enumerate(names, 1):
-            if len(name) > self.letters:
-                raise Refused(
-                    f'A name may have up to {self.letters} letters, number {number} has {len(name)}: "{name[:_SHOWN]}…"'
-                )
-            key = ' '.join(name.casefold().split())
-            if key in known:
-                raise Refused(f'"{name}" is given twice.')
-            known.add(key)
-        return names
+                raise ValueError(f'the limit of {name} must be above 0, got {value!r}')
 
     def check_file(self, path: str, name: str) -> None:
-        """Check an uploaded file before it is read.
-
-        Args:
-            path: of the file.
-            name: what to call it.
-
-        Raises:
-            Refused: it is gone, too large, or no video of a kind that is read.
-        """
+        """Raise InputError if an uploaded file is gone or too large."""
         if not os.path.isfile(path):
-            raise Refused('The video is not here any more: upload it again.', video=True)
+            raise InputError('The video is not here any more: upload it again.', video=True)
         size = os.path.getsize(path) / MEGABYTE
         if size > self.megabytes:
-            raise Refused(f'{name} has {size:.1f} MB, this page takes {self.megabytes:g} MB at most.', True)
-        try:
-            open_media(path).close()
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise Refused(
-                f'{name} cannot be read as a video: it is of another kind than {KINDS}, damaged or incomplete.',
-                video=True,
-            ) from error
+            limit = f'this page takes {self.megabytes:g} MB at most'
+            raise InputError(f'{name} has {size:.1f} MB, {limit}.', video=True)
 
     def check_source(self, source: Source) -> None:
-        """Check a video by what it says of itself.
-
-        Args:
-            source: the open video.
-
-        Raises:
-            Refused: it is too long, or its frames are too large.
-        """
+        """Raise InputError if a video says that it is too long, or its frames are too large."""
         height, width = source.size
-        if height * width > self.megapixels * 1e6:
-            raise Refused(
-                f'{source.name} has frames of {width} x {height} pixels, this page takes '
-                f'{self.megapixels:g} million pixels at most.',
-                video=True,
-            )
-        if source.duration is not None:
-            self.check_seconds(source.duration, source.name)
+        if height * width > MAX_MEGAPIXELS * 1e6:
+            limit = f'this page takes {MAX_MEGAPIXELS} million pixels at most'
+            size = f'{width} x {height} pixels'
+            raise InputError(f'{source.name} has frames of {size}, {limit}.', video=True)
+        self.check_seconds(source.duration or 0, source.name)
 
     def check_seconds(self, seconds: float, name: str, seen: bool = False) -> None:
-        """Check a length.
-
-        Args:
-            seconds: the length.
-            name: of the video.
-            seen: whether so much was read, and there may be more.
-
-        Raises:
-            Refused: it is too long.
-        """
-        if seconds > self.seconds + 0.5:  # a last frame of a second's length is none too many
-            more = 'more than ' if seen else ''
-            raise Refused(
-                f'{name} is {more}{seconds:.0f} s long, this page takes {self.seconds:g} s at most: '
-                'cut a part out of it.',
-                video=True,
-            )
+        """Raise InputError if a video is too long; with ``seen``, so much of it was read."""
+        if seconds > self.seconds + 0.5:  # the last labelled frame may end after the video
+            length = f'{"more than " if seen else ""}{seconds:.0f} s'
+            limit = f'this page takes {self.seconds:g} s at most: cut a part out of it'
+            raise InputError(f'{name} is {length} long, {limit}.', video=True)

@@ -3,17 +3,16 @@
 
 import logging
 import threading
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ...mini_world.names import NAMES as MINI_NAMES
-from ...mini_world.video import video_scenes, write_video
+from ovavss_mm.mini_world.names import NAMES as MINI_NAMES
+from ovavss_mm.mini_world.video import video_scenes, write_video
+
 from .chart import message_html, timeline_html
-from .jobs import Labeller
-from .limits import Limits, Refused
-from .workspace import EXAMPLE_FOLDER, Cancelled, Workspace
+from .limits import InputError
+from .runner import EXAMPLE_FOLDER, Cancelled, DemoRunner
 
 TITLE = 'What sounds, and where'
 INTRO = """# What sounds, and where
@@ -21,43 +20,50 @@ Give a video with sound and any names. Each second, every pixel of what is **hea
 DEFAULT_NAMES = ('man', 'woman', 'dog', 'cat', 'car', 'guitar', 'piano', 'violin')
 EXAMPLE = dict(seconds=12, seed=4, sounding=('blue-triangle', 'red-square'), silent=('green-star',))
 EXAMPLE_FPS = 12
-_KEPT = (300, 3600)  # s: how often uploads that no tab shows are looked for, and how old they may get
+# Uploads that no tab shows are looked for every 300 s, and removed when they are an hour old.
+DELETE_CACHE = (300, 3600)
+HINT = 'Choose a video and names, then press "Label the video".'
+MINI_HINT = (
+    ' This model knows the mini world only, coloured shapes that sound: press "Show me an example" to see it at work.'
+)
 logger = logging.getLogger(__name__)
 
 
 class Page:
-    """The page: builds the layout, and answers its buttons.
+    """Builds the page, and answers its buttons.
 
     Args:
-        labeller: runs the jobs.
-        workspace: holds the files.
-        mini: whether the model is that of the mini world, whose names and clips are then offered.
-        queue: jobs that may wait.
+        runner (DemoRunner): runs the jobs.
+        mini (bool): whether the model is that of the mini world, whose names and clips are then offered.
+        queue (int): jobs that may wait. Defaults to 10.
+
+    Raises:
+        ValueError: the queue is not above 0.
     """
 
-    def __init__(self, labeller: Labeller, workspace: Workspace, mini: bool, queue: int = 10) -> None:
+    def __init__(self, runner: DemoRunner, mini: bool, queue: int = 10) -> None:
         if not isinstance(queue, int) or queue < 1:
             raise ValueError(f'queue must be a whole number above 0, got {queue!r}')
-        self.labeller, self.workspace, self.mini, self.max_queue = labeller, workspace, mini, queue
+        self.runner, self.mini, self.max_queue = runner, mini, queue
         self._example_lock = threading.Lock()
 
     # ------------------------------------------------------------------ layout
     def build(self) -> gr.Blocks:
         """The page, not yet served."""
-        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_KEPT) as blocks:
+        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE) as blocks:
             gr.Markdown(INTRO, elem_id='ov-intro')
             with gr.Row(elem_id='ov-columns'):
                 with gr.Column(scale=4, min_width=320):
                     inputs = self._inputs()
-                    run, cancel, example = self._buttons()
+                    buttons = self._buttons()
                 with gr.Column(scale=6, min_width=320):
                     outputs = self._outputs()
-            self._connect(blocks, inputs, outputs, (run, cancel, example))
+            self._connect(blocks, inputs, outputs, buttons)
         return blocks.queue(max_size=self.max_queue, default_concurrency_limit=1, api_open=False)
 
     def _inputs(self) -> list[Any]:
         """Video, names and settings."""
-        limits: Limits = self.labeller.limits
+        limits = self.runner.limits
         video = gr.Video(
             label=f'Video, up to {limits.seconds:g} s and {limits.megabytes:g} MB',
             sources=['upload', 'webcam'],
@@ -77,17 +83,18 @@ class Page:
             opacity = gr.Slider(0.1, 1, 0.6, step=0.1, label='Opacity of the colours')
         return [video, names, fps, opacity]
 
-    def _buttons(self) -> tuple[gr.Button, gr.Button, gr.Button]:
+    def _buttons(self) -> list[gr.Button]:
         """Run, cancel and the example."""
         with gr.Row():
             run = gr.Button('Label the video', variant='primary', elem_id='ov-run', scale=2)
             cancel = gr.Button('Cancel', variant='stop', elem_id='ov-cancel', interactive=False, scale=1)
         example = gr.Button('Show me an example', elem_id='ov-example', visible=self.mini)
-        return run, cancel, example
+        return [run, cancel, example]
 
     def _outputs(self) -> list[Any]:
         """Message, labelled video, timeline and its file."""
-        status = gr.HTML(message_html(self._hint()), elem_id='ov-status')
+        hint = message_html(HINT + (MINI_HINT if self.mini else ''))
+        status = gr.HTML(hint, elem_id='ov-status')
         result = gr.Video(
             label='Labelled video',
             interactive=False,
@@ -100,18 +107,8 @@ class Page:
         file = gr.DownloadButton('Timeline as JSON', visible=False, elem_id='ov-json', size='sm')
         return [status, result, chart, file]
 
-    def _hint(self) -> str:
-        """What to do first."""
-        hint = 'Choose a video and names, then press "Label the video".'
-        if self.mini:
-            hint += (
-                ' This model knows the mini world only, coloured shapes that sound: '
-                'press "Show me an example" to see it at work.'
-            )
-        return hint
-
-    def _connect(self, blocks: gr.Blocks, inputs: list, outputs: list, buttons: tuple[gr.Button, ...]) -> None:
-        """Say what happens when."""
+    def _connect(self, blocks: gr.Blocks, inputs: list, outputs: list, buttons: list[gr.Button]) -> None:
+        """Bind the handlers to the events."""
         run, cancel, example = buttons
         video, names = inputs[:2]
         free = dict(queue=False, api_visibility='private', show_progress='hidden')
@@ -127,7 +124,7 @@ class Page:
         filled = example.click(self.fill, None, [video, names], **free)
         for event in (run.click, filled.success):
             begun = event(self.begin, None, [*buttons, *outputs], **free)
-            begun.then(**job).then(self.end, None, list(buttons), **free)
+            begun.then(**job).then(lambda: _buttons(busy=False), None, buttons, **free)
         cancel.click(self.cancel, None, cancel, **free)
         video.change(self.hold, video, None, **free)
         blocks.unload(self.close)
@@ -135,9 +132,7 @@ class Page:
     # ------------------------------------------------------------------ what the buttons do
     def begin(self, request: gr.Request) -> list[Any]:
         """Before a job is queued: swap the buttons, empty the results."""
-        session = _session(request)
-        self.workspace.ticket(session, new=True)
-        self.workspace.drop_folder(session)
+        self.runner.session(_session(request), new_job=True)
         message = message_html('\u00a0', 'wait')  # the bar lies over it
         return [*_buttons(busy=True), message, None, '', gr.DownloadButton(visible=False)]
 
@@ -151,9 +146,6 @@ class Page:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (that is how Gradio finds it)
     ) -> list[Any]:
         """Run a job, and show its result or why there is none."""
-        session = _session(request)
-        ticket = self.workspace.ticket(session)
-        folder = self.workspace.new_folder(session)
 
         def report(seconds: float, total: float | None, left: float | None) -> None:
             of = f' of {total:.0f}' if total else ''
@@ -162,9 +154,9 @@ class Page:
             progress(share, desc=f'Labelled: {seconds:.0f}{of} s{then}')
 
         try:
-            result = self.labeller.run(video, names, folder, ticket, report, fps=int(fps), opacity=float(opacity))
+            result = self.runner.run(_session(request), video, names, report, fps=int(fps), opacity=float(opacity))
         except Exception as error:
-            return self._failed(error, session)
+            return _failed(error)
         prediction = result.prediction
         count = len(prediction['names'])
         heard = f'{count} name{"" if count == 1 else "s"} heard.'
@@ -177,55 +169,48 @@ class Page:
             gr.DownloadButton(value=result.timeline, visible=True),
         ]
 
-    def _failed(self, error: Exception, session: str) -> list[Any]:
-        """What the page shows of an error; nothing of the job is kept, nor a video that is of no use."""
-        self.workspace.drop_folder(session)
-        shown: Any = gr.skip()
-        if isinstance(error, Cancelled):
-            message = message_html('Cancelled.')
-        elif isinstance(error, Refused):
-            message = message_html(str(error), 'error')
-            if error.video:
-                self.workspace.hold_upload(session, None)
-                shown = None
-        else:
-            logger.error('a job failed', exc_info=error)
-            text = 'Something went wrong; the terminal in which the page was started says what.'
-            message = message_html(text, 'error')
-        return [shown, message, None, '', gr.DownloadButton(visible=False)]
-
-    def end(self) -> list[Any]:
-        """After a job: swap the buttons."""
-        return _buttons(busy=False)
-
     def cancel(self, request: gr.Request) -> gr.Button:
         """Stop the job of this tab."""
-        self.workspace.ticket(_session(request)).cancel()
+        self.runner.session(_session(request)).token.cancel()
         return gr.Button(interactive=False)
 
     def hold(self, video: str | None, request: gr.Request) -> None:
         """Note which upload is shown."""
-        self.workspace.hold_upload(_session(request), video)
+        self.runner.hold_upload(_session(request), video)
 
     def close(self, request: gr.Request) -> None:
         """The tab was closed."""
-        self.workspace.close(_session(request))
+        self.runner.close(_session(request))
 
     def fill(self) -> tuple[str, str]:
         """The example: a clip of the mini world, made when it is first asked for, and its names."""
-        path: Path = self.workspace.root / EXAMPLE_FOLDER / 'mini_world.mp4'
+        path = self.runner.root / EXAMPLE_FOLDER / 'mini_world.mp4'
         with self._example_lock:
             if not path.is_file():
                 write_video(path, list(video_scenes(**EXAMPLE)), fps=EXAMPLE_FPS)
         return str(path), ', '.join(MINI_NAMES)
 
 
+def _failed(error: Exception) -> list[Any]:
+    """What the page shows of an error; a video that is of no use goes."""
+    shown: Any = gr.skip()
+    if isinstance(error, Cancelled):
+        message = message_html('Cancelled.')
+    elif isinstance(error, InputError):
+        message = message_html(str(error), 'error')
+        shown = None if error.video else shown
+    else:
+        logger.error('a job failed', exc_info=error)
+        text = 'Something went wrong; the terminal in which the page was started says what.'
+        message = message_html(text, 'error')
+    return [shown, message, None, '', gr.DownloadButton(visible=False)]
+
+
 def _session(request: gr.Request) -> str:
-    """Of which tab a request is."""
+    """The browser tab of a request."""
     return str(request.session_hash or '')
 
 
-def _buttons(busy: bool) -> list[Any]:
+def _buttons(busy: bool) -> list[gr.Button]:
     """Run, cancel and example while a job runs, or not."""
-    idle = gr.Button(interactive=not busy)
-    return [idle, gr.Button(interactive=busy), gr.Button(interactive=not busy)]
+    return [gr.Button(interactive=on) for on in (not busy, busy, not busy)]

@@ -4,7 +4,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..inferencer import AVSegInferencer
-from .jobs import Labeller
-from .limits import MEGABYTE, Limits
-from .workspace import Workspace
+from ovavss_mm.apis import AVSegInferencer
 
-LOCAL = ('127.0.0.1', 'localhost', '::1')
-# The browser loads from this server alone, whatever Gradio's page names besides.
+from .limits import MEGABYTE, Limits
+from .runner import DemoRunner
+
+# The browser loads from this server alone, whatever else Gradio's page names.
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
@@ -27,18 +25,16 @@ FONTS = dict(font=('system-ui', 'Segoe UI', 'Roboto', 'sans-serif'), font_mono=(
 
 
 class ContentPolicy:
-    """Adds the header that keeps a browser from asking any other server.
+    """Adds the headers that keep a browser from asking any other server.
 
     Args:
-        app: that answers.
+        app (ASGIApp): that answers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-
         async def send_with_policy(message: Message) -> None:
             if message['type'] == 'http.response.start':
                 headers = MutableHeaders(scope=message)
@@ -50,76 +46,48 @@ class ContentPolicy:
         await self.app(scope, receive, send_with_policy)
 
 
-@dataclass
-class Address:
-    """Where the page is served.
-
-    Args:
-        host: address of this computer's that is listened at.
-        port: of it.
-        share: whether a public link by Gradio's servers is asked for.
-
-    Raises:
-        ValueError: the port is out of range.
-    """
-
-    host: str = '127.0.0.1'
-    port: int = 7860
-    share: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the port."""
-        if not isinstance(self.port, int) or not 1 <= self.port <= 65535:
-            raise ValueError(f'port must be from 1 to 65535, got {self.port!r}')
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this computer reaches it."""
-        return self.host in LOCAL and not self.share
-
-
-def keep_quiet(folder: Path) -> None:
-    """Set, in this process, that Gradio tells nobody anything and puts its files into a folder.
-
-    To be called before Gradio is imported.
-
-    Args:
-        folder: for uploads.
-    """
-    os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1', GRADIO_TEMP_DIR=str(folder))
-
-
 @contextmanager
-def serving(inferencer: AVSegInferencer, limits: Limits, address: Address, queue: int = 10) -> Iterator[Any]:
+def serving(
+    inferencer: AVSegInferencer,
+    limits: Limits,
+    host: str = '127.0.0.1',
+    port: int = 7860,
+    share: bool = False,
+    queue: int = 10,
+) -> Iterator[Any]:
     """Serve the page while the block runs; its temporary files are gone afterwards.
 
     Args:
-        inferencer: with the model.
-        limits: of a job.
-        address: where.
-        queue: jobs that may wait.
+        inferencer (AVSegInferencer): with the model.
+        limits (Limits): of a job.
+        host (str): address to listen at. Defaults to '127.0.0.1'.
+        port (int): to listen at. Defaults to 7860.
+        share (bool): whether Gradio's servers are asked for a public link. Defaults to False.
+        queue (int): jobs that may wait. Defaults to 10.
 
     Yields:
-        Gradio's ``Blocks``, served: ``local_url``, ``block_thread()``.
+        gr.Blocks: the page, served: ``local_url``, ``block_thread()``.
 
     Raises:
         OSError: the port is taken.
         ValueError: the queue is not above 0.
     """
-    with Workspace() as workspace:
-        keep_quiet(workspace.root)
-        import gradio as gr  # what it reads of the environment is set now
+    with DemoRunner(inferencer, limits) as runner:
+        # Gradio reads these when it is imported: it tells nobody anything, uploads go to the runner's folder
+        os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
+        os.environ['GRADIO_TEMP_DIR'] = str(runner.root)
+        import gradio as gr
 
         from .page import Page
 
         mini = inferencer.config_name.startswith('ovavss_mini')
-        blocks = Page(Labeller(inferencer, limits), workspace, mini, queue).build()
+        blocks = Page(runner, mini, queue).build()
         here = Path(__file__).parent
         try:
             blocks.launch(
-                server_name=address.host,
-                server_port=address.port,
-                share=address.share,
+                server_name=host,
+                server_port=port,
+                share=share,
                 max_file_size=round(limits.megabytes * MEGABYTE),
                 theme=gr.themes.Soft(primary_hue='teal', **FONTS),
                 css=(here / 'page.css').read_text(encoding='utf-8'),
@@ -133,9 +101,7 @@ def serving(inferencer: AVSegInferencer, limits: Limits, address: Address, queue
                 app_kwargs=dict(middleware=[Middleware(ContentPolicy)]),
             )
         except OSError as error:
-            raise OSError(
-                f'port {address.port} of {address.host} cannot be had, it may be taken: name another'
-            ) from error
+            raise OSError(f'port {port} of {host} cannot be had, it may be taken: name another') from error
         try:
             yield blocks
         finally:
