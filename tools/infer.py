@@ -41,51 +41,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        'videos',
-        nargs='+',
-        metavar='VIDEO',
-        help='video file, folder of pictures, folder of videos, or a pattern such as "videos/*.mp4"',
-    )
+    add = parser.add_argument
+    videos = 'video file, folder of pictures, folder of videos, or a pattern such as "videos/*.mp4"'
+    add('videos', nargs='+', metavar='VIDEO', help=videos)
     names = parser.add_argument_group('names').add_mutually_exclusive_group(required=True)
     names.add_argument('--classes', nargs='+', metavar='NAME', help='names to look for')
     names.add_argument('--classes-file', metavar='FILE', help='names to look for, one a line')
-    parser.add_argument(
-        '--synonyms',
-        nargs='+',
-        default=[],
-        metavar='NAME=WORD,WORD',
-        help='other words for a name: they count as the name',
-    )
-    parser.add_argument(
-        '--prompt-templates',
-        nargs='+',
-        metavar='PROMPT',
-        help="prompts with {} for the name, or a set of mmseg (vild, imagenet); default: the model's",
-    )
-    parser.add_argument(
-        '--out-dir',
-        metavar='DIR',
-        help='where the results go; they replace those of an earlier VIDEO of the same name, all of them together',
-    )
-    parser.add_argument('--sound', metavar='FILE', help='the sound of the video, if it has a file of its own')
+    synonyms = 'other words for a name: they count as the name'
+    add('--synonyms', nargs='+', default=[], metavar='NAME=WORD,WORD', help=synonyms)
+    templates = "prompts with {} for the name, or a set of mmseg (vild, imagenet); default: the model's"
+    add('--prompt-templates', nargs='+', metavar='PROMPT', help=templates)
+    out = 'where results go; they replace those of an earlier VIDEO of the same name, all together'
+    add('--out-dir', metavar='DIR', help=out)
+    add('--sound', metavar='FILE', help='the sound of the video, if it has a file of its own')
     model = parser.add_argument_group(
         'model',
         'without these: the released one in data/weights, else that of `make demo`, else the mini model of the package',
     )
-    model.add_argument('--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)')
+    config = 'config: path, or bare name (ovavss_r50_release)'
+    model.add_argument('--model', metavar='CONFIG', help=config)
     model.add_argument('--weights', metavar='CHECKPOINT', help='checkpoint of this model')
     model.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
-    parser.add_argument('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
-    parser.add_argument('--overlap', type=int, help='seconds that windows share and blend (default: 1)')
-    parser.add_argument('--batch-size', type=int, default=1, help='windows at a time, with --fps above 1 (default: 1)')
-    parser.add_argument(
-        '--score-thr', type=float, help="least score of what is labelled, 0 to 1 (default: the model's)"
-    )
-    parser.add_argument('--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)')
-    parser.add_argument('--show', action='store_true', help='show labelled frames in a window')
-    parser.add_argument('--no-save-vis', action='store_true', help='write no mp4')
-    parser.add_argument('--no-save-pred', action='store_true', help='write no PNG and JSON')
+    add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
+    add('--overlap', type=int, help='seconds that windows share and blend (default: 1)')
+    batch = 'windows at a time, with --fps above 1 (default: 1)'
+    add('--batch-size', type=int, default=1, help=batch)
+    score = "least score of what is labelled, 0 to 1 (default: the model's)"
+    add('--score-thr', type=float, help=score)
+    add('--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)')
+    add('--show', action='store_true', help='show labelled frames in a window')
+    add('--no-save-vis', action='store_true', help='write no mp4')
+    add('--no-save-pred', action='store_true', help='write no PNG and JSON')
     args = parser.parse_args(argv)
     if (args.model is None) != (args.weights is None):
         parser.error('--model and --weights go together')

@@ -35,10 +35,7 @@ class Page:
     Args:
         runner (DemoRunner): runs the jobs.
         mini (bool): whether the model is that of the mini world, whose names and clips are then offered.
-        queue (int): jobs that may wait. Defaults to 10.
-
-    Raises:
-        ValueError: the queue is not above 0.
+        queue (int): jobs that may wait, at least 1. Defaults to 10.
     """
 
     def __init__(self, runner: DemoRunner, mini: bool, queue: int = 10) -> None:
@@ -171,7 +168,7 @@ class Page:
 
     def cancel(self, request: gr.Request) -> gr.Button:
         """Stop the job of this tab."""
-        self.runner.session(_session(request)).token.cancel()
+        self.runner.session(_session(request)).token.set()
         return gr.Button(interactive=False)
 
     def hold(self, video: str | None, request: gr.Request) -> None:

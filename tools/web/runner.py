@@ -32,19 +32,12 @@ class Cancelled(Exception):
     """Raised in a job that was told to stop."""
 
 
-class CancelToken:
-    """Lets one job be stopped from outside."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-
-    def cancel(self) -> None:
-        """Have the job stop at its next frame."""
-        self._stop.set()
+class CancelToken(threading.Event):
+    """Lets one job be stopped from outside, at its next frame, by ``set()``."""
 
     def check(self) -> None:
         """Raise :class:`Cancelled` if the job was told to stop."""
-        if self._stop.is_set():
+        if self.is_set():
             raise Cancelled
 
 
@@ -72,15 +65,7 @@ class Result(NamedTuple):
 
 
 class DemoRunner:
-    """Runs the jobs of browser tabs; a context manager, at whose end all temporary files go.
-
-    Args:
-        inferencer (AVSegInferencer): with the model.
-        limits (Limits): of a job.
-
-    Attributes:
-        root (Path): the temporary folder, with results and uploads.
-    """
+    """Runs the jobs of browser tabs; at the end of its ``with`` block all temporary files, below ``root``, go."""
 
     def __init__(self, inferencer: AVSegInferencer, limits: Limits) -> None:
         self.inferencer, self.limits = inferencer, limits
@@ -94,7 +79,7 @@ class DemoRunner:
 
     def __exit__(self, *_: object) -> None:
         for session in list(self._sessions.values()):
-            session.token.cancel()
+            session.token.set()
         shutil.rmtree(self.root, ignore_errors=True)
 
     # ------------------------------------------------------------------ sessions
@@ -121,7 +106,7 @@ class DemoRunner:
     def close(self, name: str) -> None:
         """The session's tab was closed: stop its job, remove its files."""
         with self._lock:
-            self.session(name).token.cancel()
+            self.session(name).token.set()
             self.session(name).drop_folder()
             self.hold_upload(name, None)
             del self._sessions[name]
@@ -134,17 +119,9 @@ class DemoRunner:
 
     # ------------------------------------------------------------------ jobs
     def run(self, name: str, upload: str | None, text: str | None, report: Report, **settings: Any) -> Result:
-        """Segment a video.
+        """Segment an uploaded video, with class names as they were typed and settings of the inferencer.
 
-        Args:
-            name (str): of the session.
-            upload (str | None): path of the video; None if none was given.
-            text (str | None): class names, as they were typed.
-            report (Report): is told how far the job is.
-            **settings: ``fps``, ``opacity`` of :meth:`AVSegInferencer.make_request`.
-
-        Returns:
-            Result: its files stay until the session's next job, or its end.
+        The result's files stay until the session's next job, or its end.
 
         Raises:
             InputError: the video, the names or the settings cannot be used.

@@ -25,11 +25,7 @@ FONTS = dict(font=('system-ui', 'Segoe UI', 'Roboto', 'sans-serif'), font_mono=(
 
 
 class ContentPolicy:
-    """Adds the headers that keep a browser from asking any other server.
-
-    Args:
-        app (ASGIApp): that answers.
-    """
+    """Adds the headers that keep a browser from asking any other server."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -56,14 +52,6 @@ def serving(
     queue: int = 10,
 ) -> Iterator[Any]:
     """Serve the page while the block runs; its temporary files are gone afterwards.
-
-    Args:
-        inferencer (AVSegInferencer): with the model.
-        limits (Limits): of a job.
-        host (str): address to listen at. Defaults to '127.0.0.1'.
-        port (int): to listen at. Defaults to 7860.
-        share (bool): whether Gradio's servers are asked for a public link. Defaults to False.
-        queue (int): jobs that may wait. Defaults to 10.
 
     Yields:
         gr.Blocks: the page, served: ``local_url``, ``block_thread()``.

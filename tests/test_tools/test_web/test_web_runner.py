@@ -61,7 +61,7 @@ def test_result(run, runner, video, tmp_path):
 def test_cancelled_while_it_runs(run, runner, video, frames):
     def report(seconds, *_):
         if seconds >= frames:
-            runner.session('s').token.cancel()
+            runner.session('s').token.set()
 
     with pytest.raises(Cancelled):
         run(video, report=report)
@@ -82,7 +82,7 @@ def test_cancelled_while_it_waits(run, runner, video):
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
-        runner.session('s').token.cancel()
+        runner.session('s').token.set()
     thread.join(30)
     assert errors == [Cancelled] and run.seen == [] and files(runner.root) == []
 
@@ -201,7 +201,7 @@ def test_nothing_else_is_removed(runner, tmp_path):
 def test_tokens_stop_the_job_they_were_made_for(runner):
     token = runner.session('s').token
     token.check()
-    token.cancel()
+    token.set()
     runner.session('s', new_job=True).token.check()
     with pytest.raises(Cancelled):
         token.check()
