@@ -91,17 +91,19 @@ def read(path: Path, out: Path) -> str:
 
     from ovavss_mm.apis.video.outputs import Outputs
     from ovavss_mm.apis.video.overlay import OverlayVideo
+    from ovavss_mm.apis.video.request import InferenceRequest
     from ovavss_mm.apis.video.sound import SoundReader
     from ovavss_mm.apis.video.sources import frames_at, open_source
+    from ovavss_mm.datasets.vocabulary import Vocabulary
 
     try:
         item = dict(frames=np.zeros((2, 8, 8, 3), np.uint8), sound=str(path))
         source = open_source(item if path.suffix == '.wav' else str(path))
         reader = SoundReader(source.sound, 16000)
-        palette = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+        request = InferenceRequest(Vocabulary(['dog']))
         labels = np.zeros(source.size, np.uint8)
         with Outputs() as outputs:
-            writer = outputs.closing(OverlayVideo(outputs.add(out / 'a.mp4'), source, ['dog'], palette))
+            writer = outputs.closing(OverlayVideo(outputs.add(out / 'a.mp4'), source, request))
             for number, (time_, rgb) in enumerate(frames_at(source, 1)):
                 if rgb.dtype != np.uint8 or rgb.shape != (*source.size, 3):
                     raise AssertionError(f'a frame is {rgb.dtype} {rgb.shape}')

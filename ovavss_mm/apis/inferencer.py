@@ -83,6 +83,8 @@ class AVSegInferencer:
         checkpoint = read_checkpoint(weights)
         self.model = self._build_model(checkpoint).to(device).eval()
         self.pipeline, self.front_end = self._build_pipeline()
+        classifier = getattr(self.model, 'classifier', None)
+        self.is_open = getattr(classifier, 'open_vocabulary', False)  # it takes any class names
         self.own_names = None if self.is_open else names_of_training(checkpoint)
 
     # ------------------------------------------------------------------ the model and its input
@@ -115,11 +117,6 @@ class AVSegInferencer:
                 kept.append(TRANSFORMS.build(dict(step)))
         takes_sound = getattr(self.model, 'audio_encoder', None) is not None
         return Compose(kept), front_end if takes_sound else None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the model takes any class names, as one with a CLIP does."""
-        return bool(getattr(getattr(self.model, 'classifier', None), 'open_vocabulary', False))
 
     # ------------------------------------------------------------------ a call
     def __call__(
@@ -168,11 +165,15 @@ class AVSegInferencer:
         request = self.make_request(classes, **kwargs)
         items = list_inputs(inputs)
         results: dict[str, list] = dict(predictions=[], visualization=[])
-        with self._progress() as progress:
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn('frames'), TimeRemainingColumn())
+        description = TextColumn('{task.description}')
+        with Progress(description, *columns, disable=not self.show_progress) as progress:
             for item, name in zip(items, output_names(items), strict=True):
                 try:
                     source = open_source(item)
-                    prediction, path = self.label(source, request, options, name, progress)
+                    recorder = Recorder(source, request, options, name)
+                    header, frames = self.describe(source, request), self.stream(source, request)
+                    prediction, path = recorder.record(frames, header, progress)
                 except (OSError, ValueError) as error:
                     if on_error == 'raise':
                         raise
@@ -199,7 +200,7 @@ class AVSegInferencer:
             **settings: of :class:`InferenceRequest`.
 
         Returns:
-            InferenceRequest: for :meth:`stream` and :meth:`label`.
+            InferenceRequest: for :meth:`stream`.
 
         Raises:
             ValueError: a wrong argument, or a model of a closed vocabulary is asked for other names than its own.
@@ -230,25 +231,6 @@ class AVSegInferencer:
                 f'({shorten(self.own_names)}), got {len(vocabulary)} ({shorten(vocabulary)})'
             )
 
-    def label(
-        self, source: Source, request: InferenceRequest, options: OutputOptions, name: str, progress: Progress
-    ) -> tuple[Any, str | None]:
-        """Segment one source and write what is wanted of it.
-
-        Args:
-            source (Source): of frames and sound.
-            request (InferenceRequest): from :meth:`make_request`.
-            options (OutputOptions): which outputs.
-            name (str): of the outputs.
-            progress (Progress): where a bar is shown.
-
-        Returns:
-            tuple: the prediction, a dict or a data sample; and the path of the mp4 or None.
-        """
-        recorder = Recorder(source, request, options, name)
-        frames = self.stream(source, request)
-        return recorder.record(frames, self.describe(source, request), progress)
-
     def describe(self, source: Source, request: InferenceRequest) -> dict[str, Any]:
         """What a prediction says of a source and of the model, ready for JSON."""
         vocabulary, thr = request.vocabulary, request.score_thr
@@ -269,10 +251,6 @@ class AVSegInferencer:
     def stream(self, source: Source, request: InferenceRequest) -> Iterator[LabelledFrame]:
         """Segment a source as it is read; memory does not depend on its length.
 
-        Args:
-            source (Source): of frames and sound.
-            request (InferenceRequest): from :meth:`make_request`.
-
         Yields:
             LabelledFrame: in order of time, ``request.fps`` per second.
         """
@@ -287,11 +265,7 @@ class AVSegInferencer:
                 yield LabelledFrame(number / request.fps, label_map.cpu().numpy(), found)
 
     def read(self, source: Source, fps: int = 1) -> Iterator[dict[str, Any]]:
-        """Frames at the size that the model sees, each with its sound.
-
-        Args:
-            source (Source): of frames and sound.
-            fps (int): frames per second. Defaults to 1.
+        """Frames at the size that the model sees, ``fps`` per second, each with its sound.
 
         Yields:
             dict: ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, ...), the front end's row of the frame's second,
@@ -313,11 +287,7 @@ class AVSegInferencer:
 
     @torch.no_grad()
     def predict(self, windows: list[Window], request: InferenceRequest) -> list[SegDataSample]:
-        """Predict windows of one length.
-
-        Args:
-            windows (list[Window]): of what :meth:`read` gives.
-            request (InferenceRequest): class names and thresholds.
+        """Predict windows of one length, of what :meth:`read` gives.
 
         Returns:
             list[SegDataSample]: one per window, with ``pred_queries``, the painted pairs with their ``masks``.
@@ -329,17 +299,6 @@ class AVSegInferencer:
         changes = dict(mode='whole', return_masks=True, score_thr=request.score_thr)
         with _changed(self.model.test_cfg, **changes):
             return self.model.test_step(data)
-
-    def _progress(self) -> Progress:
-        """The bar."""
-        return Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn('frames'),
-            TimeRemainingColumn(),
-            disable=not self.show_progress,
-        )
 
 
 def pack(window: Window, vocabulary: Vocabulary) -> dict[str, Any]:

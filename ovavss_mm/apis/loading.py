@@ -29,10 +29,7 @@ MINI_WEIGHTS = 'ovavss_mm://mini_world/ovavss_mini.safetensors'
 
 
 def find_config(model: str) -> str:
-    """Path of a config: a path, or the bare name of one of the package's configs.
-
-    Args:
-        model: such as ``'configs/mini/ovavss_mini.py'``, ``'ovavss_mini.py'`` or ``'ovavss_mini'``.
+    """Path of a config, given by its path or by the bare name of one of the package's, such as 'ovavss_mini'.
 
     Raises:
         FileNotFoundError: there is no such file, and no config of that name.
@@ -48,20 +45,16 @@ def find_config(model: str) -> str:
 
 
 def config_folder(package: Path = Path(__file__).parents[1]) -> Path:
-    """Where the configs are: in a wheel inside the package, in a checkout beside it.
-
-    Args:
-        package: folder of the package.
-    """
+    """Folder of the configs: in a wheel inside the package's folder, in a checkout beside it."""
     inside = package / '.mim' / 'configs'
     return inside if inside.is_dir() else package.parent / 'configs'
 
 
 def find_default_model() -> tuple[str, str]:
-    """Config and weights of the best model that is there: below the current folder, else the package's mini model.
+    """Config and weights of the best model below the current folder, else of the package's mini model.
 
     Raises:
-        FileNotFoundError: none is.
+        FileNotFoundError: there is none.
     """
     for config, weights in DEFAULT_MODELS:
         if weights.endswith('last_checkpoint') and osp.isfile(weights):
@@ -94,10 +87,7 @@ def choose_device(device: str | None) -> str:
 
 
 def read_checkpoint(path: str | None) -> dict[str, Any]:
-    """Read a checkpoint without running anything that it names.
-
-    Args:
-        path (str): of a local file, see :func:`ovavss_mm.utils.safe_loading.read_checkpoint`.
+    """Read the checkpoint in a local file without running anything that it names.
 
     Returns:
         dict: ``state_dict``, tensors on the CPU by name, and ``meta`` and what else there is.
@@ -109,9 +99,8 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     if path is None:
         raise ValueError('no weights were given: pass weights=PATH of a checkpoint that was trained with this config')
     checkpoint = safe_loading.read_checkpoint(str(path))
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path} holds no state dict, but a {type(checkpoint).__name__}')
-    checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+    if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
+        checkpoint = dict(state_dict=checkpoint)
     state, meta = checkpoint['state_dict'], checkpoint.get('meta')
     if not isinstance(state, dict) or not isinstance(meta or {}, dict):
         raise ValueError(f'{path} holds no state dict of named weights with metadata')
@@ -124,17 +113,17 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
 def names_of_training(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     """Class names, without background, that mmengine noted in a checkpoint; None if it has none."""
     meta = (checkpoint.get('meta') or {}).get('dataset_meta')
-    names = tuple((meta or {}).get('classes') or ()) if isinstance(meta or {}, dict) else ()
-    return tuple(name for name in names if name != BACKGROUND) or None
+    names = meta.get('classes') if isinstance(meta, dict) else None
+    return tuple(name for name in names or () if name != BACKGROUND) or None
 
 
 def load_strictly(model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None) -> None:
     """Load a checkpoint that fits the model in every name and shape.
 
     Args:
-        model: the model.
-        checkpoint: with ``state_dict``.
-        cfg: the whole config; its ``StrictCheckpointHook`` may say which keys may be missing.
+        model (nn.Module): the model.
+        checkpoint (dict): with ``state_dict``.
+        cfg (Config): the whole config; its ``StrictCheckpointHook`` may say which keys may be missing.
 
     Raises:
         ValueError: it does not fit, or is one that training starts from.

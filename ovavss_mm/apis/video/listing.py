@@ -31,11 +31,7 @@ def list_files(folder: str, kinds: tuple[str, ...]) -> list[str]:
 
 
 def list_inputs(inputs: object) -> list:
-    """List what to open, one after the other.
-
-    Args:
-        inputs (object): one input of :func:`.sources.open_source`, a glob pattern, a folder of videos, or a list or
-            tuple of these.
+    """List inputs of :func:`.sources.open_source`: of one, a glob pattern, a folder of videos, or a list of these.
 
     Raises:
         ValueError: no inputs, or a pattern that nothing matches.
@@ -80,22 +76,17 @@ def output_names(items: list) -> list[str]:
             name = safe_name(f'{Path(item).resolve().parent.name}_{name}')
         unique = name
         while unique.casefold() in taken:
-            last[name] = max(last[name], 1) + 1
-            unique = f'{name}_{last[name]}'
+            last[name] += 1
+            unique = f'{name}_{last[name] + 1}'
         taken.add(unique.casefold())
         out.append(unique)
     return out
 
 
 def safe_name(text: str) -> str:
-    """Make a file name of any text: one line that leads into no other folder.
+    """Make a file name of any text, without separators, control characters and leading dots.
 
-    Args:
-        text (str): such as the name of a video.
-
-    Returns:
-        str: the text itself if possible; else without separators, control characters and leading dots, and cut to
-        ``MAX_NAME`` bytes with a digest of the whole at the end.
+    One of more than ``MAX_NAME`` bytes is cut, and ends in a digest of the whole.
     """
     name = ''.join(c if is_plain(c) and c not in '/\\:' else '_' for c in text).strip()
     name = re.sub(r'^\.+', lambda dots: '_' * len(dots[0]), name) or '_'

@@ -25,13 +25,9 @@ class Outputs:
         self._open: list[Any] = []
 
     def add(self, path: str | Path) -> Path:
-        """Register an output; its folder is made, and leftovers of a killed process are removed.
+        """Register an output by its final name; gives the path at which to write it.
 
-        Args:
-            path (str | Path): the final name.
-
-        Returns:
-            Path: where to write it.
+        Its folder is made, and what killed processes left of it is removed.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +82,7 @@ class LabelPictures:
     Pictures have 8 bits and a palette, beyond 254 names 16 bits.
 
     Args:
-        folder (Path): where they go; it is made.
+        folder (Path): of the files; it is made.
         palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
     """
 
@@ -104,12 +100,7 @@ class LabelPictures:
 
 
 class TimelineFile:
-    """Writes the timeline as JSON, a line per frame, as it comes.
-
-    Args:
-        path (Path): of the file.
-        header (dict): what is known before the first frame.
-    """
+    """Writes the timeline as JSON as it comes: a header, a line per frame, and a footer."""
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self._file = path.open('w', encoding='utf-8', errors='backslashreplace')

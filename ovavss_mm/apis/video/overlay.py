@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the input video with its sound and the predicted masks overlaid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from ...utils.text import one_line
 from ...visualization.drawing import blend, write_names
 from .media import sound_stream
+from .request import InferenceRequest
 from .sound import SoundTrack, decoded_sound
 from .sources import Picture, Source
 
@@ -29,12 +30,10 @@ class Overlay:
 
     Args:
         label_map (np.ndarray): integer (H, W), 0 background, i + 1 name i.
-        names (Sequence[str]): N class names.
-        palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
-        opacity (float): of the colours, 0 to 1.
+        request (InferenceRequest): class names, colours and opacity.
     """
 
-    def __init__(self, label_map: np.ndarray, names: Sequence[str], palette: np.ndarray, opacity: float) -> None:
+    def __init__(self, label_map: np.ndarray, request: InferenceRequest) -> None:
         present, labels = np.unique(label_map, return_inverse=True)
         labels = labels.reshape(label_map.shape)
         if present[0] != 0:  # the drawing takes 0 for the background, and 255 for no label
@@ -42,20 +41,17 @@ class Overlay:
         self.empty = len(present) == 1
         if self.empty:
             return
-        shown = ['background', *(one_line(names[i - 1], MAX_SHOWN) for i in present[1:])]
-        size = max(12, min(label_map.shape) // 30)
-        black, white = (
-            write_names(
-                blend(np.full((*label_map.shape, 3), v, np.uint8), labels, palette[present], opacity),
-                labels,
-                shown,
-                palette[present],
-                size,
-            )
-            for v in (0, 255)
-        )
+        names = ['background', *(one_line(request.vocabulary[i - 1], MAX_SHOWN) for i in present[1:])]
+        palette, size = request.palette[present], max(12, min(label_map.shape) // 30)
+
+        def drawn_on(value: int) -> np.ndarray:
+            frame = np.full((*label_map.shape, 3), value, np.uint8)
+            frame = blend(frame, labels, palette, request.opacity)
+            return write_names(frame, labels, names, palette, size)
+
         # every step of the drawing is linear in the frame, so two frames tell how any frame looks
-        self.keep, self.add = white - black, black
+        self.add = drawn_on(0)
+        self.keep = drawn_on(255) - self.add
 
     def over(self, frame: np.ndarray) -> np.ndarray:
         """The overlay on a frame, both uint8 RGB (H, W, 3)."""
@@ -70,15 +66,11 @@ class OverlayVideo:
     Args:
         path (Path): of the file.
         source (Source): read a second time, behind the labels.
-        names (Sequence[str]): N class names.
-        palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
-        opacity (float): of the colours, 0 to 1. Defaults to 0.6.
+        request (InferenceRequest): class names, colours and opacity.
     """
 
-    def __init__(
-        self, path: Path, source: Source, names: Sequence[str], palette: np.ndarray, opacity: float = 0.6
-    ) -> None:
-        self.source, self.names, self.palette, self.opacity = source, names, palette, opacity
+    def __init__(self, path: Path, source: Source, request: InferenceRequest) -> None:
+        self.source, self.request = source, request
         self.end = 0.0  # of the last frame that was written, in seconds
         self._pictures = source.pictures()
         self._pending: Picture | None = next(self._pictures, None)
@@ -108,13 +100,8 @@ class OverlayVideo:
         return stream
 
     def write(self, label_map: np.ndarray, until: float | None) -> None:
-        """Write the frames to which a label map belongs.
-
-        Args:
-            label_map (np.ndarray): integer (H, W).
-            until (float): time of the next label map in seconds; None for the last.
-        """
-        overlay = Overlay(label_map, self.names, self.palette, self.opacity)
+        """Write the frames to which a label map belongs, up to the next one's time in seconds (None: to the end)."""
+        overlay = Overlay(label_map, self.request)
         tolerance = self.source.tolerance
         while self._pending is not None and (until is None or self._pending.time + tolerance < until):
             picture, self._pending = self._pending, next(self._pictures, None)
@@ -157,14 +144,13 @@ class _Sound:
         self._input, self._file = track.open(), file
         stream = sound_stream(self._input)
         self._start = track.start_on_clock(self._input)
-        self._copied = stream.codec_context.name.split('_')[0].removesuffix('float') in COPIED
-        if self._copied:
-            self._stream = file.add_stream_from_template(stream)
+        if stream.codec_context.name.split('_')[0].removesuffix('float') in COPIED:
+            self._stream, self._packets = file.add_stream_from_template(stream), self._copy(stream)
         else:
             rate = min(AAC_RATES, key=lambda r: abs(r - stream.codec_context.sample_rate))
             self._stream = file.add_stream('aac', rate=rate)
             self._stream.layout = 'mono' if stream.codec_context.channels == 1 else 'stereo'
-        self._packets = self._copy(stream) if self._copied else self._encode(stream)
+            self._packets = self._encode()
         self._pending = next(self._packets, None)
 
     def mux(self, until: float) -> None:
@@ -195,7 +181,7 @@ class _Sound:
         except av.FFmpegError:
             return  # damaged: said where the sound is read for the model
 
-    def _encode(self, stream: av.audio.stream.AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    def _encode(self) -> Iterator[tuple[float, av.Packet]]:
         """AAC packets of the decoded sound."""
         for frame in decoded_sound(self._input):
             if isinstance(frame, str):

@@ -92,39 +92,23 @@ class Recorder:
             OSError: a file cannot be written.
             ValueError: the source cannot be decoded or written.
         """
-        try:
-            return self._record(frames, header, progress)
-        except av.FFmpegError as error:
-            raise ValueError(f'{self.source.name} cannot be labelled: {error.strerror}') from error
-
-    def _record(
-        self, frames: Iterable[LabelledFrame], header: dict[str, Any], progress: Progress
-    ) -> tuple[Any, str | None]:
-        """Take all labelled frames."""
         source, options = self.source, self.options
-        total = None if source.duration is None else source.duration * self.request.fps
-        task = progress.add_task(escape(self.name), total=total and max(1, round(total)))
         if source.sound is None and self.request.with_audio:
             self._note(f'{source.name} has no sound: it is taken as silence')
-        with Outputs() as outputs:
-            self._open(outputs, header)
-            last = None
-            for last in self._shown(frames) if options.show else frames:
-                self._write(last)
-                progress.advance(task)
-            if self.video is not None and last is not None:
-                self.video.write(last.label_map, None)
-            progress.update(task, total=self.timeline.num_frames)
-            footer = self._footer()
-            if self.json is not None:
-                self.json.finish(footer)
+        try:
+            with Outputs() as outputs:
+                self._open(outputs, header)
+                self._write_all(self._shown(frames) if options.show else frames, progress)
+                footer = self._footer()
+                if self.json is not None:
+                    self.json.finish(footer)
+        except av.FFmpegError as error:
+            raise ValueError(f'{source.name} cannot be labelled: {error.strerror}') from error
         footer |= dict(files=self.files) if self.files else {}
         if options.return_datasamples:
             return self._sample(footer), self.files.get('video')
-        prediction = dict(header, **footer)
-        if not options.pred:
-            prediction['frames'] = self.records
-        return prediction, self.files.get('video')
+        records = {} if options.pred else dict(frames=self.records)
+        return dict(header, **footer, **records), self.files.get('video')
 
     def _open(self, outputs: Outputs, header: dict) -> None:
         """Open the writers."""
@@ -132,9 +116,7 @@ class Recorder:
         if options.vis:
             self.files['video'] = str(Path(options.out_dir, 'vis', f'{self.name}.mp4'))
             path = outputs.add(self.files['video'])
-            names, palette = request.vocabulary, request.palette
-            self.video = OverlayVideo(path, self.source, names, palette, request.opacity)
-            outputs.closing(self.video)
+            self.video = outputs.closing(OverlayVideo(path, self.source, request))
         if options.pred:
             self.files['labels'] = str(Path(options.out_dir, 'pred', self.name))
             self.labels = LabelPictures(outputs.add(self.files['labels']), request.palette)
@@ -142,6 +124,18 @@ class Recorder:
             self.files['json'] = f'{self.files["labels"]}.json'
             path = outputs.add(self.files['json'])
             self.json = outputs.closing(TimelineFile(path, header))
+
+    def _write_all(self, frames: Iterable[LabelledFrame], progress: Progress) -> None:
+        """Hand all labelled frames to the writers."""
+        total, last = self.source.duration, None
+        total = None if total is None else max(1, round(total * self.request.fps))
+        task = progress.add_task(escape(self.name), total=total)
+        for last in frames:
+            self._write(last)
+            progress.advance(task)
+        if self.video is not None and last is not None:
+            self.video.write(last.label_map, None)
+        progress.update(task, total=self.timeline.num_frames)
 
     def _write(self, frame: LabelledFrame) -> None:
         """Hand a labelled frame to the writers."""
@@ -158,11 +152,10 @@ class Recorder:
 
     def _shown(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
         """Pass frames on and show them in a window."""
-        request, window = self.request, Visualizer()
-        pictures = frames_at(self.source, request.fps)
+        window, pictures = Visualizer(), frames_at(self.source, self.request.fps)
         for frame, (_, rgb) in zip(frames, pictures, strict=False):
-            overlay = Overlay(frame.label_map, request.vocabulary, request.palette, request.opacity)
-            window.show(overlay.over(rgb), self.name, wait_time=self.options.wait_time)
+            picture = Overlay(frame.label_map, self.request).over(rgb)
+            window.show(picture, self.name, wait_time=self.options.wait_time)
             yield frame
 
     def _footer(self) -> dict[str, Any]:

@@ -68,14 +68,8 @@ class InferenceRequest:
 
 @dataclass
 class LabelledFrame:
-    """One labelled frame.
+    """One labelled frame."""
 
-    Args:
-        time (float): in seconds from the first frame of the video.
-        label_map (np.ndarray): (H, W) uint8, or int16 for 255 names and more: 0 background, i + 1 name i.
-        found (dict[int, FrameClass]): the classes in it, by name index.
-    """
-
-    time: float
-    label_map: np.ndarray
-    found: dict[int, FrameClass]
+    time: float  # in seconds from the first frame of the video
+    label_map: np.ndarray  # (H, W) uint8, int16 for 255 names and more: 0 background, i + 1 name i
+    found: dict[int, FrameClass]  # by name index

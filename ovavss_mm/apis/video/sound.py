@@ -74,11 +74,7 @@ class SoundTrack:
 
 
 def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
-    """Make a track of samples.
-
-    Args:
-        sound (np.ndarray): (n,) or (n, channels), float in [-1, 1] or int16.
-        sample_rate (int): in Hz.
+    """Make a track of samples (n,) or (n, channels), float in [-1, 1] or int16, at a rate in Hz.
 
     Raises:
         ValueError: another shape or dtype, samples that are not finite, or a rate below 1.
@@ -114,17 +110,10 @@ class SoundReader:
             track.seconds, track.damage = 0.0, None
 
     def span(self, start: int, length: int) -> np.ndarray:
-        """Samples ``start`` to ``start + length``, silence where there are none.
-
-        Args:
-            start (int): first sample; at most a second before that of an earlier call.
-            length (int): number of samples.
-
-        Returns:
-            np.ndarray: float32 (length,) in [-1, 1].
+        """Samples ``start`` to ``start + length``, float32 in [-1, 1], silence where there are none.
 
         Raises:
-            ValueError: ``start`` lies more than a second back.
+            ValueError: ``start`` is more than a second before that of an earlier call.
         """
         kept = self._position - self.sample_rate
         if start < kept:
@@ -154,7 +143,8 @@ class SoundReader:
         with self.track.open() as container:
             start, expected = self.track.start_on_clock(container), None
             for frame in self._resampled(container):
-                samples = mono(frame)
+                # FFmpeg's own way to mono is louder by 3 dB
+                samples = np.nan_to_num(frame.to_ndarray()).mean(0, dtype=np.float32)  # (n,)
                 if frame.pts is not None:
                     stamp = round((float(frame.pts * frame.time_base) - start) * rate)
                     if expected is None or abs(stamp - expected) > GAP_SECONDS * rate:
@@ -175,7 +165,7 @@ class SoundReader:
             if now != kind:
                 yield from () if resampler is None else resampler.resample(None)
                 check_sound(self.track.name, frame.sample_rate, frame.layout.nb_channels)
-                resampler, kind = sound_resampler('fltp', frame.layout, self.sample_rate), now
+                resampler, kind = av.AudioResampler('fltp', frame.layout, self.sample_rate), now
             try:
                 yield from resampler.resample(frame)
             except av.FFmpegError as error:
@@ -185,24 +175,8 @@ class SoundReader:
             yield from resampler.resample(None)
 
 
-def sound_resampler(kind: str, layout: object, rate: int) -> av.AudioResampler:
-    """A resampler to sample format ``kind``, channel ``layout`` and ``rate`` in Hz."""
-    return av.AudioResampler(format=kind, layout=layout, rate=rate)
-
-
-def mono(frame: av.AudioFrame) -> np.ndarray:
-    """Mean over channels, as sound front ends take it: float32 (n,)."""
-    # FFmpeg's own way to mono is louder by 3 dB
-    samples = np.nan_to_num(frame.to_ndarray())  # (channels, n)
-    return samples.mean(0, dtype=np.float32)
-
-
 def decoded_sound(container: av.container.InputContainer) -> Iterator[av.AudioFrame | str]:
-    """Decode the sound of a file as far as it can be.
-
-    Yields:
-        av.AudioFrame | str: frames, and a message where the file is damaged.
-    """
+    """Decode the sound of a file; gives a message where it is damaged."""
     try:
         for packet in container.demux(sound_stream(container)):
             try:

@@ -22,17 +22,11 @@ KEYS = ('video', 'frames', 'sound', 'sample_rate', 'frame_rate', 'name')
 
 @dataclass
 class Picture:
-    """A frame that has not been turned into an array yet.
+    """A frame that has not been turned into an array yet."""
 
-    Args:
-        time (float): when it is shown, in seconds from the first frame.
-        end (float): when it is shown no more.
-        rgb (Callable): makes the array, uint8 RGB (H, W, 3).
-    """
-
-    time: float
-    end: float
-    rgb: Callable[[], np.ndarray]
+    time: float  # when it is shown, in seconds from the first frame
+    end: float  # when it is shown no more
+    rgb: Callable[[], np.ndarray]  # makes the array, uint8 RGB (H, W, 3)
 
 
 class Source:

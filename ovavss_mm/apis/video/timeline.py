@@ -35,15 +35,10 @@ class ClassTimeline:
         self._records: dict[int, _ClassRecord] = {}
 
     def add(self, time: float, found: Mapping[int, FrameClass]) -> dict[str, Any]:
-        """Add the next labelled frame.
-
-        Args:
-            time (float): of the frame in seconds; it stands for ``1 / fps`` seconds.
-            found (Mapping[int, FrameClass]): the classes in it, by name index.
+        """Add the next labelled frame by its time in seconds and the classes in it, by name index.
 
         Returns:
-            dict: the frame's record: ``time`` and ``names``, by name ``area`` (share of the frame), ``sound`` and
-            ``score``.
+            dict: its record: ``time`` and ``names``, by name ``area`` (share of the frame), ``sound`` and ``score``.
         """
         self.num_frames += 1
         end = (round(time * self.fps) + 1) / self.fps
@@ -63,10 +58,7 @@ class ClassTimeline:
         return dict(time=round(time, _DIGITS), names=names)
 
     def summary(self, duration: float | None = None) -> dict[str, dict[str, Any]]:
-        """Summarise the classes that sound, longest first.
-
-        Args:
-            duration (float): of the video in seconds, where intervals end at the latest. Defaults to None.
+        """Summarise the classes that sound, longest first; no interval ends after ``duration`` seconds.
 
         Returns:
             dict: by name ``intervals`` [[from, to], ...], ``seconds``, and the means over the frames of the class of

@@ -13,15 +13,22 @@ from video_files import numbered, write_mp4
 
 from ovavss_mm.apis.video.outputs import LabelPictures, Outputs, TimelineFile
 from ovavss_mm.apis.video.overlay import MAX_SHOWN, Overlay, OverlayVideo
+from ovavss_mm.apis.video.request import InferenceRequest
 from ovavss_mm.apis.video.sound import SoundReader, track_of_array
 from ovavss_mm.apis.video.sources import PicturesSource, VideoSource
 from ovavss_mm.apis.video.timeline import ClassTimeline
+from ovavss_mm.datasets.vocabulary import Vocabulary
 from ovavss_mm.models.segmentors.windows import FrameClass
 from ovavss_mm.visualization.drawing import overlay
 from ovavss_mm.visualization.name_colors import name_palette
 
 NAMES = ('dog', 'cat')
 PALETTE = name_palette(NAMES)
+
+
+def asked(names=NAMES, opacity=0.6):
+    """A request of these names."""
+    return InferenceRequest(Vocabulary(names), opacity=opacity)
 
 
 # ------------------------------------------------------------------ whole or not at all
@@ -111,32 +118,34 @@ def test_overlay_is_the_drawing():
     frame = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     labels = np.zeros((60, 80), np.int16)
     labels[5:30, 5:40], labels[35:55, 20:70] = 1, 2
-    got = Overlay(labels, NAMES, PALETTE, 0.6).over(frame)
+    got = Overlay(labels, asked()).over(frame)
     expected = overlay(frame, labels.astype(np.uint8), ('background', *NAMES), PALETTE, 0.6)
     assert np.abs(got.astype(int) - expected).max() <= 2
-    assert Overlay(labels * 0, NAMES, PALETTE, 0.6).over(frame) is frame
+    assert Overlay(labels * 0, asked()).over(frame) is frame
 
 
 def test_overlay_of_name_254():
     """Label 255 is a name where there are so many, not 'no label'."""
     names = [f'n{i}' for i in range(300)]
     labels = np.full((20, 30), 255, np.int16)
-    got = Overlay(labels, names, name_palette(names), 1.0).over(np.zeros((20, 30, 3), np.uint8))
+    got = Overlay(labels, asked(names, 1.0)).over(np.zeros((20, 30, 3), np.uint8))
     assert (got[2, 2] == name_palette(names)[255]).all()
 
 
 def test_long_names_are_shortened():
     """They would cover the picture; dots say that there is more."""
     labels, black = np.ones((60, 900), np.uint8), np.zeros((60, 900, 3), np.uint8)
-    start = 'x' * MAX_SHOWN
-    names = ('x' * 500, f'{start}...', start)
-    long, cut, short = (Overlay(labels, [n], PALETTE[:2], 1.0).over(black) for n in names)
+    names = ('x' * 500, 'x' * MAX_SHOWN + '...', 'x' * MAX_SHOWN)
+    requests = [asked([name]) for name in names]
+    for request in requests:
+        request.palette = PALETTE[:2]
+    long, cut, short = (Overlay(labels, request).over(black) for request in requests)
     assert (long == cut).all() and (long != short).any()
 
 
 def write_overlay(path, source, maps, fps=1):
     """Write maps, and give the frames and the sound of the result."""
-    writer = OverlayVideo(path, source, NAMES, PALETTE, 1.0)
+    writer = OverlayVideo(path, source, asked(opacity=1.0))
     for j, labels in enumerate(maps):
         writer.write(labels, (j + 1) / fps)
     writer.write(maps[-1], None)
