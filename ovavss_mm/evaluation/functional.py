@@ -75,8 +75,8 @@ def per_class_iou(confusion: np.ndarray) -> np.ndarray:
         confusion (np.ndarray): int64 (..., C, C).
 
     Returns:
-        np.ndarray: float64 (..., C); NaN for a class neither labelled nor predicted. A class that
-        is predicted but never labelled has 0 and counts.
+        np.ndarray: float64 (..., C); NaN for a class neither labelled nor predicted. A class that is predicted but
+        never labelled has 0 and counts.
     """
     inter, pred, label = _areas(confusion)
     return _ratio(inter, pred + label - inter)
@@ -129,8 +129,8 @@ def overall_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> flo
 def freqw_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> float:
     """IoU weighted by how frequent a class's label is.
 
-    The weight is the class's share of *all* labelled pixels, so the figure of a part of the
-    classes is that part's contribution to the whole (as in the published figures).
+    The weight is the class's share of *all* labelled pixels, so the figure of a part of the classes is that part's
+    contribution to the whole (as in the published figures).
 
     Args:
         confusion (np.ndarray): int64 (C, C).
@@ -161,20 +161,18 @@ def harmonic_mean(a: float, b: float) -> float:
 def frame_j_f(confusion: np.ndarray, beta2: float = 0.3, background: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """J (IoU) and F of each class in each frame, as the AVSS benchmark takes them.
 
-    A class occurs in a frame if the label or the prediction has it there. Averaging a column over
-    the frames where it is not NaN gives the per-class figure of the benchmark.
+    A class occurs in a frame if the label or the prediction has it there. Averaging a column over the frames where it
+    is not NaN gives the per-class figure of the benchmark.
 
     Args:
         confusion (np.ndarray): int64 (T, C, C), one matrix a frame.
-        beta2 (float): weight of precision against recall in F, beta squared; 0.3 in the benchmark.
-            Defaults to 0.3.
-        background (bool): True counts every pixel, and the background as a class. False leaves
-            pixels labelled background out altogether, so what is predicted there counts neither
-            way. Defaults to True.
+        beta2 (float): weight of precision against recall in F, beta squared. Defaults to 0.3, the benchmark's.
+        background (bool): True counts every pixel, and the background as a class. False leaves pixels labelled
+            background out altogether, so what is predicted there counts neither way. Defaults to True.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: J and F, float64 (T, C) each, NaN where the class does not
-        occur in the frame. With ``background=False`` column 0 is all NaN.
+        tuple[np.ndarray, np.ndarray]: J and F, float64 (T, C) each, NaN where the class does not occur in the frame.
+        With ``background=False`` column 0 is all NaN.
     """
     if not background:
         confusion = confusion.copy()
@@ -193,17 +191,15 @@ def frame_j_f(confusion: np.ndarray, beta2: float = 0.3, background: bool = True
 def silent_counts(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarray:
     """Count false positives in frames in which no visible object sounds.
 
-    Such a frame has labelled pixels and all of them are background. With ``sound_visible=False``
-    every frame that has labelled pixels is one, and each of its pixels given a name is wrong,
-    whatever its label.
+    Such a frame has labelled pixels and all of them are background. With ``sound_visible=False`` every frame that has
+    labelled pixels is one, and each of its pixels given a name is wrong, whatever its label.
 
     Args:
         confusion (np.ndarray): int64 (T, C, C), one matrix a frame.
         sound_visible (bool): whether the objects that the labels show were heard. Defaults to True.
 
     Returns:
-        np.ndarray: int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of
-        silent frames. Add the arrays of several clips to get theirs together.
+        np.ndarray: int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of silent frames.
     """
     labelled = confusion.sum(-1)
     silent = labelled.sum(1) > 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Base, novel and harmonic mean IoU over a whole split."""
 
+import json
 import logging
 import math
 import os.path as osp
@@ -15,9 +16,8 @@ from mmseg.registry import METRICS
 from PIL import Image
 from prettytable import PrettyTable
 
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, write_atomic
 from . import functional as F
-from .confusion import FILE_NAME, Confusion, write_confusion
 
 _SUMMARY = {
     'Base': 'base_mIoU',
@@ -39,9 +39,9 @@ _SUMMARY = {
 class OVIoUMetric(BaseMetric):
     """Open-vocabulary IoU: base, novel and harmonic, with per-frame J and F.
 
-    One confusion matrix covers the whole split, so nothing depends on batch size, clip order or
-    number of processes. All figures are in percent; a figure that no class or frame defines is
-    NaN. A class that is neither labelled nor predicted anywhere is left out of every mean.
+    One confusion matrix covers the whole split, so nothing depends on batch size, clip order or number of processes.
+    All figures are in percent; a figure that no class or frame defines is NaN. A class that is neither labelled nor
+    predicted anywhere is left out of every mean.
 
     ========================= =================================================================
     key                       meaning
@@ -64,29 +64,25 @@ class OVIoUMetric(BaseMetric):
     ``IoU/<class>``           IoU of a class that occurs
     ========================= =================================================================
 
-    A clip may come with ``sound_visible=False`` in its metainfo: :class:`SwapClipAudio` has put
-    silence, noise or another clip's sound in place of its own. Then no visible object sounds in any
-    of its frames (as far as annotations tell), so both rates count all of its frames that have
-    labelled pixels: of these pixels, whatever their label, every one that is given a name is wrong.
-    Pixels with ``ignore_index``, and frames with no others, count there neither way, as everywhere.
-    All other metrics still compare with the clip's own labels: the higher they stay, the less the
-    model uses the sound. Clips without the key, or with
-    True, count as labelled; one split may have both kinds.
+    A clip may come with ``sound_visible=False`` in its metainfo: :class:`SwapClipAudio` has put silence, noise or
+    another clip's sound in place of its own. Then no visible object sounds in any of its frames (as far as annotations
+    tell), so both rates count all of its frames that have labelled pixels: of these pixels, whatever their label, every
+    one that is given a name is wrong. Pixels with ``ignore_index``, and frames with no others, count there neither way,
+    as everywhere. All other metrics still compare with the clip's own labels: the higher they stay, the less the model
+    uses the sound. Clips without the key, or with True, count as labelled; one split may have both kinds.
 
     Args:
-        eval_size (tuple[int, int], optional): (H, W) in pixels to which prediction and label are
-            both resized, by nearest neighbour, before counting; None counts them as they are.
-        ignore_index (int): label of the pixels, or whole frames, that count nowhere. Defaults to
-            255.
+        eval_size (tuple[int, int], optional): (H, W) in pixels to which prediction and label are both resized, by
+            nearest neighbour, before counting; None counts them as they are.
+        ignore_index (int): label of the pixels, or whole frames, that count nowhere. Defaults to 255.
         beta2 (float): beta squared of F. Defaults to 0.3.
         output_dir (str, optional): where predicted label maps are saved as palette PNG files,
             ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved.
-        save_confusion (bool): whether the confusion matrix is left beside the run's log, as
-            ``confusion.json`` (``confusion_<prefix>.json`` with a prefix); the last evaluation of a
-            run counts, and outside a run, where no log is written, nothing is left. Defaults to
-            True.
-        collect_device (str): 'cpu' or 'gpu', how results of several processes are collected.
-            Defaults to 'cpu'.
+        save_confusion (bool): whether the confusion matrix is left beside the run's log, if it has one, as
+            ``confusion.json`` (``confusion_<prefix>.json`` with a prefix): ``counts`` (C, C), rows labels, columns
+            predictions, ``classes``, ``base_names`` and ``novel_names``. The last evaluation of a run counts. Defaults
+            to True.
+        collect_device (str): 'cpu' or 'gpu', how results of several processes are collected. Defaults to 'cpu'.
         prefix (str, optional): put before each key, with a slash. Defaults to None.
     """
 
@@ -117,14 +113,13 @@ class OVIoUMetric(BaseMetric):
 
         Args:
             data_batch (Any): not used.
-            data_samples (Sequence[dict]): one dict a clip, with ``pred_sem_seg.data`` and
-                ``gt_sem_seg.data`` integer (T, H, W) of the same shape, and ``clip_id``; ``subset``
-                and ``frame_paths`` name the saved maps; ``sound_visible`` (default True) as in the
-                class docstring.
+            data_samples (Sequence[dict]): one dict a clip, with ``pred_sem_seg.data`` and ``gt_sem_seg.data`` integer
+                (T, H, W) of the same shape, and ``clip_id``; ``subset`` and ``frame_paths`` name the saved maps;
+                ``sound_visible`` (default True) as in the class docstring.
 
         Raises:
-            KeyError: if prediction or label is missing.
-            ValueError: if the shapes differ or an index is outside the classes.
+            KeyError: prediction or label is missing.
+            ValueError: the shapes differ, an index is outside the classes, or the names are others.
         """
         classes = self._classes()
         for sample in data_samples:
@@ -151,23 +146,15 @@ class OVIoUMetric(BaseMetric):
                 raise ValueError(f'clip {clip}: {err}') from err
             # Few pairs occur in a clip: keep only these, it is what travels between processes.
             index = np.flatnonzero(counts)
-            self.results.append(
-                dict(
-                    num_frames=len(label),
-                    index=index,
-                    count=counts.reshape(-1)[index],
-                    sound_visible=bool(sample.get('sound_visible', True)),
-                )
-            )
+            result = dict(num_frames=len(label), index=index, count=counts.reshape(-1)[index])
+            self.results.append(dict(result, sound_visible=bool(sample.get('sound_visible', True))))
 
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
         """Label map of a sample, int64 (T, H, W)."""
         if key not in sample or 'data' not in sample[key]:
             raise KeyError(f'clip {sample.get("clip_id", "?")}: no {key}.data; it has {sorted(sample)}')
         data = sample[key]['data']
-        if isinstance(data, torch.Tensor):
-            data = data.detach().cpu().numpy()
-        data = np.asarray(data)
+        data = data.cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
         if data.ndim != 3:
             raise ValueError(f'clip {sample.get("clip_id", "?")}: {key} must be (T, H, W), got {data.shape}')
         return data.astype(np.int64)
@@ -203,7 +190,7 @@ class OVIoUMetric(BaseMetric):
             dict[str, float]: Figures in percent by name.
 
         Raises:
-            ValueError: if there is no clip, or no labelled pixel in any.
+            ValueError: there is no clip, or no labelled pixel in any.
         """
         classes = self._classes()
         if not results:
@@ -229,18 +216,12 @@ class OVIoUMetric(BaseMetric):
     def _accumulate(
         self, results: list[dict], num_classes: int
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Sum over the clips.
-
-        Returns:
-            tuple: The confusion matrix (C, C), the silent counts (4,), and the per-class mean over
-            frames, (C,), of each per-frame figure.
-        """
+        """Sums over the clips: confusion matrix (C, C), silent counts (4,), and (C,) means over frames by figure."""
         confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
         silent = np.zeros(4, dtype=np.int64)
         values = {k: [] for k in ('J_frame', 'F_frame', 'J_frame_no_bg', 'F_frame_no_bg')}
         for result in results:
-            shape = (result['num_frames'], num_classes, num_classes)
-            clip = np.zeros(shape, dtype=np.int64)
+            clip = np.zeros((result['num_frames'], num_classes, num_classes), dtype=np.int64)
             clip.reshape(-1)[result['index']] = result['count']
             confusion += clip.sum(0)
             silent += F.silent_counts(clip, result['sound_visible'])
@@ -273,19 +254,14 @@ class OVIoUMetric(BaseMetric):
         log_file = MMLogger.get_current_instance().log_file
         if log_file is None:
             return
-        meta = self._dataset_meta
-        names = (tuple(meta[key]) for key in ('classes', 'base_names', 'novel_names'))
-        stem, suffix = osp.splitext(FILE_NAME)
-        name = f'{stem}_{self.prefix}{suffix}' if self.prefix else FILE_NAME
+        name = f'confusion_{self.prefix}.json' if self.prefix else 'confusion.json'
         path = osp.join(osp.dirname(log_file), name.replace('/', '_'))
+        content = {key: list(self._dataset_meta[key]) for key in ('classes', 'base_names', 'novel_names')}
+        content |= dict(kind='ovavss_mm confusion matrix', counts=counts.tolist())
         try:
-            write_confusion(Confusion(counts, *names), path)
+            write_atomic(path, json.dumps(content))
         except OSError as error:  # the figures are worth more than the picture of them
-            print_log(
-                f'the confusion matrix was not written to {path}: {error}',
-                logger=MMLogger.get_current_instance(),
-                level=logging.WARNING,
-            )
+            print_log(f'the confusion matrix was not written to {path}: {error}', 'current', logging.WARNING)
 
     # ------------------------------------------------------------------ classes and tables
     def _classes(self) -> tuple[str, ...]:
@@ -319,10 +295,9 @@ class OVIoUMetric(BaseMetric):
 
     def _log(self, metrics: dict[str, float], per_class: dict[str, np.ndarray]) -> None:
         """Log the summary and the table of the classes."""
-        logger = MMLogger.get_current_instance()
         summary = PrettyTable(list(_SUMMARY))
         summary.add_row([_percent(metrics[key]) for key in _SUMMARY.values()])
-        print_log('summary, in percent:\n' + summary.get_string(), logger=logger)
+        print_log('summary, in percent:\n' + summary.get_string(), logger='current')
         base, novel = self._split_indices()
         part = {**dict.fromkeys(base, 'base'), **dict.fromkeys(novel, 'novel')}
         columns = ('IoU', 'Acc', 'J_frame', 'F_frame')
@@ -331,14 +306,11 @@ class OVIoUMetric(BaseMetric):
         for i, name in enumerate(self._classes()):
             figures = [_percent(100 * per_class[c][i]) for c in columns]
             table.add_row([name, part.get(i, '-'), *figures])
-        print_log('per class, in percent:\n' + table.get_string(), logger=logger)
+        print_log('per class, in percent:\n' + table.get_string(), logger='current')
 
 
 def _mean_over_frames(values: np.ndarray) -> np.ndarray:
-    """Average (frames, C) over the frames that are not NaN.
-
-    Exactly rounded sums do not depend on the order of the clips.
-    """
+    """Average (frames, C) over the frames that are not NaN, by exact sums, which no order of the clips changes."""
     columns = (column[~np.isnan(column)] for column in values.T)
     return np.array([math.fsum(c) / len(c) if len(c) else np.nan for c in columns])
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import mmcv
 import numpy as np
-import torch
 from mmengine.dist import master_only
 from mmseg.registry import VISUALIZERS
 from mmseg.structures import SegDataSample
@@ -23,18 +22,16 @@ from .sheet import TRUTH, ClipView, draw_sheet
 class AVSegVisualizer(SegLocalVisualizer):
     """Draws one sheet for each clip.
 
-    Rows are the frames, the ground truth and the prediction, columns the seconds; below stand a
-    legend and, for each name, the seconds in which it sounds, true and predicted. Names come from
-    the data sample's ``vocabulary`` if it has one, else from ``dataset_meta``. Colours are those of
-    ``dataset_meta``, or of the PASCAL VOC colour map where it is about other names.
+    Rows are the frames, the ground truth and the prediction, columns the seconds; below stand a legend and, for each
+    name, the seconds in which it sounds, true and predicted. Names come from the data sample's ``vocabulary`` if it
+    has one, else from ``dataset_meta``; colours from ``dataset_meta`` if it has these names, else from PASCAL VOC.
 
     Args:
         name (str): of the instance. Defaults to 'visualizer'.
-        min_width (int): least width of a shown frame in pixels; smaller frames are enlarged.
-            Defaults to 160.
+        min_width (int): least width of a shown frame in pixels; smaller ones are enlarged. Defaults to 160.
         max_width (int): greatest width of a shown frame in pixels. Defaults to 320.
-        **kwargs: of ``SegLocalVisualizer``: ``vis_backends``, ``save_dir``, ``classes``,
-            ``palette``, ``dataset_name`` and ``alpha``, the opacity of masks (0.8).
+        **kwargs: of ``SegLocalVisualizer``: ``vis_backends``, ``save_dir``, ``classes``, ``palette``,
+            ``dataset_name`` and ``alpha``, the opacity of masks (0.8).
     """
 
     def __init__(self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs) -> None:
@@ -46,8 +43,7 @@ class AVSegVisualizer(SegLocalVisualizer):
         if not 0 <= self.alpha <= 1:
             raise ValueError(f'alpha must be from 0 to 1, got {self.alpha}')
         if classes is not None:
-            colors = palette if palette is not None else voc_palette(len(classes))
-            self.set_dataset_meta(classes, colors)
+            self.set_dataset_meta(classes, voc_palette(len(classes)) if palette is None else palette)
         self.widths = (min_width, max_width)
 
     def draw_clip(
@@ -64,11 +60,10 @@ class AVSegVisualizer(SegLocalVisualizer):
 
         Args:
             image (np.ndarray): uint8 RGB frames (T, H, W, 3).
-            data_sample (SegDataSample, optional): with ``gt_sem_seg`` and ``pred_sem_seg`` of data
-                (T, H, W), either may lack, and ``vocabulary`` and ``frame_paths`` in its metainfo.
-                Defaults to None.
-            draw_gt (bool): whether the ground truth is drawn, where there is one. Defaults to True.
-            draw_pred (bool): whether the prediction is drawn, where there is one. Defaults to True.
+            data_sample (SegDataSample, optional): ``gt_sem_seg`` and ``pred_sem_seg`` of data (T, H, W), 255 no label,
+                and ``vocabulary`` and ``frame_paths`` in its metainfo; each may lack.
+            draw_gt (bool): whether the ground truth is drawn. Defaults to True.
+            draw_pred (bool): whether the prediction is drawn. Defaults to True.
             title (str): written at the top. Defaults to ''.
             frames (Sequence[int], optional): which of the T frames are shown; None for all.
             activity (bool): whether the bars of what sounds when are drawn. Defaults to True.
@@ -77,18 +72,16 @@ class AVSegVisualizer(SegLocalVisualizer):
             np.ndarray: uint8 RGB (height, width, 3).
 
         Raises:
-            ValueError: if frames and maps differ in size, or an index has no name.
+            ValueError: frames and maps differ in size, or an index has no name.
         """
-        image = np.asarray(image)
-        chosen = list(range(len(image))) if frames is None else list(frames)
-        maps = {}
-        for title_, key, wanted in ((TRUTH, 'gt_sem_seg', draw_gt), ('prediction', 'pred_sem_seg', draw_pred)):
-            if wanted and data_sample is not None and key in data_sample:
-                maps[title_] = _to_numpy(data_sample.get(key).data)
-        view = ClipView(image, maps, *self._names_of(data_sample), title=title)
-        view.frames = view.frames[chosen]
-        view.maps = {row: m[chosen] for row, m in maps.items()}
-        view.seconds = [_seconds(data_sample, len(image))[t] for t in chosen]
+        sample = SegDataSample() if data_sample is None else data_sample
+        kinds = ((TRUTH, 'gt_sem_seg', draw_gt), ('prediction', 'pred_sem_seg', draw_pred))
+        maps = {row: sample.get(key).numpy().data for row, key, drawn in kinds if drawn and key in sample}
+        view = ClipView(np.asarray(image), maps, *self._names_of(sample), _seconds(sample, len(image)), title)
+        if frames is not None:
+            view.frames = view.frames[list(frames)]
+            view.maps = {row: maps[list(frames)] for row, maps in view.maps.items()}
+            view.seconds = [view.seconds[t] for t in frames]
         return draw_sheet(view, self.alpha, self.widths, activity)
 
     @master_only
@@ -109,21 +102,17 @@ class AVSegVisualizer(SegLocalVisualizer):
 
         Args:
             name (str): of the picture: part of its file name, TensorBoard's tag.
-            image (np.ndarray): uint8 RGB frames (T, H, W, 3).
-            data_sample (SegDataSample, optional): as in ``draw_clip``. Defaults to None.
+            image (np.ndarray): as in ``draw_clip``, like the next three.
+            data_sample (SegDataSample, optional): with the label maps.
             draw_gt (bool): whether the ground truth is drawn. Defaults to True.
             draw_pred (bool): whether the prediction is drawn. Defaults to True.
             show (bool): whether a window shows it. Defaults to False.
-            wait_time (float): how long the window stays, in seconds; 0 until a key is pressed.
-                Defaults to 0.
+            wait_time (float): how long the window stays, in seconds; 0 until a key is pressed. Defaults to 0.
             out_file (str, optional): picture file to write, instead of handing it to the backends.
-                Defaults to None.
-            step (int): recorded with the picture: part of its file name, TensorBoard's step.
-                Defaults to 0.
+            step (int): part of the picture's file name, TensorBoard's step. Defaults to 0.
             title (str, optional): of the sheet; None: the name.
         """
-        title = name if title is None else title
-        sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, title=title)
+        sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, name if title is None else title)
         self.set_image(sheet)
         if show:
             self.show(sheet, win_name=name, wait_time=wait_time)
@@ -132,52 +121,37 @@ class AVSegVisualizer(SegLocalVisualizer):
         else:
             self.add_image(name, sheet, step)
 
-    def _names_of(self, data_sample: SegDataSample | None) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    def _names_of(self, sample: SegDataSample) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
         """Names (the background first), their colours, and which of them are base or novel."""
         meta = self.dataset_meta or {}
         names, palette = tuple(meta.get('classes') or ()), meta.get('palette')
-        vocabulary = None if data_sample is None else data_sample.metainfo.get('vocabulary')
-        if vocabulary is not None and ('background', *vocabulary) != names:
-            names, palette = ('background', *vocabulary), None
-        if palette is None:
-            palette = voc_palette(len(names))
+        own = ('background', *sample.metainfo['vocabulary']) if 'vocabulary' in sample.metainfo else names
+        palette = voc_palette(len(own)) if palette is None or own != names else palette
         parts = {name: part for part in ('base', 'novel') for name in meta.get(f'{part}_names') or ()}
-        return names, np.asarray(palette, dtype=np.uint8), parts
+        return own, np.asarray(palette, dtype=np.uint8), parts
 
 
 def write_picture(picture: np.ndarray, path: str) -> None:
-    """Write a picture file atomically.
-
-    Args:
-        picture (np.ndarray): uint8 RGB (H, W, 3).
-        path (str): its suffix says the format; folders are made.
-    """
+    """Write a picture, uint8 RGB (H, W, 3), atomically to a file whose suffix says the format; folders are made."""
     with atomic_path(path) as beside:
         if not mmcv.imwrite(mmcv.rgb2bgr(picture), str(beside)):
             raise OSError(f'could not write {path}')
 
 
 def _check_backends(backends: Any) -> None:
-    """Check that the packages of the backends are installed, before a run builds them."""
+    """Check that tensorboard is there before a run that writes to it starts."""
     backends = backends if isinstance(backends, (list, tuple)) else [backends]
-    kinds = [b.get('type') if isinstance(b, dict) else b for b in backends]
-    wanted = any('TensorboardVisBackend' in (k if isinstance(k, str) else getattr(k, '__name__', '')) for k in kinds)
-    if wanted and importlib.util.find_spec('tensorboard') is None:
+    kinds = [str(b.get('type') if isinstance(b, dict) else b) for b in backends]
+    if any('TensorboardVisBackend' in kind for kind in kinds) and importlib.util.find_spec('tensorboard') is None:
         raise ImportError(
             'vis_backends has a TensorboardVisBackend, which needs the package tensorboard. Run: '
             'pip install tensorboard (or leave the backend out)'
         )
 
 
-def _to_numpy(data: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Label maps as int64 NumPy."""
-    return (data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else data).astype(np.int64)
-
-
-def _seconds(data_sample: SegDataSample | None, num_frames: int) -> list[str]:
+def _seconds(sample: SegDataSample, num_frames: int) -> list[str]:
     """Column titles: the numbers in the frames' file names, which are seconds, else 0, 1, 2, ..."""
-    paths = () if data_sample is None else data_sample.metainfo.get('frame_paths') or ()
-    stems = [osp.splitext(osp.basename(path))[0] for path in paths]
+    stems = [osp.splitext(osp.basename(path))[0] for path in sample.metainfo.get('frame_paths') or ()]
     if len(stems) != num_frames or not all(stem.isdigit() for stem in stems):
-        stems = [str(t) for t in range(num_frames)]
+        stems = range(num_frames)
     return [f'{int(stem)} s' for stem in stems]

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Primitives of the sheets: text, swatches and mask overlays. Pictures are uint8 RGB (H, W, 3)."""
+"""Primitives of the sheets: text and mask overlays. Pictures are uint8 RGB (H, W, 3), palettes uint8 (C, 3).
+
+Label maps are integer (H, W): 0 background, i + 1 name i. A pixel without a label is -1; 255 says the same in uint8
+maps, and in others where there is no class 255.
+"""
 
 import functools
 import os.path as osp
@@ -12,62 +16,35 @@ from PIL import Image, ImageDraw, ImageFont
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside
 
-IGNORE = 255
 UNLABELLED = (150, 150, 150)
+_IGNORE = 255
+
+
+def class_indices(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Label maps of any integer type and shape as int64, -1 where there is no label."""
+    labels, small = labels.astype(np.int64), labels.dtype == np.uint8
+    return np.where(labels == _IGNORE, -1, labels) if small or num_classes <= _IGNORE else labels
 
 
 @functools.lru_cache(maxsize=16)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The sans serif font that ships with matplotlib.
-
-    Args:
-        size (int): in pixels.
-        bold (bool): whether the bold cut is meant. Defaults to False.
-
-    Returns:
-        ImageFont.FreeTypeFont: The font.
-    """
+    """The sans serif font that ships with matplotlib, ``size`` in pixels."""
     name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
     return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', name), size)
 
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
-    """Width of a line of text in pixels.
-
-    Args:
-        text (str): the line.
-        size (int): font size in pixels.
-        bold (bool): whether it is bold. Defaults to False.
-
-    Returns:
-        int: The width, rounded up.
-    """
+    """Width of a line of text in pixels, rounded up."""
     return int(np.ceil(font(size, bold).getlength(text)))
 
 
 def ink_on(color: Sequence[int]) -> tuple[int, int, int]:
-    """Black or white, whichever contrasts more with a colour.
-
-    Args:
-        color (Sequence[int]): (R, G, B), 0 to 255.
-
-    Returns:
-        tuple[int, int, int]: (R, G, B).
-    """
-    luma = np.dot(color, (0.299, 0.587, 0.114))
-    return (0, 0, 0) if luma > 140 else (255, 255, 255)
+    """Black or white, whichever contrasts more with a colour (R, G, B) of 0 to 255."""
+    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
 
 
 def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a picture smoothly.
-
-    Args:
-        frame (np.ndarray): uint8 RGB (h, w, 3).
-        size (tuple[int, int]): (H, W) in pixels.
-
-    Returns:
-        np.ndarray: uint8 RGB (H, W, 3).
-    """
+    """Resize a picture smoothly to (H, W) in pixels."""
     mode = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(frame), size[::-1], interpolation=mode)
 
@@ -78,21 +55,19 @@ def blend(frame: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: flo
     The background stays as it is, pixels without a label turn grey.
 
     Args:
-        frame (np.ndarray): uint8 RGB (H, W, 3).
-        labels (np.ndarray): integer (H, W), 0 background, 255 no label.
+        frame (np.ndarray): the picture.
+        labels (np.ndarray): its label map.
         palette (np.ndarray): uint8 (C, 3).
         alpha (float): opacity of the colours, 0 to 1.
 
     Returns:
         np.ndarray: uint8 RGB (H, W, 3), a new array.
     """
-    colors = np.empty((max(256, len(palette)), 3), dtype=np.float32)
-    colors[:] = UNLABELLED
-    colors[: len(palette)] = palette
-    colors[IGNORE] = UNLABELLED
+    labels = class_indices(labels, len(palette))
+    colors = np.concatenate([palette, [UNLABELLED]]).astype(np.float32)  # -1 is the last
     mixed = frame * (1 - alpha) + colors[labels] * alpha
     out = np.where((labels != 0)[..., None], mixed, frame).astype(np.uint8)
-    for index in np.unique(labels[(labels != 0) & (labels != IGNORE)]):
+    for index in np.unique(labels[labels > 0]):
         mask = (labels == index).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(out, outlines, -1, (255, 255, 255), 1)
@@ -100,14 +75,7 @@ def blend(frame: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: flo
 
 
 def mask_anchor(mask: np.ndarray) -> tuple[int, int]:
-    """The point furthest inside the largest part of a mask.
-
-    Args:
-        mask (np.ndarray): bool (H, W) with at least one pixel set.
-
-    Returns:
-        tuple[int, int]: (x, y) in pixels; always a pixel of the mask.
-    """
+    """Pixel (x, y) furthest inside the largest part of a mask, bool (H, W) and not empty."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     # A border of zeros, so that the edge of the picture counts as the edge of the mask.
@@ -117,21 +85,19 @@ def mask_anchor(mask: np.ndarray) -> tuple[int, int]:
 
 
 def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
-    """The point at which a mask's tag reads best.
+    """The point (x, y) at which the tag of a mask reads best.
+
+    It is inside the mask; of a mask narrower than the tag just below it, or above where there is no room, so that the
+    tag does not hide it.
 
     Args:
-        mask (np.ndarray): bool (H, W) with at least one pixel set.
+        mask (np.ndarray): bool (H, W), not empty.
         extent (tuple[int, int]): (width, height) of the tag.
-
-    Returns:
-        tuple[int, int]: (x, y) in pixels: inside the mask; of a mask narrower than the tag just
-        below it, or above where there is no room, so that the tag does not hide it.
     """
     x, y = mask_anchor(mask)
     if mask.any(0).sum() > extent[0]:
         return x, y
-    rows = np.flatnonzero(mask.any(1))
-    half = extent[1] // 2
+    rows, half = np.flatnonzero(mask.any(1)), extent[1] // 2
     below, above = int(rows[-1]) + half + 1, int(rows[0]) - half - 1
     if below + half < mask.shape[0]:
         return x, below
@@ -151,10 +117,10 @@ def place(center: tuple[int, int], extent: tuple[int, int], size: tuple[int, int
         Box: The tag's box. If the picture is full, it lies over others.
     """
     width, height = extent
+    room = max(size[0] - height, 0)
     left = int(np.clip(center[0] - width // 2, 0, max(size[1] - width, 0)))
-    top = int(np.clip(center[1] - height // 2, 0, max(size[0] - height, 0)))
-    rows = sorted(range(0, max(size[0] - height, 0) + 1), key=lambda row: abs(row - top))
-    for row in rows:
+    top = int(np.clip(center[1] - height // 2, 0, room))
+    for row in sorted(range(room + 1), key=lambda row: abs(row - top)):
         box = (left, row, left + width, row + height)
         if all(box[3] <= b[1] or b[3] <= box[1] or box[2] <= b[0] or b[2] <= box[0] for b in taken):
             return box
@@ -167,8 +133,8 @@ def write_names(
     """Write each name on its mask, in a box of its colour.
 
     Args:
-        picture (np.ndarray): uint8 RGB (H, W, 3), as ``blend`` gives it.
-        labels (np.ndarray): integer (H, W), 0 background, 255 no label.
+        picture (np.ndarray): as ``blend`` gives it.
+        labels (np.ndarray): its label map.
         names (Sequence[str]): C names, the background first.
         palette (np.ndarray): uint8 (C, 3).
         size (int): font size in pixels. Defaults to 12.
@@ -176,11 +142,12 @@ def write_names(
     Returns:
         np.ndarray: uint8 RGB (H, W, 3), a new array.
     """
+    labels = class_indices(labels, len(palette))
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     taken: list[Box] = []
-    for index in np.unique(labels[(labels != 0) & (labels != IGNORE)]):
-        color = tuple(int(v) for v in palette[index])
+    for index in np.unique(labels[labels > 0]):
+        color = tuple(palette[index].tolist())
         extent = (text_width(names[index], size, True) + 6, size + 4)
         box = place(tag_center(labels == index, extent), extent, labels.shape, taken)
         taken.append(box)
@@ -192,19 +159,9 @@ def write_names(
 def overlay(
     frame: np.ndarray, labels: np.ndarray, names: Sequence[str], palette: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """Draw a label map over a frame, names included.
-
-    Args:
-        frame (np.ndarray): uint8 RGB (H, W, 3).
-        labels (np.ndarray): integer (H, W), 0 background, 255 no label.
-        names (Sequence[str]): C names, the background first.
-        palette (np.ndarray): uint8 (C, 3).
-        alpha (float): opacity of the colours, 0 to 1.
-
-    Returns:
-        np.ndarray: uint8 RGB (H, W, 3). A frame without any label is grey and says so.
-    """
-    if not (labels == IGNORE).all():
+    """``blend`` with names; a frame without any label is grey and says so. Arguments as of the two, a new array."""
+    labels = class_indices(labels, len(palette))
+    if (labels >= 0).any():
         return write_names(blend(frame, labels, palette, alpha), labels, names, palette)
     image = Image.fromarray((frame * 0.25 + np.array(UNLABELLED) * 0.75).astype(np.uint8))
     center = (frame.shape[1] // 2, frame.shape[0] // 2)

@@ -4,6 +4,7 @@
 import functools
 import hashlib
 from collections.abc import Sequence
+from itertools import count
 
 import cv2
 import numpy as np
@@ -19,14 +20,14 @@ def color_set() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The fixed colours, each the one furthest from those before it.
 
     Returns:
-        tuple: uint8 (64, 3) RGB; float32 (64, 64) distances in CIE Lab; and float32 (64,), by k the
-        least distance among the first k + 1 colours (infinite for the first).
+        tuple: uint8 (64, 3) RGB; float32 (64, 64) distances in CIE Lab; and float32 (64,), by k the least distance
+        among the first k + 1 colours (infinite for the first).
     """
     steps = np.linspace(0, 255, 18).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing='ij'), -1).reshape(-1, 3)
     lab = to_lab(grid)
-    bright = (lab[:, 0] >= _BRIGHTNESS[0]) & (lab[:, 0] <= _BRIGHTNESS[1])
-    keep = bright & (np.linalg.norm(lab[:, 1:], axis=1) >= _GREY)
+    keep = (_BRIGHTNESS[0] <= lab[:, 0]) & (lab[:, 0] <= _BRIGHTNESS[1])
+    keep &= np.linalg.norm(lab[:, 1:], axis=1) >= _GREY
     grid, lab = grid[keep], lab[keep]
     chosen = [int(lab[:, 1].argmax())]
     nearest = np.linalg.norm(lab - lab[chosen[0]], axis=1)
@@ -61,8 +62,8 @@ def name_palette(names: Sequence[str]) -> np.ndarray:
         names (Sequence[str]): N names, each once.
 
     Returns:
-        np.ndarray: uint8 (N + 1, 3) RGB, black for the background first. All are different; among
-        up to 64 names they are well apart.
+        np.ndarray: uint8 (N + 1, 3) RGB, black for the background first. All are different; among up to 64 names they
+        are well apart.
 
     Raises:
         ValueError: a name occurs twice.
@@ -70,42 +71,34 @@ def name_palette(names: Sequence[str]) -> np.ndarray:
     hashes = [name_hash(name) for name in names]
     if len(set(hashes)) != len(hashes):
         raise ValueError('each name may occur once in a palette')
-    order = sorted(range(len(names)), key=hashes.__getitem__)
     palette = np.zeros((len(names) + 1, 3), dtype=np.uint8)
-    colors, _, _ = color_set()
-    slots = _slots([hashes[i] for i in order[:NUM_COLORS]], len(names))
-    for i, slot in zip(order, slots, strict=False):
-        palette[i + 1] = colors[slot]
-    used = {tuple(color) for color in colors.tolist()}
+    order = sorted(range(len(names)), key=hashes.__getitem__)
+    colors = color_set()[0]
+    for k, slot in _slots([hashes[i] for i in order[:NUM_COLORS]], len(names)).items():
+        palette[order[k] + 1] = colors[slot]
+    used = set(map(tuple, colors.tolist()))
     for i in order[NUM_COLORS:]:
-        palette[i + 1] = _further_color(hashes[i], used)
+        by_hash = (tuple(64 + (value >> shift) % 192 for shift in (0, 16, 32)) for value in count(hashes[i]))
+        palette[i + 1] = next(color for color in by_hash if color not in used)
+        used.add(tuple(palette[i + 1].tolist()))
     return palette
 
 
-def _slots(hashes: list[int], num_names: int) -> list[int]:
-    """Index of the colour for each of up to 64 hashes."""
+def _slots(hashes: list[int], num_names: int) -> dict[int, int]:
+    """Index of the colour for the number of each of up to 64 hashes."""
     _, distance, spread = color_set()
     # half of what the best choice of so many colours would have: then there is always one as far that is free
-    limit = min(0.5 * spread[min(num_names, NUM_COLORS) - 1], _FAR) if num_names else 0.0
-    slots: list[int | None] = [None] * len(hashes)
-    nearest = np.full(NUM_COLORS, np.inf)
-    for i, value in enumerate(hashes):
-        own = value % NUM_COLORS
-        if nearest[own] > limit:
-            slots[i] = own
-            nearest = np.minimum(nearest, distance[own])
-    for i, slot in enumerate(slots):
-        if slot is None:
-            slots[i] = int(nearest.argmax())
-            nearest = np.minimum(nearest, distance[slots[i]])
+    limit = min(0.5 * spread[min(num_names, NUM_COLORS) - 1], _FAR)
+    slots, nearest = {}, np.full(NUM_COLORS, np.inf)
+
+    def take(number: int, slot: int) -> None:
+        slots[number] = slot
+        np.minimum(nearest, distance[slot], out=nearest)
+
+    for number, value in enumerate(hashes):
+        if nearest[value % NUM_COLORS] > limit:
+            take(number, value % NUM_COLORS)
+    for number in range(len(hashes)):
+        if number not in slots:
+            take(number, int(nearest.argmax()))
     return slots
-
-
-def _further_color(value: int, used: set[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """A colour by hash, no channel below 64, that is not in ``used``, to which it is added."""
-    while True:
-        color = tuple(64 + (value >> shift) % 192 for shift in (0, 16, 32))
-        if color not in used:
-            used.add(color)
-            return color
-        value += 1

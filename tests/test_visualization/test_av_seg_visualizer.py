@@ -148,6 +148,18 @@ def test_vocabulary_of_the_sample_wins(visualizer):
     assert count(visualizer.draw_clip(image, sample), voc_palette(31)[30]) > 500
 
 
+def test_name_254_of_a_large_vocabulary_is_drawn_where_the_truth_has_no_label(visualizer):
+    image, sample = clip()
+    names = tuple(f'name{i}' for i in range(300))
+    sample.set_metainfo(dict(vocabulary=names))
+    sample.gt_sem_seg.data[:] = 255
+    sample.pred_sem_seg.data = torch.full((3, 24, 32), 255, dtype=torch.int16)
+    sheet = visualizer.draw_clip(image, sample)
+    assert count(sheet, voc_palette(256)[255]) > 3 * 160 * 12, 'overlays and bars of the prediction'
+    sample.pred_sem_seg.data = sample.gt_sem_seg.data
+    assert count(visualizer.draw_clip(image, sample), voc_palette(256)[255]) == 0
+
+
 def test_alpha_is_the_opacity_of_masks():
     image, sample = clip()
     red = []

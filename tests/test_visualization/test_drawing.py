@@ -87,3 +87,20 @@ def test_frames_without_label_turn_grey():
     out = drawing.overlay(frame, np.full((50, 90), 255), ('background',), PALETTE, 0.8)
     assert out.shape == frame.shape
     assert np.ptp(out[0, 0].astype(int)) < np.ptp(frame[0, 0].astype(int))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int16, np.int64])
+def test_255_is_a_name_where_there_are_so_many(dtype):
+    """But in uint8 maps, which say 'no label' by it; and without a class 255 it says so in all maps."""
+    labels, frame = np.full((40, 60), 255, dtype), np.full((40, 60, 3), 9, np.uint8)
+    names, palette = [f'n{i}' for i in range(300)], np.full((300, 3), (0, 0, 200), np.uint8)
+    many = drawing.overlay(frame, labels, names, palette, 1.0)
+    few = drawing.overlay(frame, labels, names[:255], palette[:255], 1.0)
+    unlabelled = drawing.overlay(frame, labels.astype(np.uint8), names[:3], PALETTE, 1.0)
+    assert (few == unlabelled).all()
+    if dtype == np.uint8:
+        assert (many == unlabelled).all()
+    else:
+        assert (many[3, 3] == palette[255]).all()
+        assert (drawing.blend(frame, labels, palette, 1.0)[3, 3] == palette[255]).all()
+        assert (drawing.write_names(frame, labels, names, palette) != frame).any()
