@@ -50,18 +50,9 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def blend(frame: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
-    """Colour the named pixels of a frame and outline them.
+    """Colour the named pixels of a frame, with opacity ``alpha`` of 0 to 1, and outline them, in a new array.
 
     The background stays as it is, pixels without a label turn grey.
-
-    Args:
-        frame (np.ndarray): the picture.
-        labels (np.ndarray): its label map.
-        palette (np.ndarray): uint8 (C, 3).
-        alpha (float): opacity of the colours, 0 to 1.
-
-    Returns:
-        np.ndarray: uint8 RGB (H, W, 3), a new array.
     """
     labels = class_indices(labels, len(palette))
     colors = np.concatenate([palette, [UNLABELLED]]).astype(np.float32)  # -1 is the last
@@ -85,14 +76,10 @@ def mask_anchor(mask: np.ndarray) -> tuple[int, int]:
 
 
 def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
-    """The point (x, y) at which the tag of a mask reads best.
+    """The point (x, y) at which a tag of an extent (width, height) reads best.
 
-    It is inside the mask; of a mask narrower than the tag just below it, or above where there is no room, so that the
-    tag does not hide it.
-
-    Args:
-        mask (np.ndarray): bool (H, W), not empty.
-        extent (tuple[int, int]): (width, height) of the tag.
+    It is inside the mask, bool (H, W) and not empty; of a mask narrower than the tag just below it, or above where
+    there is no room, so that the tag does not hide it.
     """
     x, y = mask_anchor(mask)
     if mask.any(0).sum() > extent[0]:
@@ -105,16 +92,9 @@ def tag_center(mask: np.ndarray, extent: tuple[int, int]) -> tuple[int, int]:
 
 
 def place(center: tuple[int, int], extent: tuple[int, int], size: tuple[int, int], taken: list[Box]) -> Box:
-    """Find room for a tag near a point, inside the picture and clear of other tags.
+    """Box of a tag near a point (x, y), inside a picture of (H, W) and, unless it is full, clear of the taken boxes.
 
-    Args:
-        center (tuple[int, int]): (x, y) the tag should be at.
-        extent (tuple[int, int]): (width, height) of the tag.
-        size (tuple[int, int]): (H, W) of the picture.
-        taken (list[Box]): boxes of earlier tags.
-
-    Returns:
-        Box: The tag's box. If the picture is full, it lies over others.
+    The tag's extent is (width, height).
     """
     width, height = extent
     room = max(size[0] - height, 0)
@@ -130,18 +110,7 @@ def place(center: tuple[int, int], extent: tuple[int, int], size: tuple[int, int
 def write_names(
     picture: np.ndarray, labels: np.ndarray, names: Sequence[str], palette: np.ndarray, size: int = 12
 ) -> np.ndarray:
-    """Write each name on its mask, in a box of its colour.
-
-    Args:
-        picture (np.ndarray): as ``blend`` gives it.
-        labels (np.ndarray): its label map.
-        names (Sequence[str]): C names, the background first.
-        palette (np.ndarray): uint8 (C, 3).
-        size (int): font size in pixels. Defaults to 12.
-
-    Returns:
-        np.ndarray: uint8 RGB (H, W, 3), a new array.
-    """
+    """Write each of C names (the background first) on its mask, ``size`` pixels high in a box of its colour."""
     labels = class_indices(labels, len(palette))
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
