@@ -1,26 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runner, hooks and optimizer wrapper of training and testing."""
+"""Runner, hooks and optimizer wrapper of training and testing; import them from their modules."""
 
-from .hooks import (
-    AtomicCheckpointHook,
-    AVSegVisualizationHook,
-    BadClipsHook,
-    ContactSheetHook,
-    NonFiniteLossError,
-    NonFiniteLossHook,
-    StrictCheckpointHook,
-)
-from .optim_wrapper import FiniteOptimWrapper
-from .optim_wrapper_constructor import PrefixOptimWrapperConstructor
-
-__all__ = [
-    'AVSegVisualizationHook',
-    'AtomicCheckpointHook',
-    'BadClipsHook',
-    'ContactSheetHook',
-    'FiniteOptimWrapper',
-    'NonFiniteLossError',
-    'NonFiniteLossHook',
-    'PrefixOptimWrapperConstructor',
-    'StrictCheckpointHook',
-]
+from . import hooks, optim_wrapper, runner  # noqa: F401  (registers them)

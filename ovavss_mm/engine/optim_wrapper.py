@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An optimizer wrapper that skips updates which would make weights infinite or NaN."""
+"""Skips updates that would make weights infinite or NaN; learning rates of parameters by their full names."""
 
 import math
+from fnmatch import fnmatchcase
 from typing import Any
 
-from mmengine.optim import OptimWrapper
-from mmseg.registry import OPTIM_WRAPPERS
-from torch import Tensor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 
@@ -21,27 +22,15 @@ class FiniteOptimWrapper(OptimWrapper):
         skipped (bool): whether the last batch led to an update that was skipped.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.skipped = False
+    skipped = False
 
     def update_params(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Update as mmengine does, see :meth:`step`.
-
-        Args:
-            loss (Tensor): scalar.
-            *args: see mmengine's wrapper.
-            **kwargs: see mmengine's wrapper.
-        """
+        """Update as mmengine does, with :meth:`step`."""
         self.skipped = False
         super().update_params(loss, *args, **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Clip gradients, and update if their norm is finite.
-
-        Args:
-            **kwargs: of the optimizer.
-        """
+        """Clip gradients, and update if their norm is finite."""
         if self.clip_grad_kwargs:
             self._clip_grad()
         self.skipped = not math.isfinite(self._grad_norm())
@@ -50,8 +39,44 @@ class FiniteOptimWrapper(OptimWrapper):
 
     def _grad_norm(self) -> float:
         """Norm of the gradients: the one that clipping has logged, if there is one."""
-        groups = self.optimizer.param_groups
-        params = [p for group in groups for p in group['params'] if p.grad is not None]
+        params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         if params and self.clip_grad_kwargs and self.clip_func is clip_grad_norm_:
             return self.message_hub.get_scalar(f'train/{self.grad_name}').current()
         return float(clip_grad_norm_(params, math.inf)) if params else 0.0
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class PrefixOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's constructor, whose ``custom_keys`` match the beginning of a parameter's name.
+
+    mmengine's own keys match any part of a name: 'backbone' is also in 'audio_encoder.backbone.conv.weight'. Here a
+    key is a module's or parameter's path from the root, in which ``*`` stands for any letters. Of several keys that
+    match the longest counts. A key without ``decay_mult`` leaves the other rules, as ``norm_decay_mult``, in force.
+
+    Args:
+        optim_wrapper_cfg (dict): see :class:`mmengine.optim.DefaultOptimWrapperConstructor`.
+        paramwise_cfg (dict, optional): see there. Defaults to None.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.keys = self.paramwise_cfg.get('custom_keys', {})
+        self.paramwise_cfg = dict(self.paramwise_cfg, custom_keys={})
+
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
+        """Append a group for each trainable parameter of a module to ``params``."""
+        super().add_params(params, module, prefix, **kwargs)
+        if prefix:  # a child, on mmengine's way through the model
+            return
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        for group in params:
+            rule = self._rule(names[id(group['params'][0])])
+            if 'lr_mult' in rule:
+                group['lr'] = self.base_lr * rule['lr_mult']
+            if 'decay_mult' in rule:
+                group['weight_decay'] = self.base_wd * rule['decay_mult']
+
+    def _rule(self, name: str) -> dict:
+        """The settings of the longest key that matches a parameter's name."""
+        fits = [key for key in self.keys if fnmatchcase(f'{name}.', f'{key}.*')]
+        return self.keys[max(fits, key=len)] if fits else {}

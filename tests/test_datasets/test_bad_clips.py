@@ -19,7 +19,7 @@ from torch import nn
 from ovavss_mm.datasets import AVSBenchOVDataset
 from ovavss_mm.datasets.samplers import SeededIndex
 from ovavss_mm.engine.hooks import bad_clips_hook
-from ovavss_mm.engine.launch import AVRunner
+from ovavss_mm.engine.runner import AVRunner
 
 CLIPS = tuple(archive.Clip(f'clip_{i}', 'dog', 'train', 'v1s') for i in range(6))
 PIPELINE = [

@@ -10,11 +10,11 @@ from unittest.mock import patch
 
 import torch
 from mmengine.dist import get_dist_info
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 from tiny_model import make_clip, prepare, same_points, tiny_model
 
-from ovavss_mm.engine.cpu_distributed import CPUDistributedDataParallel, init_gloo
-from ovavss_mm.engine.launch import leave_group
+from ovavss_mm.engine.runner import init_gloo, leave_group
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     clips.append(make_clip(5, (64, 64)))
     clips[3][2].gt_sem_seg.data[1:] = 255
     clips = clips[rank::world_size]
-    module = CPUDistributedDataParallel(model) if world_size > 1 else model
+    module = MMDistributedDataParallel(model, broadcast_buffers=False) if world_size > 1 else model
     with patch('torch.rand', same_points):
         losses = module(**prepare(model, clips, training=True), mode='loss')
     loss, _ = model.parse_losses(losses)

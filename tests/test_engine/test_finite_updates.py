@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy_training as toy  # noqa: E402
 from toy_training import GOOD, INF_GRAD, NAN_GRAD, NAN_LOSS  # noqa: E402
 
-from ovavss_mm.engine import FiniteOptimWrapper, NonFiniteLossError  # noqa: E402
+from ovavss_mm.engine.hooks import NonFiniteLossError  # noqa: E402
+from ovavss_mm.engine.optim_wrapper import FiniteOptimWrapper  # noqa: E402
 from ovavss_mm.utils import files  # noqa: E402
 from ovavss_mm.utils.safe_loading import read_checkpoint  # noqa: E402
 

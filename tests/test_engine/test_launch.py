@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the command line to the runner."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -256,14 +255,6 @@ def test_pictures_and_predictions_are_switched_on(config_file):
     cfg.test_evaluator = [dict(type='A'), dict(type='B')]
     launch.save_predictions(cfg, 'labels')
     assert [metric.output_dir for metric in cfg.test_evaluator] == ['labels', 'labels']
-
-
-def test_local_rank_of_the_launcher_wins(monkeypatch):
-    """torchrun sets the variable, older launchers pass the argument."""
-    monkeypatch.delenv('LOCAL_RANK', raising=False)
-    launch.set_local_rank(2)
-    launch.set_local_rank(3)
-    assert os.environ.pop('LOCAL_RANK') == '2'
 
 
 def test_resume_prefers_the_work_dir_to_load_from(tmp_path):

@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ovavss_mm.engine.launch import AVRunner, leave_group
+from ovavss_mm.engine.runner import AVRunner, leave_group
 
 GOOD, NAN_LOSS, NAN_GRAD, INF_GRAD = range(4)
 HOOK = dict(type='NonFiniteLossHook')

@@ -11,13 +11,10 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from ...utils.files import remove_leftovers
-from ..checkpoints import BACKEND, AtomicFileBackend
-from ..random_state import get_random_state, set_random_state
+from ..checkpoints import BACKEND, AtomicFileBackend, get_random_state, set_random_state
 
-# In a checkpoint: the states of the random number generators of all processes, in the order of ranks.
-KEY = 'random_states'
-# In the work directory: the iteration of the last validation that came to its end.
-VALIDATED = 'last_validation'
+KEY = 'random_states'  # in a checkpoint: the random states of all processes, in the order of ranks
+VALIDATED = 'last_validation'  # in the work dir: the iteration of the last validation that came to its end
 
 
 @HOOKS.register_module()
@@ -40,28 +37,17 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any) -> None:
-        backend_args = backend_args or dict(backend=BACKEND)
-        super().__init__(*args, backend_args=backend_args, **kwargs)
+        super().__init__(*args, backend_args=backend_args or dict(backend=BACKEND), **kwargs)
         self._loaded: tuple[int, list[dict]] | None = None  # iteration and states of a checkpoint
         self._training_state: dict | None = None  # during a validation
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the states that came with a checkpoint.
-
-        Args:
-            runner (Runner): of the training.
-            checkpoint (dict): that was read.
-        """
-        states = checkpoint.get(KEY)
-        if isinstance(states, list):
-            self._loaded = checkpoint.get('meta', {}).get('iter', 0), states
+        """Keep the states that came with a checkpoint."""
+        if isinstance(checkpoint.get(KEY), list):
+            self._loaded = checkpoint.get('meta', {}).get('iter', 0), checkpoint[KEY]
 
     def before_train(self, runner: Runner) -> None:
-        """Set up as mmengine does, remove leftovers, and run a validation that is missing.
-
-        Args:
-            runner (Runner): of the training.
-        """
+        """Set up as mmengine does, remove leftovers, and run a validation that is missing."""
         info = runner.message_hub.runtime_info
         if 'keep_ckpt_ids' in info:  # a checkpoint may name anything; these become file names
             info['keep_ckpt_ids'] = [step for step in info['keep_ckpt_ids'] if type(step) is int]
@@ -80,11 +66,6 @@ class AtomicCheckpointHook(CheckpointHook):
         """Continue with the random numbers of the training that is resumed.
 
         Here, as making the loader's iterator draws a number.
-
-        Args:
-            runner (Runner): of the training.
-            batch_idx (int): not used.
-            data_batch (dict, optional): not used.
         """
         if self._loaded is None:
             return
@@ -100,19 +81,11 @@ class AtomicCheckpointHook(CheckpointHook):
             )
 
     def before_val(self, runner: Runner) -> None:
-        """Keep the random numbers of the training.
-
-        Args:
-            runner (Runner): of the training.
-        """
+        """Keep the random numbers of the training."""
         self._training_state = get_random_state()
 
     def after_val(self, runner: Runner) -> None:
-        """Restore the random numbers of the training, and note that the validation is done.
-
-        Args:
-            runner (Runner): of the training.
-        """
+        """Restore the random numbers of the training, and note that the validation is done."""
         if self._training_state is not None:
             set_random_state(self._training_state)
         self._training_state = None
@@ -121,12 +94,7 @@ class AtomicCheckpointHook(CheckpointHook):
             backend.put_text(str(runner.iter), osp.join(runner.work_dir, VALIDATED))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the states into a checkpoint that a training can be resumed from.
-
-        Args:
-            runner (Runner): of the training.
-            checkpoint (dict): to be saved, in the main process only.
-        """
+        """Put the states into a checkpoint that a training can be resumed from, in the main process."""
         if 'optimizer' in checkpoint:
             checkpoint[KEY] = self._states
 
@@ -143,8 +111,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _removing_late(self) -> AbstractContextManager:
         """Within, files that are removed go at the end."""
-        atomic = isinstance(self.file_backend, AtomicFileBackend)
-        return self.file_backend.removing_late() if atomic else nullcontext()
+        return getattr(self.file_backend, 'removing_late', nullcontext)()
 
     def _lacks_validation(self, runner: Runner) -> bool:
         """True if the checkpoint that is resumed was to be validated, and was not; alike in all processes."""
@@ -169,5 +136,4 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.save_best is not None and len(self.key_indicators) == 1:
             self.best_ckpt_path = here(self.best_ckpt_path)
         elif self.save_best is not None:
-            paths = self.best_ckpt_path_dict.items()
-            self.best_ckpt_path_dict = {key: here(path) for key, path in paths}
+            self.best_ckpt_path_dict = {key: here(path) for key, path in self.best_ckpt_path_dict.items()}

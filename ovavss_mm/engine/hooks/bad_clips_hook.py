@@ -11,13 +11,12 @@ from mmseg.registry import HOOKS
 class BadClipsHook(Hook):
     """Names and counts the clips that a data set with ``on_bad_clip='skip'`` could not read.
 
-    They come with the metainfo of the sample that was given in their place, from loader processes
-    and from all processes of a training alike. Each clip is named once, in a warning; ``bad_clips``
-    in the log is how often one was met, over restarts too.
+    They come with the metainfo of the sample that was given in their place. Each clip is named once, in a warning;
+    ``bad_clips`` in the log is how often one was met, over restarts too.
 
     Args:
-        interval (int): iterations after which several processes tell each other; a single one logs at
-            once. Defaults to 50.
+        interval (int): iterations after which several processes tell each other; a single one logs at once.
+            Defaults to 50.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -41,7 +40,7 @@ class BadClipsHook(Hook):
         if not met:
             return
         hub = runner.message_hub
-        total = len(met) + (hub.get_info('bad_clips') if 'bad_clips' in hub.runtime_info else 0)
+        total = len(met) + hub.runtime_info.get('bad_clips', 0)
         hub.update_info('bad_clips', total)
         hub.update_scalar('train/bad_clips', total)
         for folder, reason in met:

@@ -27,14 +27,11 @@ class NonFiniteLossHook(Hook):
     updates of the training, goes into the log and into checkpoints. Statistics of batch norms are set back to what they
     were before the batch.
 
-    After ``max_in_row`` skipped updates in a row the training stops with an error. The state before the first of them
-    is saved as ``nonfinite_iter_<N>.pth`` in the work directory.
+    After ``max_in_row`` skipped updates in a row the training stops with a :class:`NonFiniteLossError`. The state
+    before the first of them is saved as ``nonfinite_iter_<N>.pth`` in the work dir.
 
     Args:
         max_in_row (int): how many updates in a row are skipped before the training stops. Defaults to 10.
-
-    Raises:
-        ValueError: ``max_in_row`` is not a positive integer.
     """
 
     def __init__(self, max_in_row: int = 10) -> None:
@@ -43,43 +40,22 @@ class NonFiniteLossHook(Hook):
         self.max_in_row = max_in_row
 
     def before_train(self, runner: Runner) -> None:
-        """Start counting.
-
-        Args:
-            runner (Runner): of the training.
-        """
+        """Start counting."""
         self._in_row = 0
         self._row_clips: list[str] = []
-        self._batches: list[tuple[list[str], list[str]]] = []  # since the last update
+        self._batches: list[tuple[list[str], list[str]]] = []  # clips and bad losses, since the last update
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Keep the statistics of batch norms that learn, before the first batch of an update.
-
-        Args:
-            runner (Runner): of the training.
-            batch_idx (int): not used.
-            data_batch (dict, optional): not used.
-        """
-        if self._batches or not hasattr(runner.optim_wrapper, 'skipped'):
-            return
-        norms = [m for m in runner.model.modules() if isinstance(m, _BatchNorm) and m.training]
-        self._buffers = [(b, b.clone()) for norm in norms for b in norm.buffers()]
+        """Keep the statistics of batch norms that learn, before the first batch of an update."""
+        if not self._batches and hasattr(runner.optim_wrapper, 'skipped'):
+            norms = [m for m in runner.model.modules() if isinstance(m, _BatchNorm) and m.training]
+            self._buffers = [(b, b.clone()) for norm in norms for b in norm.buffers()]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Report the update, if it was skipped.
-
-        Args:
-            runner (Runner): of the training.
-            batch_idx (int): not used.
-            data_batch (dict, optional): with ``data_samples``, whose metainfo has ``clip_id``.
-            outputs (dict, optional): losses by name.
-
-        Raises:
-            NonFiniteLossError: it was the last of ``max_in_row``.
-        """
+        """Report the update, if it was skipped."""
         samples = (data_batch or {}).get('data_samples', [])
         bad = [k for k, v in (outputs or {}).items() if not torch.as_tensor(v).isfinite().all()]
         self._batches.append(([str(sample.get('clip_id', '?')) for sample in samples], bad))
@@ -91,7 +67,7 @@ class NonFiniteLossHook(Hook):
             return
         for buffer, kept in self._buffers:
             buffer.copy_(kept)
-        self._report(runner, [batch for part in all_gather_object(batches) for batch in part])
+        self._report(runner, sum(all_gather_object(batches), []))
 
     def _report(self, runner: Runner, batches: list[tuple[list[str], list[str]]]) -> None:
         """Warn about batches (clips, bad losses) of all processes, and stop if it was the last straw."""
@@ -101,7 +77,7 @@ class NonFiniteLossHook(Hook):
         self._in_row += 1
         self._row_clips += [clip for clip in clips if clip not in self._row_clips]
         hub = runner.message_hub
-        total = 1 + (hub.get_info('skipped_updates') if 'skipped_updates' in hub.runtime_info else 0)
+        total = 1 + hub.runtime_info.get('skipped_updates', 0)
         hub.update_info('skipped_updates', total)
         hub.update_scalar('train/skipped', total)
         runner.logger.warning(
@@ -114,8 +90,7 @@ class NonFiniteLossHook(Hook):
     def _stop(self, runner: Runner, losses: str) -> None:
         """Save the state and raise."""
         path = osp.join(runner.work_dir, f'nonfinite_iter_{runner.iter + 1}.pth')
-        backend = dict(backend=BACKEND)  # a file of this name is whole
-        runner.save_checkpoint(*osp.split(path), by_epoch=False, backend_args=backend)
+        runner.save_checkpoint(*osp.split(path), by_epoch=False, backend_args=dict(backend=BACKEND))
         barrier()  # a launcher ends all processes as soon as one raises
         raise NonFiniteLossError(
             f'{self._in_row} updates in a row were skipped, up to iteration {runner.iter + 1}, as {losses} were not '

@@ -20,32 +20,29 @@ from ...utils.text import shorten
 class StrictCheckpointHook(Hook):
     """Compares a checkpoint with the model before it is loaded, and raises if they do not fit.
 
-    The runner loads checkpoints leniently and only warns of keys that it left out, so that a model
-    may run half initialised. Weights that the model leaves out of its own ``state_dict`` (frozen
-    ones, which come from a file of their own) may be missing from a checkpoint; if it has some of
-    such a module's, it must have all of that module's.
+    The runner loads checkpoints leniently and only warns of keys that it left out, so that a model may run half
+    initialised. Weights that the model leaves out of its own ``state_dict`` (frozen ones, which come from a file of
+    their own) may be missing from a checkpoint; if it has some of such a module's, it must have all of that module's.
 
-    A checkpoint whose ``meta`` has ``ovavss_init`` true is meant to initialise a part of the model:
-    what it lacks is logged and not an error.
+    A checkpoint whose ``meta`` has ``ovavss_init`` true is meant to initialise a part of the model: what it lacks is
+    logged and not an error.
 
-    To start from weights of another model (another neck, decoder or number of queries), name what
-    may differ.
+    To start from weights of another model (another neck, decoder or number of queries), name what may differ.
 
     Args:
-        allow_missing (Sequence[str]): regular expressions, matched from the start of a key; missing
-            keys that match one are allowed. Defaults to ().
-        allow_unexpected (Sequence[str]): the same for keys that the model does not have, which are
-            not loaded. Defaults to ().
-        allow_shape (Sequence[str]): the same for keys of another shape; these are taken out of the
-            checkpoint, and the model keeps its initial values. Defaults to ().
+        allow_missing (Sequence[str]): regular expressions, matched from the start of a key; missing keys that match
+            one are allowed. Defaults to ().
+        allow_unexpected (Sequence[str]): the same for keys that the model does not have, which are not loaded.
+            Defaults to ().
+        allow_shape (Sequence[str]): the same for keys of another shape; these are taken out of the checkpoint, and
+            the model keeps its initial values. Defaults to ().
 
     Raises:
         TypeError: a list of patterns is a string.
         ValueError: a pattern is no regular expression.
     """
 
-    # Before hooks that change what was read, such as mmengine's EMAHook.
-    priority = 'VERY_HIGH'
+    priority = 'VERY_HIGH'  # before hooks that change what was read, such as mmengine's EMAHook
 
     def __init__(
         self, allow_missing: Sequence[str] = (), allow_unexpected: Sequence[str] = (), allow_shape: Sequence[str] = ()
@@ -59,8 +56,8 @@ class StrictCheckpointHook(Hook):
 
         Args:
             runner (Runner): whose model it is for.
-            checkpoint (dict): with ``state_dict``, or the state dict itself. Keys whose other shape
-                is allowed are removed.
+            checkpoint (dict): with ``state_dict``, or the state dict itself. Keys whose other shape is allowed are
+                removed.
 
         Raises:
             TypeError: there is no state dict in it.
@@ -70,12 +67,17 @@ class StrictCheckpointHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         stored, known = model.state_dict(), _all_tensors(model)
         required = set(stored)
-        for group in _left_out_groups(model, set(known) - required):
-            required |= group if group & set(state) else set()
+        for group in _left_out_groups(model, known.keys() - required, known):
+            required |= group if group & state.keys() else set()
         expected = {**known, **stored}
         bad = compare_keys(state, expected, [key for key in expected if key in required])
         bad = bad.without(self.allow_missing, self.allow_unexpected)
-        self._drop_shapes(runner, checkpoint, bad)
+        dropped = [key for key in bad.shapes if matches(key, self.allow_shape)]
+        if dropped:  # torch would not pass over them
+            found = checkpoint.get('state_dict', checkpoint)
+            for key in [key for key in found if key.removeprefix('module.') in dropped]:
+                del found[key]
+            runner.logger.info(f'{len(dropped)} keys of another shape keep their initial values: {shorten(dropped)}')
         bad = bad.without(shapes=self.allow_shape)
         if bad.missing and (checkpoint.get('meta') or {}).get('ovavss_init'):
             runner.logger.info(
@@ -85,15 +87,6 @@ class StrictCheckpointHook(Hook):
             bad = bad.without(missing=[''])
         if bad:
             raise RuntimeError(_complaint(bad))
-
-    def _drop_shapes(self, runner: Runner, checkpoint: dict, bad: Mismatch) -> None:
-        """Remove keys whose other shape is allowed; torch would not pass over them."""
-        dropped = [key for key in bad.shapes if matches(key, self.allow_shape)]
-        state = checkpoint.get('state_dict', checkpoint)
-        for key in [key for key in state if key.removeprefix('module.') in dropped]:
-            del state[key]
-        if dropped:
-            runner.logger.info(f'{len(dropped)} keys of another shape keep their initial values: {shorten(dropped)}')
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
@@ -112,8 +105,7 @@ def _state_dict_of(checkpoint: Any) -> dict[str, Any]:
     """Give the state dict of a checkpoint, a leading 'module.' of its keys removed."""
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
-        named = isinstance(checkpoint, dict)
-        keys = shorten(checkpoint) if named else type(checkpoint).__name__
+        keys = shorten(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise TypeError(
             f'the checkpoint holds no state dict of tensors; it has: {keys}. A checkpoint of '
             'another project must be converted first'
@@ -123,23 +115,22 @@ def _state_dict_of(checkpoint: Any) -> dict[str, Any]:
 
 def _all_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Give all parameters and persistent buffers, those left out of ``state_dict`` included."""
-    out = {}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        own = {**module._parameters, **module._buffers}
-        for name, value in own.items():
-            if value is not None and name not in module._non_persistent_buffers_set:
-                out[f'{prefix}.{name}' if prefix else name] = value
-    return out
+    return {
+        f'{prefix}.{name}' if prefix else name: value
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for name, value in {**module._parameters, **module._buffers}.items()
+        if value is not None and name not in module._non_persistent_buffers_set
+    }
 
 
-def _left_out_groups(model: nn.Module, left_out: set[str]) -> list[set[str]]:
+def _left_out_groups(model: nn.Module, left_out: set[str], known: dict[str, torch.Tensor]) -> list[set[str]]:
     """Part the keys left out of ``state_dict`` by the outermost modules left out whole."""
-    groups, rest, known = [], set(left_out), set(_all_tensors(model))
+    groups = []
     for name, _ in model.named_modules():
-        keys = {key for key in rest if key.startswith(f'{name}.')}
-        if name and keys and keys == {key for key in known if key.startswith(f'{name}.')}:
+        keys = {key for key in known if key.startswith(f'{name}.')}
+        if name and keys and keys <= left_out:
             groups.append(keys)
-            rest -= keys
+            left_out = left_out - keys
     return groups
 
 
@@ -151,12 +142,9 @@ def _complaint(bad: Mismatch) -> str:
         ('of another shape', [f'{key} {text}' for key, text in bad.shapes.items()]),
     )
     lines = [f'  {len(items)} {what}: {shorten(items)}' for what, items in kinds if items]
-    return '\n'.join(
-        [
-            'the checkpoint does not fit the model:',
-            *lines,
-            'Use the config that the checkpoint was trained with (a checkpoint of another project must be converted '
-            'first). What may differ can be named in StrictCheckpointHook(allow_missing=[...], '
-            'allow_unexpected=[...], allow_shape=[...]).',
-        ]
+    advice = (
+        'Use the config that the checkpoint was trained with (a checkpoint of another project must be converted '
+        'first). What may differ can be named in StrictCheckpointHook(allow_missing=[...], allow_unexpected=[...], '
+        'allow_shape=[...]).'
     )
+    return '\n'.join(['the checkpoint does not fit the model:', *lines, advice])

@@ -11,7 +11,7 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 import ovavss_mm  # noqa: F401
-from ovavss_mm.engine import StrictCheckpointHook
+from ovavss_mm.engine.hooks import StrictCheckpointHook
 
 
 class Frozen(nn.Module):

@@ -16,7 +16,7 @@ from PIL import Image
 
 import ovavss_mm  # noqa: F401
 from ovavss_mm.datasets.transforms import LoadClipFrames
-from ovavss_mm.engine import AVSegVisualizationHook, ContactSheetHook
+from ovavss_mm.engine.hooks import AVSegVisualizationHook, ContactSheetHook
 from ovavss_mm.engine.hooks.contact_sheet_hook import spread
 from ovavss_mm.engine.hooks.visualization_hook import read_frames
 from ovavss_mm.visualization import AVSegVisualizer
@@ -69,7 +69,7 @@ def test_frames_are_read_as_rgb_in_order(tmp_path):
 def test_unreadable_frames_are_named(tmp_path):
     sample = make_sample(tmp_path, 1)
     mmcv.imwrite(np.zeros((5, 5, 3), np.uint8), sample.frame_paths[1])
-    with pytest.raises(ValueError, match=r'1\.png has size \(5, 5\)'):
+    with pytest.raises(ValueError, match=r'0\.png has .*1\.png has '):
         read_frames(sample)
     (tmp_path / 'clip1' / '1.png').write_bytes(b'no picture')
     with pytest.raises(OSError, match=r'cannot read the picture .*1\.png: of none of the formats JPEG, PNG, BMP, WEBP'):
@@ -119,7 +119,7 @@ def test_several_processes_choose_from_their_share(recorder, monkeypatch):
     monkeypatch.setattr('ovavss_mm.engine.hooks.visualization_hook.get_world_size', lambda: 2)
     hook = AVSegVisualizationHook(draw=True, val_clips=2)
     hook.before_val_epoch(SimpleNamespace(val_dataloader=SimpleNamespace(dataset=range(9))))
-    assert hook._val_wanted == {0, 4}  # of the clips 0, 2, 4, 6, 8
+    assert hook._wanted == {0, 4}  # of the clips 0, 2, 4, 6, 8
 
 
 def test_frames_are_those_of_the_pipeline(tmp_path):
@@ -131,8 +131,6 @@ def test_frames_are_those_of_the_pipeline(tmp_path):
     sample.set_metainfo(dict(frame_paths=paths))
     loaded = LoadClipFrames()(dict(frame_paths=paths, frame_inds=np.arange(2)))['imgs']
     np.testing.assert_array_equal(read_frames(sample), loaded)
-    local = dict(backend='local')
-    np.testing.assert_array_equal(read_frames(sample, local), loaded)
     whole = (tmp_path / '1.jpg').read_bytes()
     (tmp_path / '1.jpg').write_bytes(whole[: len(whole) // 2])  # OpenCV would fill in grey
     with pytest.raises(OSError, match=r'1\.jpg'):

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner, and what it takes to run several processes on a machine without a GPU."""
+
+import gc
+import os
+import os.path as osp
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_distributed, master_only
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+from torch import nn
+
+from ..compat import concerns_user
+from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
+
+
+@RUNNERS.register_module()
+class AVRunner(Runner):
+    """mmengine's runner, which executes nothing that a checkpoint holds, and also runs several processes on CPUs.
+
+    With ``cfg.amp`` forward passes are in bfloat16, on a GPU and on a CPU, in training and testing.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, without the messages of the hosts that do not concern the user."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(concerns_user)
+        return logger
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up as mmengine does; processes without a GPU communicate by gloo."""
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            init_gloo(self.launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap as mmengine does; without a GPU the usual wrapper is told to use no device of one."""
+        if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
+            unused = self.cfg.get('find_unused_parameters', False)
+            model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False, find_unused_parameters=unused)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model, with mixed precision if ``cfg.amp`` asks for it."""
+        model = super().build_model(model)
+        if self.cfg.get('amp'):
+            model.forward = torch.autocast(get_device(), dtype=torch.bfloat16)(model.forward)
+        return model
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
+        """Load a checkpoint as plain data, without ``meta['config']``: mmengine executes that text when it resumes.
+
+        Raises:
+            CheckpointError: it holds more than data, or is damaged.
+        """
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the resolved config to ``<work_dir>/<name>_resolved.py``.
+
+        mmengine's ``<name>.py`` would be found by ``mim train ovavss_mm <name>.py`` beside the config itself, and mim
+        accepts one hit only.
+        """
+        stem = osp.splitext(osp.basename(self.cfg.filename or self.timestamp))[0]
+        self.cfg.dump(osp.join(self.work_dir, f'{stem}_resolved.py'))
+
+
+def init_gloo(launcher: str) -> None:
+    """Join torchrun's process group without a GPU; mmengine's ``init_dist`` asks for one.
+
+    Raises:
+        ValueError: the processes were not started by torchrun.
+    """
+    if launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise ValueError(
+            f'launcher {launcher!r}: several processes without a GPU are started with torchrun and '
+            '--launcher pytorch, or with mim train ... --launcher pytorch --gpus N'
+        )
+    torch.distributed.init_process_group('gloo')
+
+
+def leave_group() -> None:
+    """Leave the process group, if there is one, when all processes have come to the end.
+
+    Nothing may refer to the runner any more. A wrapped model that outlives the group ends gloo's threads while it
+    holds the GIL, for which they may be waiting: the process hangs. One that ends with these threads running may be
+    aborted, and torchrun reports a training that went well as failed.
+    """
+    if is_distributed():
+        gc.collect()  # runner, loops and hooks refer to each other
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
