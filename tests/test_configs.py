@@ -24,10 +24,11 @@ from mmseg.registry import (
     VISBACKENDS,
     VISUALIZERS,
 )
+from safetensors.numpy import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ovavss_mm.datasets.audio_features import SILENCE, FeatureWriter
+from ovavss_mm.datasets.audio_features import SILENCE, features_meta
 
 # For `import archive` in whichever way pytest imports test modules.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -143,10 +144,9 @@ def data_root(tmp_path_factory):
     """An archive, and beside its clips embeddings of their sounds."""
     root = archive.write_archive(tmp_path_factory.mktemp('configs') / 'archive')
     (root / 'weights').write_bytes(b'weights that made the embeddings')
-    writer = FeatureWriter(root / 'features', root / 'weights')
     rows = {f'{c.subset}/{c.uid}': np.zeros((10, 128), np.float32) for c in archive.CLIPS}
-    writer.add(rows | {SILENCE: np.zeros((1, 128), np.float32)})
-    writer.finish()
+    rows[SILENCE] = np.zeros((1, 128), np.float32)
+    save_file(rows, root / 'features', features_meta(root / 'weights'))
     return root
 
 

@@ -1,48 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data: the dataset, its vocabulary and the transforms of its pipeline."""
 
+from . import transforms
 from .avsbench import ClipDataset
 from .avsbench_ov import AVSBenchOVDataset
 from .metadata import IndexedClip, read_index, read_metadata, select_clips, write_index
 from .palette import voc_index, voc_palette
 from .samplers import SeededIndex, SeededInfiniteSampler
-from .transforms import (
-    FlipClip,
-    LoadClipAudio,
-    LoadClipAudioFeatures,
-    LoadClipFrames,
-    LoadClipLabels,
-    PackAVSegInputs,
-    ResizeClip,
-    SampleClipFrames,
-    SoundFrontEnd,
-    SwapClipAudio,
-    VGGishLogMel,
-)
+from .transforms import *  # noqa: F403
 from .vocabulary import Vocabulary
 
-__all__ = [
-    'AVSBenchOVDataset',
-    'ClipDataset',
-    'FlipClip',
-    'IndexedClip',
-    'LoadClipAudio',
-    'LoadClipAudioFeatures',
-    'LoadClipFrames',
-    'LoadClipLabels',
-    'PackAVSegInputs',
-    'ResizeClip',
-    'SampleClipFrames',
-    'SeededIndex',
-    'SeededInfiniteSampler',
-    'SoundFrontEnd',
-    'SwapClipAudio',
-    'VGGishLogMel',
-    'Vocabulary',
-    'read_index',
-    'read_metadata',
-    'select_clips',
-    'voc_index',
-    'voc_palette',
-    'write_index',
-]
+__all__ = ['AVSBenchOVDataset', 'ClipDataset', 'IndexedClip', 'SeededIndex', 'SeededInfiniteSampler', 'Vocabulary']
+__all__ += ['read_index', 'read_metadata', 'select_clips', 'voc_index', 'voc_palette', 'write_index']
+__all__ += transforms.__all__

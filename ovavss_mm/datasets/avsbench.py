@@ -25,17 +25,16 @@ MAX_NAMES = 254
 class ClipDataset(BaseSegDataset):
     """Video clips with sound and label maps; a subclass says which clips there are.
 
-    A subclass makes the vocabulary, overrides :meth:`rows`, and where its data differ
-    :meth:`clip_dir`, :meth:`first_frame_only` or ``label_reader``. By default a clip is a folder
-    ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second;
-    one without ``audio.wav`` is silent. All files of all clips are looked for at the start, none
-    is opened.
+    A subclass makes the vocabulary, overrides :meth:`rows`, and where its data differ :meth:`clip_dir`,
+    :meth:`first_frame_only` or ``label_reader``. By default a clip is a folder
+    ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second; one without
+    ``audio.wav`` is silent. All files of all clips are looked for at the start, none is opened.
 
     A sample before the pipeline is a dict:
         clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
         frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated),
-        audio_path (str | None, None: silence), other_audio_path (str | None, sound of another clip
-        of the split at least as long, with no name in common if there is one),
+        audio_path (str | None, None: silence), other_audio_path (str | None, sound of another clip of the split at
+        least as long, with no name in common if there is one),
         names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
         vocabulary (tuple[str], all N names; index i has label i + 1),
         label_reader (Callable, see there).
@@ -43,27 +42,24 @@ class ClipDataset(BaseSegDataset):
     ``metainfo`` has classes (background and the N names), palette, base_names and novel_names.
 
     Attributes:
-        label_reader (Callable): ``(path, N, (H, W)) -> uint8 (H, W)``, 0 background, i + 1 name i;
-            reads the label map of a frame of H x W pixels. Defaults to pictures in VOC colours.
+        label_reader (Callable): ``(path, N, (H, W)) -> uint8 (H, W)``, 0 background, i + 1 name i; reads the label map
+            of a frame of H x W pixels. Defaults to pictures in VOC colours.
 
     Args:
         data_root (str): folder of the data.
         split (str): 'train', 'val' or 'test'.
         vocabulary (Vocabulary): the N names, base and novel ones.
         with_labels (bool): False: label_paths are None, labels are not looked for. Defaults to True.
-        on_bad_clip (str): what a training does about a clip whose files cannot be read: 'raise'
-            stops, 'skip' gives another one; see :class:`BadClipsHook`, which logs and counts them.
-            With test_mode=True it is always 'raise': figures of another test set would not be
-            comparable. Defaults to 'raise'.
+        on_bad_clip (str): what a training does about a clip whose files cannot be read: 'raise' stops, 'skip' gives
+            another one; see :class:`BadClipsHook`, which logs and counts them. With test_mode=True it is always
+            'raise': figures of another test set would not be comparable. Defaults to 'raise'.
         metainfo (dict, optional): what to add to ``metainfo``. Defaults to None.
-        **kwargs: ann_file, pipeline, test_mode, lazy_init, indices, serialize_data and max_refetch
-            of :class:`mmseg.datasets.BaseSegDataset`. max_refetch (default 20) is how many clips in
-            a row may be bad.
+        **kwargs: ann_file, pipeline, test_mode, lazy_init, indices, serialize_data and max_refetch of
+            :class:`mmseg.datasets.BaseSegDataset`. max_refetch (default 20) is how many clips in a row may be bad.
 
     Raises:
         FileNotFoundError: data_root or the folder of a clip is missing.
-        ValueError: a wrong argument, no clip in the split, or clips whose frames and labels are not
-            what they should be.
+        ValueError: a wrong argument, no clip in the split, or clips whose frames and labels are not as they should be.
     """
 
     label_reader = staticmethod(read_labels)
@@ -88,28 +84,20 @@ class ClipDataset(BaseSegDataset):
         self.with_labels = with_labels
         self.on_bad_clip = on_bad_clip
         self._bad_clips: list[tuple[str, str]] = []  # met since the last good one: folder, reason
-        own = dict(
-            classes=vocabulary.classes,
-            palette=vocabulary.palette,
-            base_names=vocabulary.base,
-            novel_names=vocabulary.novel,
-        )
+        own = dict(classes=vocabulary.classes, palette=vocabulary.palette)
+        own |= dict(base_names=vocabulary.base, novel_names=vocabulary.novel)
         if clash := sorted(set(own) & set(metainfo or {})):
             raise ValueError(f'metainfo cannot set {", ".join(clash)}: the vocabulary does')
-        super().__init__(
-            data_root=data_root, data_prefix=dict(), metainfo=own | (metainfo or {}), **dict(max_refetch=20) | kwargs
-        )
+        kwargs = dict(max_refetch=20) | kwargs
+        super().__init__(data_root=data_root, data_prefix={}, metainfo=own | (metainfo or {}), **kwargs)
 
     # ------------------------------------------------------------------ which clips there are
     def rows(self) -> list[Mapping]:
-        """Clips of the split, to be overridden.
+        """Clips of the split, to be overridden; ValueError if there is none.
 
         Returns:
-            list[Mapping]: with uid (str), subset (str), split (str), names (tuple[str, ...]) and, if
-            known, frames (int), their number.
-
-        Raises:
-            ValueError: there is none.
+            list[Mapping]: with uid (str), subset (str), split (str), names (tuple[str, ...]) and, if known, frames
+            (int), their number.
         """
         raise NotImplementedError
 
@@ -136,11 +124,11 @@ class ClipDataset(BaseSegDataset):
             except (FileNotFoundError, ValueError) as err:
                 problems.append(err)
         if problems:
+            found = shorten(problems, sep='\n  ')
             raise type(problems[0])(
-                f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  '
-                f'{shorten(problems, sep=chr(10) + "  ")}\n'
-                'tools/dataset_converters/avsbench_ov.py checks all clips, and can make indices '
-                'without the bad ones (--fix-index)'
+                f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  {found}\n'
+                'tools/dataset_converters/avsbench_ov.py checks all clips, and can make indices without the bad ones '
+                '(--fix-index)'
             ) from problems[0]
         return add_other_audio(clips)
 
@@ -176,8 +164,7 @@ class ClipDataset(BaseSegDataset):
 
         Raises:
             OSError: a file of the clip is missing or cannot be read.
-            ValueError: the files of the clip do not fit together; with on_bad_clip='skip', too many
-                clips in a row are bad.
+            ValueError: the files of the clip do not fit together, or too many clips in a row are bad and skipped.
         """
         if isinstance(idx, SeededIndex):
             with seeded_rng(idx.seed, idx.position):
@@ -210,32 +197,28 @@ class ClipDataset(BaseSegDataset):
         if len(bad) > self.max_refetch:
             self._bad_clips = []
             raise ValueError(
-                f'{len(bad)} clips in a row cannot be read, from {bad[0][0]} ({bad[0][1]}) to '
-                f'{folder} ({bad[-1][1]}): is the disk there, and does the pipeline fit the data?'
+                f'{len(bad)} clips in a row cannot be read, from {bad[0][0]} ({bad[0][1]}) to {folder} '
+                f'({bad[-1][1]}): is the disk there, and does the pipeline fit the data?'
             ) from error
 
 
 def check_names_fit(vocabulary: Vocabulary, source: str) -> None:
-    """Raise ValueError if label maps or ``a_obj`` cannot hold the names of a vocabulary.
-
-    ``source`` says in the message where they are from.
-    """
+    """Raise ValueError if label maps or ``a_obj`` cannot hold the names of a vocabulary, which are from ``source``."""
     if len(vocabulary) > MAX_NAMES:
         raise ValueError(f'at most {MAX_NAMES} names fit into label maps, {source} has {len(vocabulary)}')
     joined = [name for name in vocabulary.names if '_' in name]
     if joined:
         raise ValueError(
-            f'{source}: "_" separates the names of a clip, a name cannot have one: {joined[0]!r} '
-            f'({len(joined)} such names); write it with "-" or a space'
+            f'{source}: "_" separates the names of a clip, a name cannot have one: {joined[0]!r} ({len(joined)} such '
+            'names); write it with "-" or a space'
         )
 
 
 def check_root(data_root: str, files: Iterable[str]) -> None:
     """Raise FileNotFoundError, saying what to do, if a folder or one of its files is not there."""
+    hint = 'data/README.md says how to get the data and where to put them'
     if osp.basename(osp.normpath(data_root)) == 'mini':
         hint = f'make them with: python tools/dataset_converters/mini_world.py --out {data_root}'
-    else:
-        hint = 'data/README.md says how to get the data and where to put them'
     if not isdir(data_root):
         raise FileNotFoundError(f'data_root {osp.abspath(data_root)} does not exist; {hint}')
     for name in files:
@@ -246,10 +229,8 @@ def check_root(data_root: str, files: Iterable[str]) -> None:
 
 def add_other_audio(clips: list[dict]) -> list[dict]:
     """Give each clip other_audio_path; the same clips in the same order get the same."""
-    pools = {
-        length: [c for c in clips if c['audio_path'] and c['num_frames'] >= length]
-        for length in {c['num_frames'] for c in clips}
-    }
+    lengths = {clip['num_frames'] for clip in clips}
+    pools = {n: [c for c in clips if c['audio_path'] and c['num_frames'] >= n] for n in lengths}
     for i, clip in enumerate(clips):
         pool = pools[clip['num_frames']]
         # Neighbours in the list often show the same, so the search starts half a list away.

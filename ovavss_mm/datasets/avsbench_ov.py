@@ -7,7 +7,7 @@ from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from .avsbench import ClipDataset, check_names_fit, check_root
-from .metadata import OV_SUBSETS, SUBSETS, check_base_only, clip_names, read_index, read_metadata, select_clips
+from .metadata import OV_SUBSETS, SUBSETS, clip_names, read_index, read_metadata, select_clips
 from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
 
 
@@ -15,29 +15,26 @@ from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
 class AVSBenchOVDataset(ClipDataset):
     """Clips of AVSBench-OV, or of any folder in the layout of AVSBench-semantic.
 
-    ``metadata.csv`` and ``label2idx.json`` lie in ``data_root``; :class:`ClipDataset` has the folders
-    of the clips, the keys of a sample and of ``metainfo``.
+    ``metadata.csv`` and ``label2idx.json`` lie in ``data_root``; :class:`ClipDataset` has the folders of the clips, the
+    keys of a sample and of ``metainfo``.
 
     Args:
         data_root (str): folder of the data.
-        split (str): 'train', 'val' or 'test'. A training clip is used only if all its names are
-            base names.
+        split (str): 'train', 'val' or 'test'. A training clip is used only if all its names are base names.
         subsets (Sequence[str]): which of 'v1s', 'v1m', 'v2' to use. Defaults to ('v1s', 'v2').
-        base_names (str | Sequence[str]): 'avsbench_ov' for the 40 base names of AVSBench-OV, 'all'
-            for all names, a file with a name a line (relative to data_root), or the names.
-            Defaults to 'avsbench_ov'.
+        base_names (str | Sequence[str]): 'avsbench_ov' for the 40 base names of AVSBench-OV, 'all' for all names, a
+            file with a name a line (relative to data_root), or the names. Defaults to 'avsbench_ov'.
         ann_file (str): the list of clips, relative to data_root. Defaults to 'metadata.csv'.
         label_file (str): the table of labels, relative to data_root. Defaults to 'label2idx.json'.
-        index_file (str, optional): index of the split, as tools/dataset_converters/avsbench_ov.py
-            writes it (relative to the current folder); its clips are used as they are, in place of
-            ann_file, subsets and the rule. Defaults to None.
-        **kwargs: with_labels, on_bad_clip and metainfo of :class:`ClipDataset`; pipeline, test_mode,
-            lazy_init, indices, serialize_data and max_refetch.
+        index_file (str, optional): index of the split, as tools/dataset_converters/avsbench_ov.py writes it (relative
+            to the current folder); its clips are used as they are, in place of ann_file, subsets and the rule. Defaults
+            to None.
+        **kwargs: with_labels, on_bad_clip and metainfo of :class:`ClipDataset`; pipeline, test_mode, lazy_init,
+            indices, serialize_data and max_refetch.
 
     Raises:
         FileNotFoundError: data_root, one of its files, or the folder of a clip is missing.
-        ValueError: a wrong argument, a malformed file (the message names file and line), or see
-            :class:`ClipDataset`.
+        ValueError: a wrong argument, a malformed file (the message names file and line), or see :class:`ClipDataset`.
     """
 
     def __init__(
@@ -60,8 +57,7 @@ class AVSBenchOVDataset(ClipDataset):
         self.index_file = index_file
         check_root(data_root, (label_file,) if index_file else (ann_file, label_file))
         if isinstance(base_names, str) and base_names != ALL_NAMES:
-            packaged = PACKAGED_BASE_NAMES.get(base_names)
-            base_names = str(packaged) if packaged else join_path(data_root, base_names)
+            base_names = str(PACKAGED_BASE_NAMES.get(base_names) or join_path(data_root, base_names))
         label_file = join_path(data_root, label_file)
         vocabulary = Vocabulary.from_files(label_file, base_names)
         check_names_fit(vocabulary, label_file)
@@ -73,19 +69,23 @@ class AVSBenchOVDataset(ClipDataset):
         Raises:
             ValueError: there is none, or a training index has clips with other names than base ones.
         """
+        base = self.vocabulary.base
         if self.index_file is None:
-            found = select_clips(read_metadata(self.ann_file), self.split, self.subsets, self.vocabulary.base)
+            found = select_clips(read_metadata(self.ann_file), self.split, self.subsets, base)
             rows = [dict(uid=r['uid'], subset=r['label'], names=clip_names(r)) for r in found]
-            source = (
-                f'{self.ann_file} has no clip for split {self.split!r}, subsets '
-                f'{", ".join(self.subsets)} and {len(self.vocabulary.base)} base names'
-            )
+            what = f'split {self.split!r}, subsets {", ".join(self.subsets)} and {len(base)} base names'
+            empty = f'{self.ann_file} has no clip for {what}'
         else:
             clips = read_index(self.index_file, self.split)
-            if self.split == 'train':
-                check_base_only(self.index_file, clips, self.vocabulary.base)
+            wrong = [clip for clip in clips if self.split == 'train' and not set(base).issuperset(clip.names)]
+            if wrong:
+                raise ValueError(
+                    f'{self.index_file} was made with other base names: {len(wrong)} of {len(clips)} training clips '
+                    f'have a name that is not one of the {len(base)} base names, such as {wrong[0].key} '
+                    f'({", ".join(wrong[0].names)})'
+                )
             rows = [dict(uid=c.uid, subset=c.subset, names=c.names, frames=c.num_frames) for c in clips]
-            source = f'the index {self.index_file} has no clip'
+            empty = f'the index {self.index_file} has no clip'
         if not rows:
-            raise ValueError(source)
+            raise ValueError(empty)
         return [row | dict(split=self.split) for row in rows]

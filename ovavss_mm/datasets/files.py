@@ -34,8 +34,7 @@ def find_frames(clip_dir: str, suffix: str = '.jpg') -> dict[int, str]:
 
     Raises:
         FileNotFoundError: the folder of the clip or of its frames is missing.
-        ValueError: no frames, a number is missing between two others or occurs twice, or a file
-            has no number.
+        ValueError: no frames, a number is missing between two others or occurs twice, or a file has no number.
     """
     if not isdir(clip_dir):
         raise FileNotFoundError(f'{clip_dir}: no such folder')
@@ -55,8 +54,7 @@ def find_labels(clip_dir: str, frames: dict[int, str], first_only: bool, suffix:
     Args:
         clip_dir (str): folder of the clip.
         frames (dict[int, str]): frames by number.
-        first_only (bool): whether the first frame alone has a label map, as in training clips of
-            v1s; else each frame has one.
+        first_only (bool): whether the first frame alone has a label map, as in training clips of v1s; else each has.
         suffix (str): of the files.
 
     Raises:
@@ -64,13 +62,11 @@ def find_labels(clip_dir: str, frames: dict[int, str], first_only: bool, suffix:
         ValueError: the labels are not those expected, or a file has no number.
     """
     labels = _numbered_files(join_path(clip_dir, 'labels_rgb'), suffix)
-    expected = {min(frames)} if first_only else set(frames)
-    if set(labels) != expected:
-        needed = 'one for the first frame' if first_only else 'one a frame'
+    if set(labels) != ({min(frames)} if first_only else set(frames)):
         found = ', '.join(map(str, sorted(labels))) or 'none'
         raise ValueError(
-            f'{clip_dir}: {len(frames)} frames ({min(frames)} to {max(frames)}) and '
-            f'{len(labels)} labels ({found}), expected {needed}'
+            f'{clip_dir}: {len(frames)} frames ({min(frames)} to {max(frames)}) and {len(labels)} labels ({found}), '
+            f'expected {"one for the first frame" if first_only else "one a frame"}'
         )
     return labels
 

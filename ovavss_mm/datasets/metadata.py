@@ -4,7 +4,7 @@
 import csv
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from mmengine.fileio import exists
@@ -14,13 +14,11 @@ from ..utils.text import one_line
 from .files import is_plain, read_utf8
 
 SPLITS = ('train', 'val', 'test')
-SUBSETS = ('v1s', 'v1m', 'v2')
-# Those that AVSBench-OV uses.
-OV_SUBSETS = ('v1s', 'v2')
+NUM_FRAMES = {'v1s': 5, 'v1m': 5, 'v2': 10}  # of a clip of AVSBench-semantic, one a second
+SUBSETS = tuple(NUM_FRAMES)
+OV_SUBSETS = ('v1s', 'v2')  # those that AVSBench-OV uses
 COLUMNS = ('uid', 'a_obj', 'split', 'label')
 MAX_SHOWN = 300  # letters that a message has of what a file says
-# Frames of a clip of AVSBench-semantic, one a second.
-NUM_FRAMES = {'v1s': 5, 'v1m': 5, 'v2': 10}
 
 
 def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
@@ -37,18 +35,15 @@ def select_clips(
         rows (Iterable[Mapping]): rows of ``metadata.csv``.
         split (str): 'train', 'val' or 'test'. Clips of other splits are left out.
         subsets (Collection[str]): clips of other subsets are left out.
-        base (Collection[str]): base names. A training clip stays only if each of its names is one
-            of them; for val and test they do not matter.
+        base (Collection[str]): base names. A training clip stays only if each of its names is one of them; for val and
+            test they do not matter.
 
     Returns:
         list[Mapping]: the rows that stay, in their order.
     """
     base = set(base)
-    return [
-        row
-        for row in rows
-        if row['split'] == split and row['label'] in subsets and (split != 'train' or base.issuperset(clip_names(row)))
-    ]
+    rows = [row for row in rows if row['split'] == split and row['label'] in subsets]
+    return [row for row in rows if split != 'train' or base.issuperset(clip_names(row))]
 
 
 def read_metadata(path: str) -> list[dict[str, str]]:
@@ -86,10 +81,9 @@ def _row_problem(row: dict) -> str | None:
     """What is wrong with a row of ``metadata.csv``, if anything."""
     if None in row or None in row.values():
         return 'the number of fields is not that of the header'
-    if row['split'] not in SPLITS:
-        return f'split must be one of {", ".join(SPLITS)}, got {row["split"]!r}'
-    if row['label'] not in SUBSETS:
-        return f'label must be one of {", ".join(SUBSETS)}, got {row["label"]!r}'
+    for key, allowed in (('split', SPLITS), ('label', SUBSETS)):
+        if row[key] not in allowed:
+            return f'{key} must be one of {", ".join(allowed)}, got {row[key]!r}'
     if not all(name.strip() for name in clip_names(row)) or not is_plain(row['a_obj']):
         return f'a_obj must be names joined by "_", got {row["a_obj"]!r}'
     uid = row['uid']
@@ -116,29 +110,24 @@ class IndexedClip:
     names: tuple[str, ...]
 
     @classmethod
-    def from_row(cls, row: Mapping[str, str], num_frames: int | None = None) -> 'IndexedClip':
-        """Make one from a row of ``metadata.csv``; num_frames defaults to that of the subset."""
-        frames = NUM_FRAMES[row['label']] if num_frames is None else num_frames
-        return cls(row['label'], row['uid'], frames, clip_names(row))
+    def from_row(cls, row: Mapping[str, str]) -> 'IndexedClip':
+        """Make one from a row of ``metadata.csv``, with the number of frames of its subset."""
+        return cls(row['label'], row['uid'], NUM_FRAMES[row['label']], clip_names(row))
 
     @property
     def key(self) -> str:
         """``subset/uid``, the clip's folder below the root of the data."""
         return f'{self.subset}/{self.uid}'
 
-    def as_row(self, split: str) -> dict[str, str]:
-        """What a row of ``metadata.csv`` says of the clip."""
-        return dict(uid=self.uid, label=self.subset, split=split, a_obj='_'.join(self.names))
-
 
 def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
-    """Write the clips of a split as readable text: the same clips give the same bytes.
+    """Write the clips of a split as readable text, atomically: the same clips give the same bytes.
 
-    After two lines of comments there is a line a clip, ``<subset>/<uid>``, the number of frames and
-    the names joined by ``_``, with tabs between, sorted.
+    After two lines of comments there is a line a clip, ``<subset>/<uid>``, the number of frames and the names joined by
+    ``_``, with tabs between, sorted.
 
     Args:
-        path (str): the file, written atomically.
+        path (str): of the file.
         split (str): 'train', 'val' or 'test'.
         clips (Iterable[IndexedClip]): its clips.
     """
@@ -150,43 +139,36 @@ def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
 
 
 def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
-    """Read what :func:`write_index` wrote.
+    """Read what :func:`write_index` wrote, in the order of the file.
 
     Args:
-        path (str): the file.
+        path (str): of the file.
         split (str, optional): which split it must be of. Defaults to None: any.
-
-    Returns:
-        list[IndexedClip]: in the order of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no index or one of another split, or a line is malformed or a clip there
-            twice; the message names the line.
+        ValueError: it is no index or one of another split, or a line is malformed or a clip there twice; the message
+            names the line.
     """
     if not exists(path):
-        tool = 'tools/dataset_converters/avsbench_ov.py'
-        raise FileNotFoundError(f'no index {path}; {tool} makes it')
+        raise FileNotFoundError(f'no index {path}; tools/dataset_converters/avsbench_ov.py makes it')
     lines = read_utf8(path).splitlines()
     first = re.match(r'# split (\w+):', lines[0] if lines else '')
     if not first:
         raise ValueError(f'{path}, line 1: an index begins with "# split", this file does not')
     if split not in (None, first[1]):
         raise ValueError(f'{path} is the index of split {first[1]!r}, {split!r} was asked for')
-    clips, seen = [], set()
+    clips: dict[str, IndexedClip] = {}
     for number, line in enumerate(lines, 1):
         if line.startswith('#') or not line.strip():
             continue
         clip = _parse_line(line)
-        if clip is None or clip.key in seen:
-            problem = 'expected subset/uid, frames and names with tabs between'
-            if clip:
-                problem = f'clip {clip.key} is there twice'
-            line = one_line(f'{problem}, got {line!r}', MAX_SHOWN)
-            raise ValueError(f'{path}, line {number}: {line}')
-        seen.add(clip.key)
-        clips.append(clip)
-    return clips
+        if clip is None or clip.key in clips:
+            wanted = 'expected subset/uid, frames and names with tabs between'
+            problem = f'clip {clip.key} is there twice' if clip else wanted
+            raise ValueError(f'{path}, line {number}: {one_line(f"{problem}, got {line!r}", MAX_SHOWN)}')
+        clips[clip.key] = clip
+    return list(clips.values())
 
 
 def _parse_line(line: str) -> IndexedClip | None:
@@ -194,17 +176,6 @@ def _parse_line(line: str) -> IndexedClip | None:
     match line.split('\t'):
         case [key, frames, names] if '/' in key and re.fullmatch('0*[1-9][0-9]{0,5}', frames):
             subset, uid = key.split('/', 1)
-            clip = IndexedClip(subset, uid, int(frames), tuple(names.split('_')))
-            return None if _row_problem(clip.as_row('train')) else clip
+            row = dict(uid=uid, label=subset, split='train', a_obj=names)
+            return None if _row_problem(row) else IndexedClip(subset, uid, int(frames), clip_names(row))
     return None
-
-
-def check_base_only(path: str, clips: Sequence[IndexedClip], base: Collection[str]) -> None:
-    """Raise ValueError if a clip of the training index ``path`` has a name that is no base name."""
-    wrong = [clip for clip in clips if not set(base).issuperset(clip.names)]
-    if wrong:
-        raise ValueError(
-            f'{path} was made with other base names: {len(wrong)} of {len(clips)} training clips '
-            f'have a name that is not one of the {len(base)} base names, such as {wrong[0].key} '
-            f'({", ".join(wrong[0].names)})'
-        )

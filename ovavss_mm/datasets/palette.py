@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PASCAL VOC colour map, from index to colour and back.
 
-Bit 3k of an index is bit 7 - k of red, bit 3k + 1 of green, bit 3k + 2 of blue: all 24 bits are used
-once, so the map is a bijection between indices and colours.
+Bit 3k of an index is bit 7 - k of red, bit 3k + 1 of green, bit 3k + 2 of blue: all 24 bits are used once, so the map
+is a bijection between indices and colours.
 """
 
 import cv2
@@ -10,38 +10,23 @@ import numpy as np
 
 
 def voc_palette(num_colors: int) -> list[list[int]]:
-    """Colours of the indices 0 .. num_colors-1.
+    """Colours of the indices 0 .. num_colors - 1.
 
     Args:
-        num_colors (int): how many colours, 0 to 2**24.
+        num_colors (int): 0 to 2**24; ValueError if it is not.
 
     Returns:
         list[list[int]]: num_colors rows [red, green, blue], each 0..255; row 0 is black.
-
-    Raises:
-        ValueError: num_colors is out of range.
     """
     if not 0 <= num_colors <= 2**24:
         raise ValueError(f'num_colors must be from 0 to {2**24}, got {num_colors}')
-    index = np.arange(num_colors)
-    colors = np.zeros((num_colors, 3), dtype=np.int64)
-    for k in range(8):
-        for channel in range(3):
-            colors[:, channel] |= (index >> (3 * k + channel) & 1) << (7 - k)
-    return colors.tolist()
+    index, channel = np.arange(num_colors)[:, None], np.arange(3)
+    return sum((index >> (3 * k + channel) & 1) << (7 - k) for k in range(8)).tolist()
 
 
-def _channel_parts() -> np.ndarray:
-    """Which bits of the index each value of each channel sets: uint32 (3, 256)."""
-    value = np.arange(256, dtype=np.uint32)
-    parts = np.zeros((3, 256), dtype=np.uint32)
-    for k in range(8):
-        for channel in range(3):
-            parts[channel] |= (value >> np.uint32(7 - k) & 1) << np.uint32(3 * k + channel)
-    return parts
-
-
-_PARTS = _channel_parts()
+# Which bits of the index each value of each channel sets: uint32 (3, 256).
+_CHANNEL, _VALUE = np.ogrid[:3, :256]
+_PARTS = sum((_VALUE >> (7 - k) & 1) << (3 * k + _CHANNEL) for k in range(8)).astype(np.uint32)
 # For cv2.LUT, (1, 256, 3): the lower eight bits of the parts, and whether there are others.
 _LOW = np.ascontiguousarray((_PARTS & 255).astype(np.uint8).T[None])
 _HIGH = np.ascontiguousarray((_PARTS > 255).astype(np.uint8).T[None])
@@ -56,7 +41,7 @@ def voc_labels(colors: np.ndarray) -> np.ndarray | None:
     """Indices of the colours of a label map, several times faster than :func:`voc_index`.
 
     Args:
-        colors (np.ndarray): uint8 (H, W, 3), red, green, blue.
+        colors (np.ndarray): uint8 (H, W, 3), RGB.
 
     Returns:
         np.ndarray | None: uint8 (H, W); None if a colour has an index above 255.

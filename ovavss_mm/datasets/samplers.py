@@ -31,15 +31,14 @@ class SeededIndex(NamedTuple):
 class SeededInfiniteSampler(InfiniteSampler):
     """mmengine's infinite sampler, which gives :class:`SeededIndex` for a :class:`ClipDataset`.
 
-    A sample is then augmented by the seed and its position alone: the same whatever the number of
-    loader processes, and after a training was resumed. Other data sets, such as mmengine's wrappers
-    of several, get plain indices, and augment with the random numbers of the loader process.
+    A sample is then augmented by the seed and its position alone: the same whatever the number of loader processes,
+    and after a training was resumed. Other data sets, such as mmengine's wrappers of several, get plain indices, and
+    augment with the random numbers of the loader process.
 
     Args:
         dataset (Sized): the data set.
         shuffle (bool): whether each pass over the data has another order. Defaults to True.
-        seed (int, optional): of order and augmentation. Defaults to None: drawn, the same for all
-            processes.
+        seed (int, optional): of order and augmentation. Defaults to None: drawn, the same for all processes.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
@@ -57,13 +56,9 @@ class SeededInfiniteSampler(InfiniteSampler):
 
 @contextmanager
 def seeded_rng(seed: int, position: int) -> Iterator[None]:
-    """Within, the random numbers of python, numpy and torch (CPU) follow from seed and position.
+    """Within, the random numbers of python, numpy and torch (CPU) follow from two integers that are not negative.
 
-    Afterwards their generators are as before.
-
-    Args:
-        seed (int): not negative.
-        position (int): not negative.
+    Afterwards the generators are as before.
     """
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     words = np.random.SeedSequence((seed, position)).generate_state(8)

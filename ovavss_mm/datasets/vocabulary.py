@@ -13,12 +13,9 @@ from .files import is_plain, read_utf8
 from .palette import voc_palette
 
 BACKGROUND = 'background'
-# Lists of base names that come with the package.
 PACKAGED_BASE_NAMES = {'avsbench_ov': Path(__file__).parent / 'avsbench_ov_base.txt'}
-# The 70 names of AVSBench-semantic in the order of their labels.
-PACKAGED_NAMES = Path(__file__).parent / 'avsbench_semantic_names.txt'
-# Stands for 'every name is a base name', where base names are asked for.
-ALL_NAMES = 'all'
+PACKAGED_NAMES = Path(__file__).parent / 'avsbench_semantic_names.txt'  # the 70 names in the order of their labels
+ALL_NAMES = 'all'  # every name is a base name
 MAX_NAMES = 32766  # label maps have at most 16 bits
 MAX_LETTERS = 500
 MAX_TEMPLATES = 1000
@@ -92,11 +89,9 @@ class Vocabulary(tuple):
             _take(taken, name, name, f'{title} name ')
         return tuple(sorted(group, key=order.__getitem__))
 
-    def _checked_synonyms(
-        self, synonyms: Mapping[str, Sequence[str]], taken: dict[str, str]
-    ) -> dict[str, tuple[str, ...]]:
+    def _checked_synonyms(self, synonyms: Mapping[str, Sequence[str]], taken: dict[str, str]) -> dict[str, tuple]:
         """Synonyms of every name."""
-        checked: dict[str, tuple[str, ...]] = dict.fromkeys(self, ())
+        checked = dict.fromkeys(self, ())
         for key, words in synonyms.items():
             name = str(key).strip()
             if name not in checked:
@@ -110,18 +105,10 @@ class Vocabulary(tuple):
         return checked
 
     @classmethod
-    def from_label2idx(
-        cls, label2idx: Mapping[str, int], base: Iterable[str], novel: Iterable[str] | None = None
-    ) -> 'Vocabulary':
-        """Make a vocabulary from a table of labels.
+    def from_label2idx(cls, label2idx: Mapping[str, int], base: Iterable[str]) -> 'Vocabulary':
+        """Make a vocabulary from a table of labels and the names seen in training.
 
-        Args:
-            label2idx (Mapping[str, int]): ``background`` is 0, the names are 1 .. N without gaps.
-            base (Iterable[str]): the names seen in training.
-            novel (Iterable[str], optional): see the class.
-
-        Raises:
-            ValueError: the table is not of that form, or see the class.
+        ``background`` must have label 0, the names 1 .. N without gaps, else ValueError.
         """
         if not isinstance(label2idx, Mapping):
             raise ValueError(f'expected a table {{name: label}}, got a {type(label2idx).__name__}')
@@ -132,11 +119,9 @@ class Vocabulary(tuple):
         ordered = sorted(label2idx, key=label2idx.__getitem__)
         for expected, name in enumerate(ordered):
             if label2idx[name] != expected:
-                raise ValueError(
-                    f'labels must be 0 to {len(ordered) - 1}, each once; {one_line(repr(name))} has '
-                    f'{label2idx[name]} where {expected} was expected'
-                )
-        return cls(ordered[1:], base, novel)
+                found = f'{one_line(repr(name))} has {label2idx[name]} where {expected} was expected'
+                raise ValueError(f'labels must be 0 to {len(ordered) - 1}, each once; {found}')
+        return cls(ordered[1:], base)
 
     @classmethod
     def from_files(cls, label_file: str, base: str | Iterable[str]) -> 'Vocabulary':
@@ -191,9 +176,8 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
         try:
             templates = get_predefined_templates(templates)
         except (AssertionError, ValueError) as error:
-            raise ValueError(
-                f'there is no set of prompt templates {one_line(repr(templates))}: {str(error)[:300]}'
-            ) from error
+            found = f'{one_line(repr(templates))}: {str(error)[:300]}'
+            raise ValueError(f'there is no set of prompt templates {found}') from error
     templates = tuple(templates)
     wrong = [template for template in templates if not _is_template(template)]
     if wrong or not 1 <= len(templates) <= MAX_TEMPLATES:
@@ -220,10 +204,12 @@ def read_label2idx(path: str) -> dict[str, int]:
     """
 
     def unique(pairs: list[tuple]) -> dict:
-        if len(dict(pairs)) < len(pairs):
-            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise ValueError(f'{one_line(repr(twice))} is given twice')
-        return dict(pairs)
+        table = {}
+        for key, value in pairs:
+            if key in table:
+                raise ValueError(f'{one_line(repr(key))} is given twice')
+            table[key] = value
+        return table
 
     try:
         table = json.loads(read_utf8(path), object_pairs_hook=unique)
@@ -245,8 +231,7 @@ def read_names(path: str) -> tuple[str, ...]:
         FileNotFoundError: there is no such file.
         ValueError: it is not in UTF-8, or a name has control characters.
     """
-    names = tuple(line.strip() for line in read_utf8(path).splitlines() if line.strip())
-    return _checked_names(names, f'{path}: the')
+    return _checked_names((line for line in read_utf8(path).splitlines() if line.strip()), f'{path}: the')
 
 
 def _checked_names(names: Iterable[str], title: str) -> tuple[str, ...]:

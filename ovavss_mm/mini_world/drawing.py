@@ -18,8 +18,7 @@ COLOUR_HSV = {
     'yellow': (53, 0.80, 0.90),
     'purple': (288, 0.70, 0.72),
 }
-# Number of corners, and their radii in turn. Shapes with few corners reach past radius 1, so that
-# all have areas of the same order.
+# Number of corners, and their radii in turn; few corners reach past radius 1, so that all areas are of one order.
 SHAPE_CORNERS = {'disc': (64, (1.0,)), 'square': (4, (1.25,)), 'triangle': (3, (1.35,)), 'star': (10, (1.35, 0.58))}
 SUPERSAMPLING = 4
 TEXTURE_SIZE = 64
@@ -29,15 +28,7 @@ _SUBPIXEL_BITS = 4
 
 
 def render_pictures(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Draw all frames of a scene with their labels, see :func:`iter_pictures`.
-
-    Args:
-        scene (Scene): what to draw.
-        fps (int): frames a second. Defaults to 1.
-
-    Returns:
-        tuple: frames uint8 (T, 96, 128, 3) RGB and labels uint8 (T, 96, 128), T = seconds * fps.
-    """
+    """All :func:`iter_pictures`: frames uint8 (T, 96, 128, 3), labels uint8 (T, 96, 128), T = seconds * fps."""
     frames, labels = zip(*iter_pictures(scene, fps), strict=True)
     return np.stack(frames), np.stack(labels)
 
@@ -47,14 +38,11 @@ def iter_pictures(scene: Scene, fps: int = 1) -> Iterator[tuple[np.ndarray, np.n
 
     Args:
         scene (Scene): what to draw.
-        fps (int): frames a second. Defaults to 1.
+        fps (int): frames a second; ValueError if it is below 1. Defaults to 1.
 
     Yields:
-        tuple: frame uint8 (96, 128, 3) RGB and label uint8 (96, 128), 0 where nothing visible
-        sounds, else the name's index + 1.
-
-    Raises:
-        ValueError: ``fps`` is below 1.
+        tuple: frame uint8 (96, 128, 3) RGB and label uint8 (96, 128), 0 where nothing visible sounds, else the name's
+        index + 1.
     """
     if fps < 1:
         raise ValueError(f'fps must be at least 1, got {fps}')
@@ -82,8 +70,7 @@ def draw_object(canvas: np.ndarray, obj: SceneObject, time: float = 0.0) -> np.n
         np.ndarray: float32 (H, W), the part of each pixel that the object covers, 0..1.
     """
     size = canvas.shape[:2]
-    centre, radius = obj.centre_at(time), obj.radius_at(time)
-    angle = obj.angle + obj.spin * time
+    centre, radius, angle = obj.centre_at(time), obj.radius_at(time), obj.angle + obj.spin * time
     shape = split_name(obj.name)[1]
     coverage = _shape_coverage(shape, size, centre, radius, angle)
     light = 1 + TEXTURE_DEPTH * _place_texture(_make_texture(obj), size, centre, radius, angle)
@@ -111,10 +98,7 @@ def shape_outline(shape: str) -> np.ndarray:
 
 
 def make_background(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Make a large greyish picture of smooth noise, float32 (176, 208, 3) RGB in 0..255.
-
-    The second result is the way it drifts, (x, y) in pixels a second.
-    """
+    """Greyish picture of smooth noise, float32 (176, 208, 3) RGB in 0..255; its drift (x, y) in pixels a second."""
     size = (FRAME_SIZE[1] + 80, FRAME_SIZE[0] + 80)
     level = rng.uniform(85, 175) + rng.uniform(-7, 7, 3)  # grey with a slight tint
     picture = np.zeros((size[1], size[0]), dtype=np.float32)
@@ -130,8 +114,7 @@ def pan_background(background: tuple[np.ndarray, np.ndarray], time: float) -> np
     picture, drift = background
     height, width = FRAME_SIZE
     x, y = np.clip(40 + drift * time, 0, 80)
-    matrix = np.array([[1, 0, -x], [0, 1, -y]], dtype=np.float64)
-    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(picture, np.array([[1.0, 0, -x], [0, 1, -y]]), (width, height), flags=cv2.INTER_LINEAR)
 
 
 def to_uint8(canvas: np.ndarray) -> np.ndarray:
@@ -154,9 +137,10 @@ def _shape_coverage(shape, size, centre, radius, angle) -> np.ndarray:
 def _make_texture(obj: SceneObject) -> np.ndarray:
     """Texture of an object, float32 (64, 64) in -1..1, over a square of side 3 radii about it."""
     rng = np.random.default_rng(obj.texture_seed)
+    size = (TEXTURE_SIZE, TEXTURE_SIZE)
     grid = np.linspace(-1.5, 1.5, TEXTURE_SIZE, dtype=np.float32)
     if obj.texture == 'plain':
-        return np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
+        return np.zeros(size, dtype=np.float32)
     if obj.texture == 'stripes':
         wave = np.sin(grid * rng.uniform(6, 11) + rng.uniform(0, 6))
         return np.clip(np.tile(2 * wave, (TEXTURE_SIZE, 1)), -1, 1)
@@ -164,14 +148,12 @@ def _make_texture(obj: SceneObject) -> np.ndarray:
         wave = np.cos(grid * rng.uniform(6, 9) + rng.uniform(0, 6))
         return np.clip(3 * (wave[:, None] * wave[None]) - 1, -1, 1)
     coarse = rng.uniform(-1, 1, (9, 9)).astype(np.float32)  # noise
-    return cv2.resize(coarse, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _place_texture(texture, size, centre, radius, angle) -> np.ndarray:
     """Lay a texture over a frame, turned and scaled like its object: float32 (H, W)."""
     scale = 3 * radius / TEXTURE_SIZE
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
-    middle = np.full(2, (TEXTURE_SIZE - 1) / 2)
-    shift = np.asarray(centre) - 0.5 - turn @ middle
-    matrix = np.concatenate([turn, shift[:, None]], axis=1)
-    return cv2.warpAffine(texture, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR)
+    shift = np.asarray(centre) - 0.5 - turn @ np.full(2, (TEXTURE_SIZE - 1) / 2)
+    return cv2.warpAffine(texture, np.c_[turn, shift], (size[1], size[0]), flags=cv2.INTER_LINEAR)

@@ -31,8 +31,7 @@ class SceneObject:
         velocity (tuple[float, float]): (x, y) in pixels a second; the centre bounces off the border.
         angle (float): rotation at second 0, in radians.
         spin (float): rotation in radians a second.
-        pulse (tuple[float, float, float]): relative amplitude, phase (radians) and rate (Hz) of its
-            change of size.
+        pulse (tuple[float, float, float]): relative amplitude, phase (radians) and rate (Hz) of its change of size.
         hue_shift (float): added to the colour's hue, in degrees.
         brightness (float): factor on the colour's brightness.
         texture (str): one of ``TEXTURES``.
@@ -66,12 +65,8 @@ class SceneObject:
 
     def centre_at(self, time: float) -> tuple[float, float]:
         """Centre (x, y) in pixels at ``time`` in seconds."""
-        height, width = FRAME_SIZE
-        margin = 0.8 * self.radius
-        return tuple(
-            _bounce(start + speed * time, margin, size - margin)
-            for start, speed, size in zip(self.start, self.velocity, (width, height), strict=True)
-        )
+        margin, ways = 0.8 * self.radius, zip(self.start, self.velocity, FRAME_SIZE[::-1], strict=True)
+        return tuple(_bounce(start + speed * time, margin, size - margin) for start, speed, size in ways)
 
 
 @dataclass(frozen=True)
@@ -135,15 +130,12 @@ def sample_sounding(rng: np.random.Generator, num_seconds: int) -> tuple[bool, .
 
 
 def sample_object(rng: np.random.Generator, name: str, sounding: tuple[bool, ...] = ()) -> SceneObject:
-    """Sample one object anywhere in the frame.
+    """Sample one object anywhere in the frame; ValueError if the name is unknown.
 
     Args:
         rng (Generator): source of random numbers.
         name (str): one of the mini world's names.
         sounding (tuple[bool, ...]): one flag a second. Defaults to none.
-
-    Raises:
-        ValueError: the name is unknown.
     """
     split_name(name)
     height, width = FRAME_SIZE

@@ -18,14 +18,7 @@ PULSE_RATE = 9.0  # Hz
 
 
 def render_sound(scene: Scene) -> np.ndarray:
-    """Mix the sounds of a scene's objects over a quiet noise floor.
-
-    Args:
-        scene (Scene): what sounds when.
-
-    Returns:
-        np.ndarray: float32 (seconds * 16000,) in -1..1, mono.
-    """
+    """Mix the sounds of a scene's objects over a quiet noise floor: float32 (seconds * 16000,) in -1..1, mono."""
     wave = noise_floor(np.random.default_rng((scene.seed, 1)), scene.num_seconds * SAMPLE_RATE)
     for obj in scene.objects:
         if any(obj.sounding):
@@ -45,15 +38,12 @@ def timbre(shape: str, pitch: float, time: np.ndarray) -> np.ndarray:
     """Tone of a shape, about as loud as a sine of amplitude 1.
 
     Args:
-        shape (str): disc (sine), square (odd partials), triangle (siren) or star (pulses).
+        shape (str): disc (sine), square (odd partials), triangle (siren) or star (pulses); else ValueError.
         pitch (float): in Hz.
         time (np.ndarray): (n,) in seconds.
 
     Returns:
         np.ndarray: (n,).
-
-    Raises:
-        ValueError: the shape is unknown.
     """
     phase = 2 * np.pi * pitch * time
     if shape == 'disc':
@@ -72,14 +62,11 @@ def timbre(shape: str, pitch: float, time: np.ndarray) -> np.ndarray:
 
 
 def envelope(sounding: tuple[bool, ...]) -> np.ndarray:
-    """Loudness of an object that sounds in some whole seconds.
-
-    Args:
-        sounding (tuple[bool, ...]): one flag a second.
+    """Loudness of an object that sounds in some whole seconds, given by a flag a second.
 
     Returns:
-        np.ndarray: float64 (seconds * 16000,) in 0..1: 1 in sounding seconds, with short fades
-        inside them where the sound begins and ends, 0 in silent ones.
+        np.ndarray: float64 (seconds * 16000,) in 0..1: 1 in sounding seconds, with short fades inside them where the
+        sound begins and ends, 0 in silent ones.
     """
     curve = np.repeat(np.asarray(sounding, dtype=np.float64), SAMPLE_RATE)
     length = int(FADE_SECONDS * SAMPLE_RATE)

@@ -26,10 +26,9 @@ def video_scenes(
     Args:
         seconds (int): length of the video, at least 1.
         seed (int): of all random numbers. Defaults to 0.
-        sounding (Sequence[str]): names that sound in some of the seconds. Defaults to two that are
+        sounding (Sequence[str]): names that sound in some of the seconds. Defaults to two that are drawn.
+        silent (Sequence[str]): names that are only seen. Defaults to none; where ``sounding`` is empty too, one is
             drawn.
-        silent (Sequence[str]): names that are only seen. Defaults to none; where ``sounding`` is
-            empty too, one is drawn.
 
     Yields:
         Scene: of 20 seconds, the last one of what is left.
@@ -49,16 +48,13 @@ def video_scenes(
 
 
 def write_video(path: str | Path, scenes: Iterable[Scene], fps: int = 25, scale: int = 3) -> None:
-    """Write scenes as H.264 and AAC in an mp4 file, atomically.
+    """Write scenes, one after the other, as H.264 and AAC in an mp4 file, atomically.
 
     Args:
         path (str | Path): of the file.
-        scenes (Iterable[Scene]): one after the other.
-        fps (int): frames a second. Defaults to 25.
-        scale (int): enlargement of the mini world's frames, 128 x 96. Defaults to 3.
-
-    Raises:
-        ValueError: ``fps`` or ``scale`` is below 1.
+        scenes (Iterable[Scene]): what to write.
+        fps (int): frames a second, at least 1, else ValueError. Defaults to 25.
+        scale (int): enlargement of the mini world's frames, 128 x 96; as fps. Defaults to 3.
     """
     import av
 

@@ -16,7 +16,9 @@ import numpy as np
 import soundfile
 from mmengine.utils import track_progress_rich
 
+from ..datasets.metadata import NUM_FRAMES
 from ..datasets.palette import voc_palette
+from ..utils.files import atomic_path
 from .drawing import render_pictures
 from .names import BASE_NAMES, NAMES, NOVEL_NAMES
 from .scene import Scene, sample_scene
@@ -25,7 +27,6 @@ from .sound import SAMPLE_RATE, render_sound
 GENERATOR_VERSION = 1
 STAMP = '.complete.json'
 JPEG_QUALITY = 92
-CLIP_SECONDS = {'v1s': 5, 'v1m': 5, 'v2': 10}
 METADATA_FIELDS = ('vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label')
 
 
@@ -35,8 +36,8 @@ class WorldParams:
 
     Attributes:
         seed (int): of all random numbers. Defaults to 0.
-        train (int): training clips that the rule for AVSBench-OV keeps; clips that it drops (subset
-            v1m, or a novel name that sounds) are added to them. Defaults to 480.
+        train (int): training clips that the rule for AVSBench-OV keeps; clips that it drops (subset v1m, or a novel
+            name that sounds) are added to them. Defaults to 480.
         val (int): validation clips. Defaults to 24.
         test (int): test clips. Defaults to 96.
     """
@@ -88,15 +89,10 @@ class _NameDeck:
 
 
 def plan_world(params: WorldParams) -> list[ClipPlan]:
-    """Decide all clips of a world.
+    """Decide all clips of a world, in the order of metadata.csv: train, val, test.
 
-    Args:
-        params (WorldParams): the world's parameters.
-
-    Returns:
-        list[ClipPlan]: in the order of metadata.csv: train, val, test. Every second training clip
-        is of v2 and every third one elsewhere; the rest are of v1s. One training clip in 80
-        (rounded up) is of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
+    Every second training clip is of v2 and every third one elsewhere; the rest are of v1s. One training clip in 80
+    (rounded up) is of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
     """
     extra_v1m, extra_novel = -(-params.train // 80), -(-params.train // 48)
     parts = [
@@ -113,7 +109,7 @@ def plan_world(params: WorldParams) -> list[ClipPlan]:
         for index in range(count):
             subset = subsets[index % len(subsets)]
             sounding, silent = _deal_names(rng, decks, two_sound=index // len(subsets) % 4 == 3)
-            uid = f'mini{len(plans):04d}_0_{CLIP_SECONDS[subset] * 1000}'
+            uid = f'mini{len(plans):04d}_0_{NUM_FRAMES[subset] * 1000}'
             plans.append(ClipPlan(uid, subset, split, sounding, silent))
     return plans
 
@@ -131,18 +127,11 @@ def _deal_names(rng, decks, two_sound: bool) -> tuple[tuple[str, ...], tuple[str
 def clip_scene(seed: int, plan: ClipPlan) -> Scene:
     """Sample the scene of a planned clip; it depends on the seed and the plan only."""
     rng = np.random.default_rng((seed, zlib.crc32(plan.uid.encode())))
-    seconds = CLIP_SECONDS[plan.subset]
-    return sample_scene(rng, plan.sounding, plan.silent, seconds, plan.first_frame_only)
+    return sample_scene(rng, plan.sounding, plan.silent, NUM_FRAMES[plan.subset], plan.first_frame_only)
 
 
 def write_clip(plan: ClipPlan, root: str | Path, seed: int) -> None:
-    """Render a planned clip into ``<root>/<subset>/<uid>/``.
-
-    Args:
-        plan (ClipPlan): the clip.
-        root (str | Path): folder of the world.
-        seed (int): of the world.
-    """
+    """Render a planned clip of the world of a seed into ``<root>/<subset>/<uid>/``."""
     scene = clip_scene(seed, plan)
     frames, labels = render_pictures(scene)
     folder = Path(root) / plan.subset / plan.uid
@@ -150,8 +139,7 @@ def write_clip(plan: ClipPlan, root: str | Path, seed: int) -> None:
     for name in ('frames', 'labels_rgb'):
         (folder / name).mkdir(parents=True)
     for index, frame in enumerate(frames):
-        path = folder / 'frames' / f'{index}.jpg'
-        _write_picture(path, frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        _write_picture(folder / 'frames' / f'{index}.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     for index, label in enumerate(labels[:1] if plan.first_frame_only else labels):
         _write_picture(folder / 'labels_rgb' / f'{index}.png', palette[label], [])
     samples = np.rint(render_sound(scene).astype(np.float64) * 32767).astype(np.int16)
@@ -170,9 +158,8 @@ def _write_tables(plans: list[ClipPlan], root: Path) -> None:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(METADATA_FIELDS)
         for plan in plans:
-            vid = plan.uid.split('_')[0]
-            row = (vid, plan.uid, 0, 0, '_'.join(plan.sounding), plan.split, plan.subset)
-            writer.writerow(row)
+            vid, names = plan.uid.split('_')[0], '_'.join(plan.sounding)
+            writer.writerow((vid, plan.uid, 0, 0, names, plan.split, plan.subset))
     index = {name: label for label, name in enumerate(('background', *NAMES))}
     (root / 'label2idx.json').write_text(json.dumps(index, indent=2) + '\n', encoding='utf-8')
     (root / 'base_names.txt').write_text('\n'.join(BASE_NAMES) + '\n', encoding='utf-8')
@@ -189,17 +176,18 @@ def is_complete(root: str | Path, params: WorldParams) -> bool:
 
 def _check_target(root: Path, force: bool) -> None:
     """Refuse to replace anything but a world that the user agrees to replace."""
+    stamp = root / STAMP
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if not (root / STAMP).is_file():
+    if not stamp.is_file():
         raise FileExistsError(
-            f'{root} exists and is no mini world (it has no {STAMP}); nothing was written. '
-            'Choose another --out or remove it yourself.'
+            f'{root} exists and is no mini world (it has no {STAMP}); nothing was written. Choose another --out or '
+            'remove it yourself.'
         )
     if not force:
         raise FileExistsError(
             f'{root} holds a mini world of other parameters or of another version '
-            f'({(root / STAMP).read_text(encoding="utf-8").strip()}); pass --force to replace it.'
+            f'({stamp.read_text(encoding="utf-8").strip()}); pass --force to replace it.'
         )
 
 
@@ -227,19 +215,14 @@ def build_world(out: str | Path, params: WorldParams, force: bool = False, worke
     if not force and is_complete(root, params):
         return False
     _check_target(root, force)
-    building = root.with_name(f'.{root.name}.building-{os.getpid()}')
-    building.mkdir(parents=True)
-    try:
+    with atomic_path(root) as building:
+        building.mkdir()
         plans = plan_world(params)
         if plans:
             task = partial(write_clip, root=building, seed=params.seed)
             track_progress_rich(task, plans, nproc=workers, chunksize=4, description='Clips')
         _write_tables(plans, building)
-        stamp = json.dumps(params.stamp(), indent=2) + '\n'  # the last file
-        (building / STAMP).write_text(stamp, encoding='utf-8')
+        (building / STAMP).write_text(json.dumps(params.stamp(), indent=2) + '\n', encoding='utf-8')
         if root.exists():
             shutil.rmtree(root)
-        building.rename(root)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return True

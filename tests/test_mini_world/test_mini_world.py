@@ -15,6 +15,7 @@ import pytest
 
 import ovavss_mm  # noqa: F401
 from ovavss_mm.datasets import AVSBenchOVDataset, read_metadata, select_clips, voc_index
+from ovavss_mm.datasets.metadata import NUM_FRAMES
 from ovavss_mm.mini_world import drawing, scene, sound, world
 from ovavss_mm.mini_world.names import BASE_NAMES, NAMES, NOVEL_NAMES, split_name
 
@@ -98,7 +99,7 @@ def test_bytes_depend_on_the_parameters_only(small, tmp_path):
 
 def test_files_of_each_clip(small, rows):
     assert list(rows[0]) == ['vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label']
-    folders = {str(p.relative_to(small)) for subset in world.CLIP_SECONDS for p in (small / subset).iterdir()}
+    folders = {str(p.relative_to(small)) for subset in NUM_FRAMES for p in (small / subset).iterdir()}
     assert folders == {f'{row["label"]}/{row["uid"]}' for row in rows}
     for row in rows:
         folder = small / row['label'] / row['uid']

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ovavss_mm.datasets import AVSBenchOVDataset, IndexedClip, LoadClipAudio, LoadClipAudioFeatures, write_index
-from ovavss_mm.datasets.audio_features import AudioFeatures, FeatureWriter
+from ovavss_mm.datasets.audio_features import AudioFeatures
 from ovavss_mm.models import VGGishEncoder
 
 SCRIPT = Path(__file__).parents[2] / 'tools/dataset_converters/extract_vggish.py'
@@ -63,8 +63,8 @@ def weights(tmp_path) -> str:
     return str(tmp_path / 'weights.pth')
 
 
-def extract(script, root, path, weights, keys=KEYS, workers=0) -> FeatureWriter:
-    writer = FeatureWriter(path, weights)
+def extract(script, root, path, weights, keys=KEYS, workers=0):
+    writer = script.FeatureWriter(path, weights)
     script.extract(str(root), keys, TinyEncoder(), writer, workers)
     writer.finish()
     return writer
@@ -151,24 +151,49 @@ def test_bad_sounds_are_named_and_the_others_kept(script, tmp_path, weights):
     own = archive.write_archive(tmp_path / 'own', archive.CLIPS[:3])
     (own / 'v2' / 'horse_1' / 'audio.wav').write_bytes(b'no sound')
     keys = script.clip_keys(str(own), None)
-    writer = FeatureWriter(tmp_path / 'f.safetensors', weights)
+    writer = script.FeatureWriter(tmp_path / 'f.safetensors', weights)
     with pytest.raises(ValueError, match=r'(?s)1 of 3 sounds .*horse_1/audio\.wav.*--fix-index'):
         script.extract(str(own), keys, TinyEncoder(), writer, 0)
     assert not (tmp_path / 'f.safetensors').exists()
-    again = FeatureWriter(tmp_path / 'f.safetensors', weights)
+    again = script.FeatureWriter(tmp_path / 'f.safetensors', weights)
     assert again.done == {'silence', 'v1s/bird_0', 'v2/dog_guitar'}
+
+
+def test_writer_goes_on(script, weights, tmp_path):
+    path = tmp_path / 'f.safetensors'
+    rows = {k: np.random.rand(n, 4).astype(np.float32) for k, n in (('silence', 1), ('v1s/a', 5), ('v2/b', 10))}
+    script.FeatureWriter(path, weights).add({'silence': rows['silence']})
+    assert not path.exists()
+    # What a killed process leaves of a part does not count.
+    (tmp_path / 'f.safetensors.parts' / '.000001.safetensors.77.tmp').write_bytes(b'half')
+    second = script.FeatureWriter(path, weights)
+    assert second.done == {'silence'}
+    second.add({'v1s/a': rows['v1s/a']})
+    size = second.finish()
+    assert size == path.stat().st_size
+    assert list(tmp_path.glob('*f.safetensors*')) == [path]
+    # A complete file is added to.
+    third = script.FeatureWriter(path, weights)
+    assert third.done == {'silence', 'v1s/a'}
+    before = path.read_bytes()
+    third.finish()
+    assert path.read_bytes() == before
+    third.add({'v2/b': rows['v2/b']})
+    third.finish()
+    assert np.array_equal(AudioFeatures(str(path), weights).rows('v2/b', 10), rows['v2/b'])
+    assert np.array_equal(AudioFeatures(str(path), weights).rows('v1s/a', 5), rows['v1s/a'])
 
 
 def test_what_is_there_is_not_extracted_again(script, root, tmp_path, weights):
     path = tmp_path / 'f.safetensors'
     extract(script, root, path, weights, keys=KEYS[:4])
     before = path.read_bytes()
-    writer = FeatureWriter(path, weights)
+    writer = script.FeatureWriter(path, weights)
     script.extract(str(root), KEYS[:4], None, writer, 0)  # an encoder is not needed
     writer.finish()
     assert path.read_bytes() == before
     extract(script, root, path, weights)
-    assert FeatureWriter(path, weights).done == {*KEYS, 'silence'}
+    assert script.FeatureWriter(path, weights).done == {*KEYS, 'silence'}
 
 
 DRIVER = """
@@ -204,7 +229,7 @@ def test_killed_run_goes_on(script, root, tmp_path, weights, monkeypatch):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, 'it ended before it could be killed'
     assert not path.exists()
-    done = FeatureWriter(path, weights).done
+    done = script.FeatureWriter(path, weights).done
     assert 5 <= len(done) < len(KEYS)
     seen = []
     once = script.read_sound

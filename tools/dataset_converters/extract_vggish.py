@@ -10,9 +10,11 @@ of LoadClipAudio: configs/ovavss/ovavss_r50_vggish-features.py does so.
 
 import argparse
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -63,7 +65,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract, and say what there is."""
-    from ovavss_mm.datasets.audio_features import FeatureWriter
     from ovavss_mm.models import VGGishEncoder
 
     keys = clip_keys(args.root, args.index)
@@ -108,7 +109,7 @@ def read_sound(root: str, key: str | None) -> np.ndarray | str:
         return str(err)
 
 
-def extract(root: str, keys: Sequence[str], encoder: object, writer: object, workers: int) -> None:
+def extract(root: str, keys: Sequence[str], encoder: object, writer: 'FeatureWriter', workers: int) -> None:
     """Embed the sounds that the FeatureWriter does not have yet, and a second of silence.
 
     Raises:
@@ -154,6 +155,58 @@ def embed(encoder: object, patches: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         chunks = [encoder(x.to(device)).cpu() for x in torch.from_numpy(patches).split(CHUNK)]
     return torch.cat(chunks).numpy()
+
+
+class FeatureWriter:
+    """Writes a file of embeddings in parts, so that a run that is killed goes on where it was.
+
+    Parts lie in the folder ``<path>.parts`` until :meth:`finish` joins them. All writes are atomic. A file that is
+    there already is added to.
+
+    Args:
+        path (str | Path): of the file.
+        weights (str | Path): file of the weights that make the embeddings.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: the file or parts of it are there and were made with other weights.
+    """
+
+    def __init__(self, path: str | Path, weights: str | Path):
+        from ovavss_mm.datasets.audio_features import features_meta, open_features
+
+        self.path = Path(path)
+        self.folder = self.path.with_name(f'{self.path.name}.parts')
+        self.meta = features_meta(weights)
+        self.done = {key for part in self._parts() for key in open_features(part, weights).keys()}
+
+    def _parts(self) -> list[Path]:
+        """What has been written so far."""
+        return [self.path] * self.path.exists() + sorted(self.folder.glob('[0-9]*.safetensors'))
+
+    def _save(self, path: Path, rows: Mapping[str, np.ndarray]) -> None:
+        """Write keys to float32 (frames, Da)."""
+        from safetensors.numpy import save_file
+
+        from ovavss_mm.utils.files import atomic_path
+
+        with atomic_path(path) as beside:
+            save_file({key: np.ascontiguousarray(value) for key, value in rows.items()}, beside, self.meta)
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Write a part: keys to float32 (frames, Da)."""
+        self._save(self.folder / f'{len(self._parts()):06d}.safetensors', rows)
+        self.done.update(rows)
+
+    def finish(self) -> int:
+        """Join the parts into the file, remove them, and return the number of bytes of the file."""
+        from safetensors.numpy import load_file
+
+        if self.folder.exists():
+            joined = {key: value for part in self._parts() for key, value in load_file(part).items()}
+            self._save(self.path, dict(sorted(joined.items())))
+            shutil.rmtree(self.folder)
+        return self.path.stat().st_size
 
 
 if __name__ == '__main__':

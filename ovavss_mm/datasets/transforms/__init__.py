@@ -8,16 +8,5 @@ from .geometry import FlipClip, ResizeClip
 from .loading import LoadClipFrames, LoadClipLabels
 from .sampling import SampleClipFrames
 
-__all__ = [
-    'FlipClip',
-    'LoadClipAudio',
-    'LoadClipAudioFeatures',
-    'LoadClipFrames',
-    'LoadClipLabels',
-    'PackAVSegInputs',
-    'ResizeClip',
-    'SampleClipFrames',
-    'SoundFrontEnd',
-    'SwapClipAudio',
-    'VGGishLogMel',
-]
+__all__ = ['FlipClip', 'LoadClipAudio', 'LoadClipAudioFeatures', 'LoadClipFrames', 'LoadClipLabels', 'PackAVSegInputs']
+__all__ += ['ResizeClip', 'SampleClipFrames', 'SoundFrontEnd', 'SwapClipAudio', 'VGGishLogMel']

@@ -34,8 +34,7 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: the file is no sound that can be read.
-        ValueError: it has no samples, some that are not finite, a rate beyond RATES, or more than
-            MAX_SECONDS.
+        ValueError: it has no samples, some that are not finite, a rate beyond RATES, or more than MAX_SECONDS.
     """
     if osp.exists(path) and not osp.isfile(path):  # a pipe would be waited for
         raise OSError(f'cannot read the sound {path}: it is no regular file')
@@ -44,19 +43,15 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate, frames = file.samplerate, file.frames
             if not RATES[0] <= rate <= RATES[1] or frames > MAX_SECONDS * rate:
-                raise ValueError(
-                    f'{path} has {frames} samples at {rate} Hz; {RATES[0]} to {RATES[1]} Hz and up '
-                    f'to {MAX_SECONDS} s are read'
-                )
+                limits = f'{RATES[0]} to {RATES[1]} Hz and up to {MAX_SECONDS} s are read'
+                raise ValueError(f'{path} has {frames} samples at {rate} Hz; {limits}')
             waveform = file.read(dtype='float64')
     except soundfile.SoundFileError as err:
-        # Without the address of the buffer, which str(err) has.
-        reason = getattr(err, 'error_string', err)
+        reason = getattr(err, 'error_string', err)  # without the address of the buffer, which str(err) has
         raise OSError(f'cannot read the sound {path}: {reason}') from err
     if not len(waveform):
         raise ValueError(f'{path} has no samples')
-    wrong = np.size(waveform) - np.count_nonzero(np.isfinite(waveform))
-    if wrong:
+    if wrong := np.count_nonzero(~np.isfinite(waveform)):
         raise ValueError(f'{path}: {wrong} samples are not finite')
     return waveform, rate
 
@@ -82,21 +77,17 @@ def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.nd
 class LoadClipAudio(BaseTransform):
     """Read the sound of a clip as a row of features a frame, by a sound front end.
 
-    Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio, float32
-    (T, ...), row t for frame_inds[t]; (T, 1, 96, 64) for VGGish. Two keys are there only where
-    :class:`SwapClipAudio` has set them: with audio_noise (float, a root mean square),
-    :func:`white_noise` of clip_id is heard in place of audio_path; with extra_audio_path
-    (str | None), the sound in that file is added, padded with silence. The sum is not clipped.
+    Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio, float32 (T, ...), row t for
+    frame_inds[t]; (T, 1, 96, 64) for VGGish. Two keys are there only where :class:`SwapClipAudio` has set them: with
+    audio_noise (float, a root mean square), :func:`white_noise` of clip_id is heard in place of audio_path; with
+    extra_audio_path (str | None), the sound in that file is added, padded with silence. The sum is not clipped.
 
     Args:
-        front_end (dict, optional): config of the sound front end, see
-            :class:`~ovavss_mm.datasets.transforms.front_ends.SoundFrontEnd`. Defaults to None:
+        front_end (dict, optional): config of a :class:`~ovavss_mm.datasets.SoundFrontEnd`. Defaults to None:
             ``dict(type='VGGishLogMel')``.
-        on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with
-            silence, or 'raise' an error. Defaults to 'pad'.
+        on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with silence, or 'raise' an
+            error. Defaults to 'pad'.
     """
-
-    reads_files = True
 
     def __init__(self, front_end: dict | None = None, on_short: str = 'pad'):
         if on_short not in ('pad', 'raise'):
@@ -109,8 +100,8 @@ class LoadClipAudio(BaseTransform):
 
         Raises:
             OSError: a file is missing or cannot be read.
-            ValueError: it is empty, has samples that are not finite, or is too short for its frames
-                and on_short is 'raise'.
+            ValueError: it is empty, has samples that are not finite, or is too short for its frames and on_short is
+                'raise'.
         """
         num_rows, path = results['num_frames'], results['audio_path']
         num_samples = self.front_end.num_samples(num_rows)
@@ -132,24 +123,22 @@ class LoadClipAudio(BaseTransform):
         needed = -(-num_samples * rate // new_rate)  # rounded up
         if len(waveform) < needed and on_short == 'raise':
             raise ValueError(
-                f'{path} has {len(waveform) / rate:.3f} s of sound, {num_rows} frames need '
-                f"{needed / rate:.3f} s; LoadClipAudio(on_short='pad') fills up with silence"
+                f'{path} has {len(waveform) / rate:.3f} s of sound, {num_rows} frames need {needed / rate:.3f} s; '
+                "LoadClipAudio(on_short='pad') fills up with silence"
             )
         return to_mono(pad(waveform, needed), rate, new_rate)[:num_samples]
 
     def __repr__(self) -> str:
-        """Name and arguments."""
         return f'{type(self).__name__}({type(self.front_end).__name__}, on_short={self.on_short!r})'
 
 
 @TRANSFORMS.register_module()
 class LoadClipAudioFeatures(BaseTransform):
-    """Read the audio embeddings of a clip that were extracted before.
+    """Read the audio embeddings of a clip that were extracted before, in place of :class:`LoadClipAudio`.
 
-    Takes the place of :class:`LoadClipAudio`. ``tools/dataset_converters/extract_vggish.py`` makes
-    the file. Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio,
-    float32 (T, Da), row t for frame_inds[t]. Of the sources of :class:`SwapClipAudio`, 'noise' and
-    'off_screen' are not in the file.
+    ``tools/dataset_converters/extract_vggish.py`` makes the file. Reads audio_path (None: silence), num_frames,
+    frame_inds (default: all); sets audio, float32 (T, Da), row t for frame_inds[t]. Of the sources of
+    :class:`SwapClipAudio`, 'noise' and 'off_screen' are not in the file.
 
     Args:
         features (str): the file of embeddings.
@@ -160,8 +149,6 @@ class LoadClipAudioFeatures(BaseTransform):
         ValueError: the first is no file of embeddings, or they were made with other weights.
     """
 
-    reads_files = True
-
     def __init__(self, features: str, weights: str):
         self.features = AudioFeatures(features, weights)
 
@@ -170,24 +157,22 @@ class LoadClipAudioFeatures(BaseTransform):
 
         Raises:
             LookupError: the clip is not in the file.
-            ValueError: it had fewer frames when its embeddings were extracted, or its sound is one
-                that SwapClipAudio has made.
+            ValueError: it had fewer frames when its embeddings were extracted, or its sound is one that SwapClipAudio
+                has made.
         """
-        made = {'audio_noise': 'noise', 'extra_audio_path': 'off_screen'}
-        found = [source for key, source in made.items() if key in results]
-        if found:
-            raise ValueError(
-                f'SwapClipAudio(source={found[0]!r}) makes a sound that no file has, and '
-                f'{self.features.path} holds embeddings of files: test with LoadClipAudio (a config '
-                "whose audio encoder hears log-mel patches), or use source 'silence' or 'other'"
-            )
+        for key, source in (('audio_noise', 'noise'), ('extra_audio_path', 'off_screen')):
+            if key in results:
+                raise ValueError(
+                    f'SwapClipAudio(source={source!r}) makes a sound that no file has, and {self.features.path} holds '
+                    'embeddings of files: test with LoadClipAudio (a config whose audio encoder hears log-mel '
+                    "patches), or use source 'silence' or 'other'"
+                )
         path = results['audio_path']
         rows = self.features.rows(path and audio_key(path), results['num_frames'])
         results['audio'] = rows[frame_inds(results)]
         return results
 
     def __repr__(self) -> str:
-        """Name and arguments."""
         return f'{type(self).__name__}(features={self.features.path!r}, weights={self.features.weights!r})'
 
 
@@ -195,31 +180,28 @@ class LoadClipAudioFeatures(BaseTransform):
 class SwapClipAudio(BaseTransform):
     """Replace the sound of a clip, to see how much a model uses it. Goes before LoadClipAudio.
 
-    ============== =============================================================== ================
-    source         what is heard                                                   visible objects
-    ============== =============================================================== ================
-    ``own``        the clip's own sound: nothing is changed                        sound as labelled
-    ``silence``    nothing                                                         do not sound
-    ``other``      the sound of another clip of the split, other_audio_path: one   do not sound
-                   with no name in common where there is one; silence if there is
-                   no other clip with sound
-    ``noise``      white noise as long as the clip, root mean square 0.1 of full   do not sound
-                   scale, drawn from a seed that depends on clip_id only
-    ``off_screen`` the clip's own sound, with that of other_audio_path added: what sound as labelled
-                   is seen and labelled still sounds, something unseen sounds too;
-                   only its own if there is no other clip with sound
-    ============== =============================================================== ================
+    ============== =================================================================================== ================
+    source         what is heard                                                                       visible objects
+    ============== =================================================================================== ================
+    ``own``        the clip's own sound: nothing is changed                                            sound as labelled
+    ``silence``    nothing                                                                             do not sound
+    ``other``      the sound of another clip of the split, other_audio_path: one with no name in       do not sound
+                   common where there is one; silence if there is no other clip with sound
+    ``noise``      white noise as long as the clip, root mean square 0.1 of full scale, drawn from a   do not sound
+                   seed that depends on clip_id only
+    ``off_screen`` the clip's own sound, with that of other_audio_path added: what is seen and         sound as labelled
+                   labelled still sounds, something unseen sounds too; only its own if there is no
+                   other clip with sound
+    ============== =================================================================================== ================
 
-    Where visible objects do not sound any more (as far as annotations tell), sound_visible is set to
-    False: :class:`OVIoUMetric` then counts all labelled frames of the clip in its rates of false
-    positives. Reads other_audio_path; sets audio_path (``silence``, ``other``, ``noise``),
-    audio_noise (``noise``) or extra_audio_path (``off_screen``).
+    Where visible objects do not sound any more (as far as annotations tell), sound_visible is set to False:
+    :class:`OVIoUMetric` then counts all labelled frames of the clip in its rates of false positives. Reads
+    other_audio_path; sets audio_path (``silence``, ``other``, ``noise``), audio_noise (``noise``) or extra_audio_path
+    (``off_screen``).
 
     Args:
         source (str): 'own', 'silence', 'other', 'noise' or 'off_screen'.
     """
-
-    reads_files = True
 
     def __init__(self, source: str):
         if source not in SOURCES:
@@ -227,11 +209,7 @@ class SwapClipAudio(BaseTransform):
         self.source = source
 
     def transform(self, results: dict) -> dict:
-        """Set what the source says; see the class.
-
-        Raises:
-            ValueError: the sound has been loaded or swapped already.
-        """
+        """Set what the source says; ValueError if the sound has been loaded or swapped already."""
         if 'audio' in results:
             raise ValueError('SwapClipAudio must come before LoadClipAudio: the sound is loaded')
         if 'sound_visible' in results or 'extra_audio_path' in results:
@@ -246,5 +224,4 @@ class SwapClipAudio(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Name and arguments."""
         return f'{type(self).__name__}(source={self.source!r})'

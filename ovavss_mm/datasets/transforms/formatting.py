@@ -11,33 +11,22 @@ from mmseg.registry import TRANSFORMS
 
 from .sampling import frame_inds
 
-META_KEYS = (
-    'clip_id',
-    'subset',
-    'names',
-    'vocabulary',
-    'frame_paths',
-    'ori_shape',
-    'img_shape',
-    'flip',
-    'annotated',
-    'sound_visible',
-)
+META_KEYS = ('clip_id', 'subset', 'names', 'vocabulary', 'frame_paths', 'ori_shape', 'img_shape', 'flip')
+META_KEYS += ('annotated', 'sound_visible')
 
 
 @TRANSFORMS.register_module()
 class PackAVSegInputs(PackSegInputs):
     """Pack a clip into ``dict(inputs=dict(imgs=..., audio=...), data_samples=SegDataSample)``.
 
-    ``imgs`` is a uint8 tensor (T, 3, H, W), RGB; ``audio`` a float32 tensor, (T, 1, 96, 64) log-mel
-    patches or (T, Da) features. With gt_seg_maps, the sample has ``gt_sem_seg``, PixelData of
-    uint8 (T, H, W).
+    ``imgs`` is a uint8 tensor (T, 3, H, W), RGB; ``audio`` a float32 tensor, (T, 1, 96, 64) log-mel patches or (T, Da)
+    features. With gt_seg_maps, the sample has ``gt_sem_seg``, PixelData of uint8 (T, H, W).
 
     Args:
-        meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set
-            it; frame_paths are those of the T frames, annotated is a list of bool, flip False where
-            the pipeline does not flip, sound_visible False where SwapClipAudio took away the sound
-            of what is seen and else not there. OVIoUMetric needs the last one for its rates.
+        meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set it; frame_paths are
+            those of the T frames, annotated is a list of bool, flip False where the pipeline does not flip,
+            sound_visible False where SwapClipAudio took away the sound of what is seen and else not there.
+            OVIoUMetric needs the last one for its rates.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS):
@@ -55,22 +44,14 @@ class PackAVSegInputs(PackSegInputs):
         imgs, audio = results['imgs'], results['audio']
         if len(imgs) != len(audio):
             raise ValueError(f'{len(imgs)} frames but {len(audio)} rows of audio')
-        packed = super().transform(results | self._meta(results))
-        imgs = np.ascontiguousarray(imgs.transpose(0, 3, 1, 2))  # (T, 3, H, W)
-        packed['inputs'] = dict(
-            imgs=torch.from_numpy(imgs), audio=torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
-        )
-        if 'gt_seg_maps' in results:
-            maps = torch.from_numpy(results['gt_seg_maps'])  # (T, H, W)
-            packed['data_samples'].gt_sem_seg = PixelData(data=maps)
-        return packed
-
-    @staticmethod
-    def _meta(results: dict) -> dict:
-        """Metainfo that is not in the results as such."""
-        meta = dict(
-            frame_paths=[results['frame_paths'][i] for i in frame_inds(results)], flip=bool(results.get('flip', False))
-        )
+        meta = dict(frame_paths=[results['frame_paths'][i] for i in frame_inds(results)])
+        meta['flip'] = bool(results.get('flip', False))
         if 'annotated' in results:
             meta['annotated'] = results['annotated'].tolist()
-        return meta
+        packed = super().transform(results | meta)
+        imgs = np.ascontiguousarray(imgs.transpose(0, 3, 1, 2))  # (T, 3, H, W)
+        audio = np.ascontiguousarray(audio, dtype=np.float32)
+        packed['inputs'] = dict(imgs=torch.from_numpy(imgs), audio=torch.from_numpy(audio))
+        if 'gt_seg_maps' in results:
+            packed['data_samples'].gt_sem_seg = PixelData(data=torch.from_numpy(results['gt_seg_maps']))  # (T, H, W)
+        return packed

@@ -8,8 +8,8 @@ from mmseg.registry import TRANSFORMS
 class SoundFrontEnd:
     """Base of sound front ends: how much sound a frame hears, and what features it becomes.
 
-    :class:`LoadClipAudio` of the training and test pipelines owns one, and the inferencer takes it
-    from there. A subclass sets ``sample_rate`` and ``row_samples`` and overrides :meth:`row`.
+    :class:`LoadClipAudio` of the training and test pipelines owns one, and the inferencer takes it from there. A
+    subclass sets ``sample_rate`` and ``row_samples`` and overrides :meth:`row`.
 
     Attributes:
         sample_rate (int): rate of the waveforms it takes, in Hz.
@@ -57,10 +57,9 @@ class SoundFrontEnd:
 class VGGishLogMel(SoundFrontEnd):
     """Log-mel patches of 0.96 s, as VGGish takes them: rows are float32 (1, 96, 64).
 
-    96 steps of 10 ms, 64 bands, natural logarithm of the magnitude plus 0.01. Patches follow each
-    other without a gap, row i begins at 0.96 i s (as published, for the clips of up to 10 frames of
-    AVSBench); longer clips would drift from their frames, so every ``resync`` rows they begin
-    again at the frame's own second.
+    96 steps of 10 ms, 64 bands, natural logarithm of the magnitude plus 0.01. Patches follow each other without a gap,
+    row i begins at 0.96 i s (as published, for the clips of up to 10 frames of AVSBench); longer clips would drift from
+    their frames, so every ``resync`` rows they begin again at the frame's own second.
 
     Args:
         resync (int): rows after which one begins at its frame's second. Defaults to 10.
@@ -87,16 +86,18 @@ class VGGishLogMel(SoundFrontEnd):
     def __call__(self, waveform: np.ndarray, num_rows: int) -> np.ndarray:
         """As row by row, twice as fast: patches without a gap are made at once."""
         waveform = pad(waveform, self.num_samples(num_rows))
-        blocks = range(0, num_rows, self.resync)
-        counts = [min(self.resync, num_rows - first) for first in blocks]
-        spans = [(self.row_start(i), self.row_start(i + n - 1)) for i, n in zip(blocks, counts, strict=True)]
-        return np.concatenate([self._patches(waveform[a : b + self.row_samples]) for a, b in spans])
+        patches = []
+        for first in range(0, num_rows, self.resync):
+            count = min(self.resync, num_rows - first)
+            patches.append(
+                self._patches(waveform[self.row_start(first) :][: (count - 1) * self.hop + self.row_samples])
+            )
+        return np.concatenate(patches)
 
     @staticmethod
     def _patches(waveform: np.ndarray) -> np.ndarray:
         """Patches without a gap, float32 (n, 1, 96, 64)."""
-        # Imported here, as it brings in a just-in-time compiler.
-        from torchvggish.vggish_input import waveform_to_examples
+        from torchvggish.vggish_input import waveform_to_examples  # here, as it brings in a just-in-time compiler
 
         patches = waveform_to_examples(waveform, VGGishLogMel.sample_rate, return_tensor=False)
         return patches[:, None].astype(np.float32)

@@ -15,13 +15,13 @@ from mmseg.registry import TRANSFORMS
 class ResizeClip(ResizeShortestEdge):
     """Resize the short side of the frames to a length, with the aspect ratio kept.
 
-    Resizes imgs, uint8 (T, H, W, 3), bilinearly and gt_seg_maps, uint8 (T, H, W) (optional), by
-    nearest neighbour; sets img_shape, (H, W), and scale_factor, (width, height) new / old.
+    Resizes imgs, uint8 (T, H, W, 3), bilinearly and gt_seg_maps, uint8 (T, H, W) (optional), by nearest neighbour; sets
+    img_shape, (H, W), and scale_factor, (width, height) new / old.
 
     Args:
         short_side (int | Sequence[int]): length in pixels, or several of which one is drawn a clip.
-        max_size (int, optional): the long side is not made longer than this; the short side is then
-            shorter. Defaults to None: no limit.
+        max_size (int, optional): the long side is not made longer than this; the short side is then shorter. Defaults
+            to None: no limit.
     """
 
     def __init__(self, short_side: int | Sequence[int], max_size: int | None = None):
@@ -35,28 +35,21 @@ class ResizeClip(ResizeShortestEdge):
 
     def transform(self, results: dict) -> dict:
         """Resize imgs and gt_seg_maps; set img_shape and scale_factor."""
-        imgs = results['imgs']
+        old_height, old_width = results['imgs'].shape[1:3]
         side = int(np.random.choice(self.short_sides))
         # a frame much longer than wide has a short side under half a pixel when its long side fits
-        width, height = (max(1, s) for s in self._get_output_shape(imgs[0], side))
-        results['scale_factor'] = (width / imgs.shape[2], height / imgs.shape[1])
+        width, height = (max(1, s) for s in self._get_output_shape(results['imgs'][0], side))
+        results['scale_factor'] = (width / old_width, height / old_height)
         results['img_shape'] = (height, width)
-        results['imgs'] = self._resize_stack(imgs, 'bilinear', results['img_shape'])
-        if 'gt_seg_maps' in results:
-            maps = self._resize_stack(results['gt_seg_maps'], 'nearest', results['img_shape'])
-            results['gt_seg_maps'] = maps
+        for key, how in (('imgs', 'bilinear'), ('gt_seg_maps', 'nearest')):
+            if key in results:
+                # Pillow smooths before it shrinks, and its nearest neighbour does not shift labels by up to half a
+                # pixel against the frames, as OpenCV's does.
+                resize = dict(size=(width, height), interpolation=how, backend='pillow')
+                results[key] = np.stack([mmcv.imresize(x, **resize) for x in results[key]])
         return results
 
-    @staticmethod
-    def _resize_stack(stack: np.ndarray, how: str, shape: tuple[int, int]) -> np.ndarray:
-        """Resize each of (T, H, W) or (T, H, W, C) to (height, width)."""
-        # Pillow smooths before it shrinks, and its nearest neighbour does not shift labels by up to
-        # half a pixel against the frames, as OpenCV's does.
-        size = shape[::-1]
-        return np.stack([mmcv.imresize(x, size, interpolation=how, backend='pillow') for x in stack])
-
     def __repr__(self) -> str:
-        """Name and arguments."""
         max_size = None if self.max_size == sys.maxsize else self.max_size
         return f'{type(self).__name__}(short_side={self.short_sides}, max_size={max_size})'
 
@@ -65,8 +58,8 @@ class ResizeClip(ResizeShortestEdge):
 class FlipClip(RandomFlip):
     """Mirror a clip left to right with some probability, all frames or none.
 
-    Changes imgs, (T, H, W, 3), and gt_seg_maps, (T, H, W) (optional); sets flip (bool) and
-    flip_direction ('horizontal' or None).
+    Changes imgs, (T, H, W, 3), and gt_seg_maps, (T, H, W) (optional); sets flip (bool) and flip_direction
+    ('horizontal' or None).
 
     Args:
         prob (float): probability, 0 to 1.
@@ -79,6 +72,5 @@ class FlipClip(RandomFlip):
 
     def _flip(self, results: dict) -> None:
         """Mirror imgs and gt_seg_maps."""
-        for key in ('imgs', 'gt_seg_maps'):
-            if key in results:
-                results[key] = np.ascontiguousarray(results[key][:, :, ::-1])
+        for key in {'imgs', 'gt_seg_maps'} & results.keys():
+            results[key] = np.ascontiguousarray(results[key][:, :, ::-1])

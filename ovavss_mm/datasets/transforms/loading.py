@@ -19,17 +19,9 @@ UNANNOTATED = 255
 MAX_PIXELS = 2**26  # a small file may say that it is huge
 # Others of Pillow's formats are never opened; one of them runs a PostScript interpreter.
 PICTURE_FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP')
-# What Pillow raises over a file that is no picture or a damaged one.
-_BAD_PICTURE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Warning,  # where warnings are made errors
-)
+# What Pillow raises over a file that is no picture or a damaged one; warnings where these are made errors.
+_BAD_PICTURE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Warning)
+_BAD_PICTURE += (Image.DecompressionBombError,)
 
 
 class LabelSizeError(ValueError):
@@ -63,22 +55,19 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
             if img.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                 img = ImageOps.exif_transpose(img)
             return np.array(img if img.mode == 'RGB' else img.convert('RGB'))
-    except UnidentifiedImageError as err:
-        formats = ', '.join(PICTURE_FORMATS)
-        raise OSError(f'cannot read the picture {path}: of none of the formats {formats}') from err
     except _BAD_PICTURE as err:
-        raise OSError(f'cannot read the picture {path}: {err}') from err
+        other = isinstance(err, UnidentifiedImageError)
+        reason = f'of none of the formats {", ".join(PICTURE_FORMATS)}' if other else err
+        raise OSError(f'cannot read the picture {path}: {reason}') from err
 
 
 @TRANSFORMS.register_module()
 class LoadClipFrames(BaseTransform):
     """Read the frames.
 
-    Reads frame_paths, frame_inds (default: all); sets imgs, uint8 RGB (T, H, W, 3), ori_shape and
-    img_shape, both (H, W) in pixels.
+    Reads frame_paths, frame_inds (default: all); sets imgs, uint8 RGB (T, H, W, 3), ori_shape and img_shape, both
+    (H, W) in pixels.
     """
-
-    reads_files = True
 
     def transform(self, results: dict) -> dict:
         """Set imgs, ori_shape and img_shape.
@@ -91,9 +80,8 @@ class LoadClipFrames(BaseTransform):
         imgs = [read_rgb(path) for path in paths]
         for path, img in zip(paths, imgs, strict=True):
             if img.shape != imgs[0].shape:
-                raise ValueError(
-                    f'frames of one clip must be of one size: {paths[0]} has {_size(imgs[0])}, {path} has {_size(img)}'
-                )
+                sizes = f'{paths[0]} has {_size(imgs[0])}, {path} has {_size(img)}'
+                raise ValueError(f'frames of one clip must be of one size: {sizes}')
         results['imgs'] = np.stack(imgs)  # (T, H, W, 3)
         results['ori_shape'] = results['img_shape'] = imgs[0].shape[:2]
         return results
@@ -103,24 +91,22 @@ class LoadClipFrames(BaseTransform):
 class LoadClipLabels(BaseTransform):
     """Read the label maps of the frames, at the frames' original size.
 
-    Before :class:`ResizeClip` (training) they are resized with the frames, after it (test) they
-    stay as they are. Pixels of a name that the clip does not list become background.
+    Before :class:`ResizeClip` (training) they are resized with the frames, after it (test) they stay as they are.
+    Pixels of a name that the clip does not list become background.
 
-    Reads label_paths, frame_inds (default: all), names, vocabulary, ori_shape and label_reader
-    (default: :func:`read_labels`, pictures in VOC colours); sets annotated,
-    bool (T,), and, unless the clip has no label at all, gt_seg_maps, uint8 (T, H, W): 0 background,
-    i + 1 name i of the vocabulary, 255 all over a frame that is not annotated.
+    Reads label_paths, frame_inds (default: all), names, vocabulary, ori_shape and label_reader (default:
+    :func:`read_labels`, pictures in VOC colours); sets annotated, bool (T,), and, unless the clip has no label at all,
+    gt_seg_maps, uint8 (T, H, W): 0 background, i + 1 name i of the vocabulary, 255 all over a frame that is not
+    annotated.
     """
-
-    reads_files = True
 
     def transform(self, results: dict) -> dict:
         """Set annotated and gt_seg_maps.
 
         Raises:
             OSError: a label map is missing or cannot be read.
-            ValueError: a label map has another size than its frame or a colour that stands for no
-                name, or the frames have been flipped already.
+            ValueError: a label map has another size than its frame or a colour that stands for no name, or the frames
+                have been flipped already.
         """
         if results.get('flip'):
             raise ValueError('LoadClipLabels must come before FlipClip: the frames are flipped')
@@ -130,10 +116,8 @@ class LoadClipLabels(BaseTransform):
             return results
         vocabulary, shape = results['vocabulary'], results['ori_shape']
         reader = results.get('label_reader', read_labels)
-        listed = [name in results['names'] for name in vocabulary]
-        # Label of each palette index: itself if the clip lists its name, else background.
-        lookup = np.zeros(256, np.uint8)
-        lookup[1 : len(vocabulary) + 1] = np.arange(1, len(vocabulary) + 1) * listed
+        lookup = np.zeros(256, np.uint8)  # label of each palette index: itself if the clip lists its name, else 0
+        lookup[1 : len(vocabulary) + 1] = [i * (name in results['names']) for i, name in enumerate(vocabulary, 1)]
         maps = np.full((len(chosen), *shape), UNANNOTATED, np.uint8)  # (T, H, W)
         for label_map, path in zip(maps, chosen, strict=True):
             if path is not None:
@@ -143,7 +127,7 @@ class LoadClipLabels(BaseTransform):
 
 
 def read_labels(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray:
-    """Read a label picture.
+    """Read a label picture in VOC colours.
 
     Args:
         path (str): of the picture.
@@ -163,20 +147,15 @@ def read_labels(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray
         raise LabelSizeError(f'the label map {path} has {_size(colors)}, its frame {shape[1]} x {shape[0]} pixels')
     labels = voc_labels(colors)
     if labels is None or labels.max(initial=0) > num_names:
-        raise LabelColorError(_describe_unknown(path, colors, num_names))
+        unknown = colors[voc_index(colors) > num_names]
+        found, counts = np.unique(unknown, axis=0, return_counts=True)
+        most = counts.argmax()
+        raise LabelColorError(
+            f'{path}: {len(unknown)} pixels have a colour that stands for none of the {num_names} names of the '
+            f'vocabulary ({len(found)} such colours); the most frequent one, RGB {tuple(found[most].tolist())}, is in '
+            f'{counts[most]} pixels'
+        )
     return labels
-
-
-def _describe_unknown(path: str, colors: np.ndarray, num_names: int) -> str:
-    """Say which colours (H, W, 3) stand for no name, and how many pixels have them."""
-    unknown = voc_index(colors) > num_names
-    found, counts = np.unique(colors[unknown], axis=0, return_counts=True)
-    most = counts.argmax()
-    return (
-        f'{path}: {counts.sum()} pixels have a colour that stands for none of the {num_names} '
-        f'names of the vocabulary ({len(found)} such colours); the most frequent one, RGB '
-        f'{tuple(found[most].tolist())}, is in {counts[most]} pixels'
-    )
 
 
 def _size(img: np.ndarray) -> str:

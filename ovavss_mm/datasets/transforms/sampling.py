@@ -10,17 +10,14 @@ from mmseg.registry import TRANSFORMS
 class SampleClipFrames(BaseTransform):
     """Choose frames of a clip at random, in order.
 
-    One annotated frame is always among them if the clip has any (a clip of v1s has one in five);
-    where all frames are annotated, each choice is equally likely.
+    One annotated frame is always among them if the clip has any (a clip of v1s has one in five); where all frames are
+    annotated, each choice is equally likely.
 
     Reads num_frames and label_paths (optional); sets frame_inds, int64 (T,), ascending.
 
     Args:
-        num_frames (int, optional): T. A shorter clip gives all its frames. Defaults to None:
-            all frames.
+        num_frames (int, optional): T. A shorter clip gives all its frames. Defaults to None: all frames.
     """
-
-    reads_files = True
 
     def __init__(self, num_frames: int | None = None):
         if num_frames is not None and num_frames < 1:
@@ -32,8 +29,7 @@ class SampleClipFrames(BaseTransform):
         total = results['num_frames']
         frames = np.arange(total, dtype=np.int64)
         if self.num_frames is not None and self.num_frames < total:
-            paths = results.get('label_paths') or []
-            annotated = [i for i, path in enumerate(paths) if path is not None]
+            annotated = [i for i, path in enumerate(results.get('label_paths') or []) if path is not None]
             kept = np.random.choice(annotated or frames)
             others = np.random.choice(frames[frames != kept], self.num_frames - 1, replace=False)
             frames = np.sort(np.append(others, kept))
@@ -41,12 +37,9 @@ class SampleClipFrames(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Name and arguments."""
         return f'{type(self).__name__}(num_frames={self.num_frames})'
 
 
 def frame_inds(results: dict) -> np.ndarray:
     """The frames in use, int64 (T,): frame_inds, or all frames of the clip if it is not set."""
-    if 'frame_inds' in results:
-        return results['frame_inds']
-    return np.arange(results['num_frames'], dtype=np.int64)
+    return results['frame_inds'] if 'frame_inds' in results else np.arange(results['num_frames'], dtype=np.int64)
