@@ -33,11 +33,7 @@ def features_meta(weights: str | Path) -> dict[str, str]:
 
 
 def open_features(path: str | Path, weights: str | Path | None = None) -> safe_open:
-    """Open a file of embeddings.
-
-    Args:
-        path (str | Path): of the file.
-        weights (str | Path, optional): file of the weights that must have made it. Defaults to None: any.
+    """Open a file of embeddings that ``weights``, a file too, must have made (None: any).
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -61,16 +57,7 @@ def open_features(path: str | Path, weights: str | Path | None = None) -> safe_o
 
 
 class AudioFeatures:
-    """Reads embeddings of sounds from a file.
-
-    Args:
-        path (str): of the file.
-        weights (str): file of the weights that must have made it.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: see :func:`open_features`.
-    """
+    """Reads embeddings of sounds from a file; see :func:`open_features` for arguments and errors."""
 
     def __init__(self, path: str, weights: str):
         self.path, self.weights = str(path), str(weights)

@@ -15,11 +15,7 @@ from .samplers import SeededIndex, seeded_rng
 from .transforms.loading import read_labels
 from .vocabulary import Vocabulary
 
-ON_BAD_CLIP = ('raise', 'skip')
-# What readers raise over a file that is missing, damaged or not what it should be.
-BAD_CLIP_ERRORS = (OSError, ValueError)
-# Label maps are uint8 and 255 marks pixels without annotation.
-MAX_NAMES = 254
+MAX_NAMES = 254  # label maps are uint8 and 255 marks pixels without annotation
 
 
 class ClipDataset(BaseSegDataset):
@@ -30,14 +26,11 @@ class ClipDataset(BaseSegDataset):
     ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second; one without
     ``audio.wav`` is silent. All files of all clips are looked for at the start, none is opened.
 
-    A sample before the pipeline is a dict:
-        clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
-        frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated),
-        audio_path (str | None, None: silence), other_audio_path (str | None, sound of another clip of the split at
-        least as long, with no name in common if there is one),
-        names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
-        vocabulary (tuple[str], all N names; index i has label i + 1),
-        label_reader (Callable, see there).
+    A sample before the pipeline is a dict: clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
+    frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated), audio_path (str | None,
+    None: silence), other_audio_path (str | None, sound of another clip of the split at least as long, with no name in
+    common if there is one), names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
+    vocabulary (tuple[str], all N names; index i has label i + 1), label_reader (Callable, see there).
 
     ``metainfo`` has classes (background and the N names), palette, base_names and novel_names.
 
@@ -77,12 +70,10 @@ class ClipDataset(BaseSegDataset):
     ):
         if split not in SPLITS:
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
-        if on_bad_clip not in ON_BAD_CLIP:
-            raise ValueError(f'on_bad_clip must be of {ON_BAD_CLIP}, got {on_bad_clip!r}')
-        self.split = split
-        self.vocabulary = vocabulary
-        self.with_labels = with_labels
-        self.on_bad_clip = on_bad_clip
+        if on_bad_clip not in ('raise', 'skip'):
+            raise ValueError(f"on_bad_clip must be 'raise' or 'skip', got {on_bad_clip!r}")
+        self.split, self.vocabulary = split, vocabulary
+        self.with_labels, self.on_bad_clip = with_labels, on_bad_clip
         self._bad_clips: list[tuple[str, str]] = []  # met since the last good one: folder, reason
         own = dict(classes=vocabulary.classes, palette=vocabulary.palette)
         own |= dict(base_names=vocabulary.base, novel_names=vocabulary.novel)
@@ -91,7 +82,6 @@ class ClipDataset(BaseSegDataset):
         kwargs = dict(max_refetch=20) | kwargs
         super().__init__(data_root=data_root, data_prefix={}, metainfo=own | (metainfo or {}), **kwargs)
 
-    # ------------------------------------------------------------------ which clips there are
     def rows(self) -> list[Mapping]:
         """Clips of the split, to be overridden; ValueError if there is none.
 
@@ -154,7 +144,6 @@ class ClipDataset(BaseSegDataset):
             vocabulary=self.vocabulary.names,
         )
 
-    # ------------------------------------------------------------------ one sample
     def get_data_info(self, idx: int) -> dict:
         """The sample of a clip before the pipeline, see the class."""
         return super().get_data_info(idx) | dict(label_reader=self.label_reader)
@@ -178,7 +167,7 @@ class ClipDataset(BaseSegDataset):
         """
         try:
             data = super().prepare_data(idx)
-        except BAD_CLIP_ERRORS as error:
+        except (OSError, ValueError) as error:  # of a file that is missing, damaged or not what it should be
             if self.test_mode or self.on_bad_clip == 'raise':
                 raise
             self._note_bad_clip(idx, error)

@@ -51,11 +51,7 @@ def find_frames(clip_dir: str, suffix: str = '.jpg') -> dict[int, str]:
 def find_labels(clip_dir: str, frames: dict[int, str], first_only: bool, suffix: str = '.png') -> dict[int, str]:
     """Label maps of a clip by number, from its folder ``labels_rgb``.
 
-    Args:
-        clip_dir (str): folder of the clip.
-        frames (dict[int, str]): frames by number.
-        first_only (bool): whether the first frame alone has a label map, as in training clips of v1s; else each has.
-        suffix (str): of the files.
+    There must be one for each of the frames; with first_only, as in training clips of v1s, one for the first alone.
 
     Raises:
         FileNotFoundError: the folder of the labels is missing.

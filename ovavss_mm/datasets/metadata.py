@@ -33,8 +33,8 @@ def select_clips(
 
     Args:
         rows (Iterable[Mapping]): rows of ``metadata.csv``.
-        split (str): 'train', 'val' or 'test'. Clips of other splits are left out.
-        subsets (Collection[str]): clips of other subsets are left out.
+        split (str): 'train', 'val' or 'test'.
+        subsets (Collection[str]): some of 'v1s', 'v1m' and 'v2'.
         base (Collection[str]): base names. A training clip stays only if each of its names is one of them; for val and
             test they do not matter.
 
@@ -95,19 +95,12 @@ def _row_problem(row: dict) -> str | None:
 # ------------------------------------------------------------------ indices
 @dataclass(frozen=True, order=True)
 class IndexedClip:
-    """A line of an index.
+    """A line of an index."""
 
-    Args:
-        subset (str): 'v1s', 'v1m' or 'v2'.
-        uid (str): name of the clip's folder.
-        num_frames (int): frames it has, one a second.
-        names (tuple[str, ...]): what sounds in it.
-    """
-
-    subset: str
-    uid: str
-    num_frames: int
-    names: tuple[str, ...]
+    subset: str  # 'v1s', 'v1m' or 'v2'
+    uid: str  # name of the clip's folder
+    num_frames: int  # one a second
+    names: tuple[str, ...]  # what sounds in it
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> 'IndexedClip':
@@ -125,11 +118,6 @@ def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
 
     After two lines of comments there is a line a clip, ``<subset>/<uid>``, the number of frames and the names joined by
     ``_``, with tabs between, sorted.
-
-    Args:
-        path (str): of the file.
-        split (str): 'train', 'val' or 'test'.
-        clips (Iterable[IndexedClip]): its clips.
     """
     clips = sorted(clips)
     frames = sum(clip.num_frames for clip in clips)
@@ -139,11 +127,7 @@ def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
 
 
 def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
-    """Read what :func:`write_index` wrote, in the order of the file.
-
-    Args:
-        path (str): of the file.
-        split (str, optional): which split it must be of. Defaults to None: any.
+    """Read what :func:`write_index` wrote for some split (None: for any), in the order of the file.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -14,17 +14,11 @@ from mmseg.registry import DATA_SAMPLERS
 
 
 class SeededIndex(NamedTuple):
-    """The index of a clip, with what its augmentation is seeded by.
+    """The index of a clip, with what its augmentation is seeded by."""
 
-    Attributes:
-        index (int): of the clip in the data set.
-        seed (int): of the training.
-        position (int): of the sample in the training's stream of samples, of all processes together.
-    """
-
-    index: int
-    seed: int
-    position: int
+    index: int  # of the clip in the data set
+    seed: int  # of the training
+    position: int  # of the sample in the training's stream of samples, of all processes together
 
 
 @DATA_SAMPLERS.register_module()

@@ -2,6 +2,7 @@
 """Class names: which there are, which are met in training, and which other words stand for them."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +34,8 @@ class Vocabulary(tuple):
         templates (str | Sequence[str], optional): prompt templates with ``{}`` for the name, or the name of one of
             mmseg's sets, such as ``'vild'``. None: those of the classifier.
 
-    Attributes:
-        names (tuple[str, ...]): the N names as a plain tuple.
-        base (tuple[str, ...]): base names in the order of ``names``.
-        novel (tuple[str, ...]): novel names in the order of ``names``.
-        synonyms (dict[str, tuple[str, ...]]): synonyms of every name.
-        templates (tuple[str, ...] | None): the templates.
+    The arguments are attributes too: ``base`` and ``novel`` are tuples in the order of ``names``, ``synonyms`` is a
+    dict with a tuple for every name, ``templates`` a tuple or None.
 
     Raises:
         ValueError: no names or too many; one that is not a line of text, too long, 'background', or given twice
@@ -54,13 +51,11 @@ class Vocabulary(tuple):
         synonyms: Mapping[str, Sequence[str]] | None = None,
         templates: str | Sequence[str] | None = None,
     ) -> 'Vocabulary':
-        """Check the names."""
         self = super().__new__(cls, _checked_names(names, 'vocabulary'))
         if not 1 <= len(self) <= MAX_NAMES:
             raise ValueError(f'the vocabulary must have 1 to {MAX_NAMES} names, got {len(self)}')
         taken: dict[str, str] = {}  # words to the names that they stand for
-        for name in self:
-            _take(taken, name, name)
+        _take(taken, self)
         self.base = self._group('base', base or ())
         if novel is None:
             novel = () if base is None else (name for name in self if name not in set(self.base))
@@ -72,21 +67,17 @@ class Vocabulary(tuple):
         return self
 
     def __reduce__(self) -> tuple:
-        """Pickle the arguments."""
         return Vocabulary, (self.names, self.base, self.novel, self.synonyms, self.templates)
 
     def __deepcopy__(self, memo: dict) -> 'Vocabulary':
-        """Nothing of it changes: a copy is the vocabulary itself."""
-        return self
+        return self  # nothing of it changes
 
     def _group(self, title: str, group: Iterable[str]) -> tuple[str, ...]:
         """Base or novel names in the order of the vocabulary."""
         group, order = _checked_names(group, title), {name: i for i, name in enumerate(self)}
         if missing := sorted(set(group) - set(order)):
             raise ValueError(f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}')
-        taken: dict[str, str] = {}
-        for name in group:
-            _take(taken, name, name, f'{title} name ')
+        _take({}, group, title=f'{title} name ')
         return tuple(sorted(group, key=order.__getitem__))
 
     def _checked_synonyms(self, synonyms: Mapping[str, Sequence[str]], taken: dict[str, str]) -> dict[str, tuple]:
@@ -99,14 +90,13 @@ class Vocabulary(tuple):
             if isinstance(words, str):
                 raise ValueError(f'synonyms of {name!r} must be a list, got {one_line(repr(words))}')
             words = _checked_names(words, f'synonyms of {name!r}: the')
-            for word in words:
-                _take(taken, word, name)
+            _take(taken, words, name)
             checked[name] += words
         return checked
 
     @classmethod
     def from_label2idx(cls, label2idx: Mapping[str, int], base: Iterable[str]) -> 'Vocabulary':
-        """Make a vocabulary from a table of labels and the names seen in training.
+        """Make a vocabulary from a table of labels and the names seen in training, or 'all'.
 
         ``background`` must have label 0, the names 1 .. N without gaps, else ValueError.
         """
@@ -121,7 +111,7 @@ class Vocabulary(tuple):
             if label2idx[name] != expected:
                 found = f'{one_line(repr(name))} has {label2idx[name]} where {expected} was expected'
                 raise ValueError(f'labels must be 0 to {len(ordered) - 1}, each once; {found}')
-        return cls(ordered[1:], base)
+        return cls(ordered[1:], ordered[1:] if base == ALL_NAMES else base)
 
     @classmethod
     def from_files(cls, label_file: str, base: str | Iterable[str]) -> 'Vocabulary':
@@ -135,14 +125,13 @@ class Vocabulary(tuple):
             FileNotFoundError: a file is missing.
             ValueError: a file is malformed (the message names file and line), or see the class.
         """
-        label2idx = read_label2idx(label_file)
-        if base == ALL_NAMES:
-            base = [name for name in label2idx if name != BACKGROUND]
-        base_names = read_names(base) if isinstance(base, str) else base
+        label2idx, source = read_label2idx(label_file), ''
+        if isinstance(base, str) and base != ALL_NAMES:
+            source = f' with base names of {base}'
+            base = read_names(base)
         try:
-            return cls.from_label2idx(label2idx, base_names)
+            return cls.from_label2idx(label2idx, base)
         except ValueError as err:
-            source = f' with base names of {base}' if isinstance(base, str) else ''
             raise ValueError(f'{label_file}{source}: {err}') from err
 
     @property
@@ -189,10 +178,9 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_template(template: object) -> bool:
-    """True for a line of text with one place for the name, and no other braces."""
-    if not isinstance(template, str) or len(template) > MAX_LETTERS or not is_plain(template):
-        return False
-    return template.count('{}') == 1 and not set(template.replace('{}', '')) & set('{}')
+    """Whether it is a line of text with one place for the name, and no other braces."""
+    fits = isinstance(template, str) and len(template) <= MAX_LETTERS and is_plain(template)
+    return fits and re.fullmatch('[^{}]*{}[^{}]*', template) is not None
 
 
 def read_label2idx(path: str) -> dict[str, int]:
@@ -200,7 +188,7 @@ def read_label2idx(path: str) -> dict[str, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not JSON (the message names the line), no table, or a name occurs twice.
+        ValueError: not JSON (the message names the line), or a name occurs twice.
     """
 
     def unique(pairs: list[tuple]) -> dict:
@@ -212,16 +200,13 @@ def read_label2idx(path: str) -> dict[str, int]:
         return table
 
     try:
-        table = json.loads(read_utf8(path), object_pairs_hook=unique)
+        return json.loads(read_utf8(path), object_pairs_hook=unique)
     except json.JSONDecodeError as err:
         raise ValueError(f'{path}, line {err.lineno}: not valid JSON ({err.msg})') from err
     except RecursionError as err:
         raise ValueError(f'{path}: not a table of labels, but deeply nested JSON') from err
     except ValueError as err:  # a name given twice, a number of thousands of digits
         raise ValueError(f'{path}: {err}') from err
-    if not isinstance(table, dict):
-        raise ValueError(f'{path}: expected a table {{name: label}}, got a {type(table).__name__}')
-    return table
 
 
 def read_names(path: str) -> tuple[str, ...]:
@@ -252,9 +237,10 @@ def _checked_names(names: Iterable[str], title: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names)
 
 
-def _take(taken: dict[str, str], word: str, name: str, title: str = 'the name ') -> None:
-    """Note that a word stands for a name; each word may be given once."""
-    key = ' '.join(word.casefold().split())
-    if key in taken:
-        raise ValueError(f'{title}{word!r} is given twice: for {taken[key]!r} and for {name!r}')
-    taken[key] = name
+def _take(taken: dict[str, str], words: Iterable[str], name: str | None = None, title: str = 'the name ') -> None:
+    """Note that words stand for a name (None: each for itself); each word may be given once."""
+    for word in words:
+        key = ' '.join(word.casefold().split())
+        if key in taken:
+            raise ValueError(f'{title}{word!r} is given twice: for {taken[key]!r} and for {name or word!r}')
+        taken[key] = name or word

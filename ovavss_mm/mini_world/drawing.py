@@ -36,13 +36,12 @@ def render_pictures(scene: Scene, fps: int = 1) -> tuple[np.ndarray, np.ndarray]
 def iter_pictures(scene: Scene, fps: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Draw the frames of a scene; frame k shows second k / fps and is labelled by second k // fps.
 
-    Args:
-        scene (Scene): what to draw.
-        fps (int): frames a second; ValueError if it is below 1. Defaults to 1.
-
     Yields:
         tuple: frame uint8 (96, 128, 3) RGB and label uint8 (96, 128), 0 where nothing visible sounds, else the name's
         index + 1.
+
+    Raises:
+        ValueError: ``fps`` is below 1.
     """
     if fps < 1:
         raise ValueError(f'fps must be at least 1, got {fps}')
@@ -59,12 +58,7 @@ def iter_pictures(scene: Scene, fps: int = 1) -> Iterator[tuple[np.ndarray, np.n
 
 
 def draw_object(canvas: np.ndarray, obj: SceneObject, time: float = 0.0) -> np.ndarray:
-    """Draw one object over a picture, in place.
-
-    Args:
-        canvas (np.ndarray): float32 (H, W, 3), RGB in 0..255.
-        obj (SceneObject): the object.
-        time (float): in seconds. Defaults to 0.
+    """Draw an object as it is after ``time`` seconds over a picture, float32 (H, W, 3) RGB in 0..255, in place.
 
     Returns:
         np.ndarray: float32 (H, W), the part of each pixel that the object covers, 0..1.

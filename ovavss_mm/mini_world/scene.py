@@ -22,41 +22,23 @@ PITCH_JITTER = 0.03
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object of a scene.
+    """One object of a scene; (x, y) are in pixels, angles in radians."""
 
-    Attributes:
-        name (str): its name, ``<colour>-<shape>``.
-        radius (float): mean radius in pixels.
-        start (tuple[float, float]): (x, y) of its centre at second 0, in pixels.
-        velocity (tuple[float, float]): (x, y) in pixels a second; the centre bounces off the border.
-        angle (float): rotation at second 0, in radians.
-        spin (float): rotation in radians a second.
-        pulse (tuple[float, float, float]): relative amplitude, phase (radians) and rate (Hz) of its change of size.
-        hue_shift (float): added to the colour's hue, in degrees.
-        brightness (float): factor on the colour's brightness.
-        texture (str): one of ``TEXTURES``.
-        texture_seed (int): seed of the texture's details.
-        outline (bool): whether it has a darker outline.
-        sounding (tuple[bool, ...]): one flag a second; all False for a silent object.
-        amplitude (float): of its sound, full scale is 1.
-        pitch (float): factor on the colour's pitch.
-    """
-
-    name: str
-    radius: float
-    start: tuple[float, float]
-    velocity: tuple[float, float]
-    angle: float
-    spin: float
-    pulse: tuple[float, float, float]
-    hue_shift: float
-    brightness: float
-    texture: str
+    name: str  # <colour>-<shape>
+    radius: float  # mean, in pixels
+    start: tuple[float, float]  # (x, y) of the centre at second 0
+    velocity: tuple[float, float]  # (x, y) a second; the centre bounces off the border
+    angle: float  # rotation at second 0
+    spin: float  # rotation a second
+    pulse: tuple[float, float, float]  # relative amplitude, phase and rate (Hz) of its change of size
+    hue_shift: float  # added to the colour's hue, in degrees
+    brightness: float  # factor on the colour's brightness
+    texture: str  # one of TEXTURES
     texture_seed: int
-    outline: bool
-    sounding: tuple[bool, ...]
-    amplitude: float
-    pitch: float
+    outline: bool  # whether it has a darker outline
+    sounding: tuple[bool, ...]  # one flag a second; all False for a silent object
+    amplitude: float  # of its sound, full scale is 1
+    pitch: float  # factor on the colour's pitch
 
     def radius_at(self, time: float) -> float:
         """Radius in pixels at ``time`` in seconds."""
@@ -71,17 +53,11 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip before it is rendered.
+    """One clip before it is rendered."""
 
-    Attributes:
-        objects (tuple[SceneObject, ...]): the farthest first; later ones hide earlier ones.
-        num_seconds (int): length of the clip.
-        seed (int): of the background and of the noise in the sound.
-    """
-
-    objects: tuple[SceneObject, ...]
+    objects: tuple[SceneObject, ...]  # the farthest first; later ones hide earlier ones
     num_seconds: int
-    seed: int
+    seed: int  # of the background and of the noise in the sound
 
 
 def sample_scene(
@@ -91,7 +67,7 @@ def sample_scene(
     num_seconds: int = 5,
     sound_at_start: bool = False,
 ) -> Scene:
-    """Sample a scene in which the given names are seen and some of them are heard.
+    """Sample a scene in which the given names are seen and some of them are heard, in random depth order.
 
     Args:
         rng (Generator): source of all random numbers.
@@ -99,9 +75,6 @@ def sample_scene(
         silent_names (tuple[str, ...]): names that are only seen. Defaults to none.
         num_seconds (int): length of the clip. Defaults to 5.
         sound_at_start (bool): whether the first sounding name sounds in second 0. Defaults to False.
-
-    Returns:
-        Scene: with its objects in random depth order.
 
     Raises:
         ValueError: a name is unknown or given twice, or ``num_seconds`` is below 1.
@@ -130,12 +103,10 @@ def sample_sounding(rng: np.random.Generator, num_seconds: int) -> tuple[bool, .
 
 
 def sample_object(rng: np.random.Generator, name: str, sounding: tuple[bool, ...] = ()) -> SceneObject:
-    """Sample one object anywhere in the frame; ValueError if the name is unknown.
+    """Sample one object anywhere in the frame, with a flag for each second in which it may sound.
 
-    Args:
-        rng (Generator): source of random numbers.
-        name (str): one of the mini world's names.
-        sounding (tuple[bool, ...]): one flag a second. Defaults to none.
+    Raises:
+        ValueError: the name is unknown.
     """
     split_name(name)
     height, width = FRAME_SIZE

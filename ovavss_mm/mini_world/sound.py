@@ -35,15 +35,9 @@ def object_sound(obj: SceneObject) -> np.ndarray:
 
 
 def timbre(shape: str, pitch: float, time: np.ndarray) -> np.ndarray:
-    """Tone of a shape, about as loud as a sine of amplitude 1.
+    """Tone (n,) of a shape at some times (n,) in seconds, about as loud as a sine of amplitude 1; pitch is in Hz.
 
-    Args:
-        shape (str): disc (sine), square (odd partials), triangle (siren) or star (pulses); else ValueError.
-        pitch (float): in Hz.
-        time (np.ndarray): (n,) in seconds.
-
-    Returns:
-        np.ndarray: (n,).
+    Disc is a sine, square has odd partials, triangle is a siren, star pulses; ValueError for other shapes.
     """
     phase = 2 * np.pi * pitch * time
     if shape == 'disc':

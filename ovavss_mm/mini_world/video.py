@@ -50,11 +50,7 @@ def video_scenes(
 def write_video(path: str | Path, scenes: Iterable[Scene], fps: int = 25, scale: int = 3) -> None:
     """Write scenes, one after the other, as H.264 and AAC in an mp4 file, atomically.
 
-    Args:
-        path (str | Path): of the file.
-        scenes (Iterable[Scene]): what to write.
-        fps (int): frames a second, at least 1, else ValueError. Defaults to 25.
-        scale (int): enlargement of the mini world's frames, 128 x 96; as fps. Defaults to 3.
+    Frames are those of the mini world, 128 x 96, enlarged ``scale`` times; ValueError if it or ``fps`` is below 1.
     """
     import av
 

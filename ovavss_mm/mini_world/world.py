@@ -21,7 +21,7 @@ from ..datasets.palette import voc_palette
 from ..utils.files import atomic_path
 from .drawing import render_pictures
 from .names import BASE_NAMES, NAMES, NOVEL_NAMES
-from .scene import Scene, sample_scene
+from .scene import sample_scene
 from .sound import SAMPLE_RATE, render_sound
 
 GENERATOR_VERSION = 1
@@ -32,18 +32,10 @@ METADATA_FIELDS = ('vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label')
 
 @dataclass(frozen=True)
 class WorldParams:
-    """What decides the content of a world.
-
-    Attributes:
-        seed (int): of all random numbers. Defaults to 0.
-        train (int): training clips that the rule for AVSBench-OV keeps; clips that it drops (subset v1m, or a novel
-            name that sounds) are added to them. Defaults to 480.
-        val (int): validation clips. Defaults to 24.
-        test (int): test clips. Defaults to 96.
-    """
+    """What decides the content of a world: a seed, and the number of clips of each split."""
 
     seed: int = 0
-    train: int = 480
+    train: int = 480  # that the rule for AVSBench-OV keeps; those that it drops (v1m, a novel name) come on top
     val: int = 24
     test: int = 96
 
@@ -52,9 +44,9 @@ class WorldParams:
             if value < 0:
                 raise ValueError(f'{field} must not be negative, got {value}')
 
-    def stamp(self) -> dict:
+    def stamp(self) -> str:
         """Content of the file that a complete world has."""
-        return {'world': 'mini', 'generator_version': GENERATOR_VERSION, **asdict(self)}
+        return json.dumps({'world': 'mini', 'generator_version': GENERATOR_VERSION, **asdict(self)}, indent=2) + '\n'
 
 
 @dataclass(frozen=True)
@@ -124,15 +116,10 @@ def _deal_names(rng, decks, two_sound: bool) -> tuple[tuple[str, ...], tuple[str
     return names[:num_sounding], names[num_sounding:]
 
 
-def clip_scene(seed: int, plan: ClipPlan) -> Scene:
-    """Sample the scene of a planned clip; it depends on the seed and the plan only."""
-    rng = np.random.default_rng((seed, zlib.crc32(plan.uid.encode())))
-    return sample_scene(rng, plan.sounding, plan.silent, NUM_FRAMES[plan.subset], plan.first_frame_only)
-
-
 def write_clip(plan: ClipPlan, root: str | Path, seed: int) -> None:
-    """Render a planned clip of the world of a seed into ``<root>/<subset>/<uid>/``."""
-    scene = clip_scene(seed, plan)
+    """Render a planned clip into ``<root>/<subset>/<uid>/``; its content depends on the seed and the plan only."""
+    rng = np.random.default_rng((seed, zlib.crc32(plan.uid.encode())))
+    scene = sample_scene(rng, plan.sounding, plan.silent, NUM_FRAMES[plan.subset], plan.first_frame_only)
     frames, labels = render_pictures(scene)
     folder = Path(root) / plan.subset / plan.uid
     palette = np.array(voc_palette(len(NAMES) + 1), dtype=np.uint8)
@@ -165,36 +152,8 @@ def _write_tables(plans: list[ClipPlan], root: Path) -> None:
     (root / 'base_names.txt').write_text('\n'.join(BASE_NAMES) + '\n', encoding='utf-8')
 
 
-def is_complete(root: str | Path, params: WorldParams) -> bool:
-    """Whether a folder holds the whole world of these parameters and of this version."""
-    try:
-        stamp = json.loads((Path(root) / STAMP).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return False
-    return stamp == params.stamp()
-
-
-def _check_target(root: Path, force: bool) -> None:
-    """Refuse to replace anything but a world that the user agrees to replace."""
-    stamp = root / STAMP
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return
-    if not stamp.is_file():
-        raise FileExistsError(
-            f'{root} exists and is no mini world (it has no {STAMP}); nothing was written. Choose another --out or '
-            'remove it yourself.'
-        )
-    if not force:
-        raise FileExistsError(
-            f'{root} holds a mini world of other parameters or of another version '
-            f'({stamp.read_text(encoding="utf-8").strip()}); pass --force to replace it.'
-        )
-
-
 def build_world(out: str | Path, params: WorldParams, force: bool = False, workers: int = 1) -> bool:
-    """Generate a mini world, byte for byte the same for the same parameters.
-
-    It is built beside its final place and moved there when it is complete.
+    """Generate a mini world, byte for byte the same for the same parameters, beside its place and move it there.
 
     Args:
         out (str | Path): folder of the world; absent, empty or a mini world.
@@ -212,9 +171,21 @@ def build_world(out: str | Path, params: WorldParams, force: bool = False, worke
     if workers < 1:
         raise ValueError(f'workers must be at least 1, got {workers}')
     root = Path(os.path.abspath(out))
-    if not force and is_complete(root, params):
-        return False
-    _check_target(root, force)
+    stamp = root / STAMP
+    if stamp.is_file():
+        found = stamp.read_text(encoding='utf-8', errors='replace')
+        if found == params.stamp() and not force:
+            return False
+        if not force:
+            raise FileExistsError(
+                f'{root} holds a mini world of other parameters or of another version ({found.strip()}); pass --force '
+                'to replace it.'
+            )
+    elif root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        raise FileExistsError(
+            f'{root} exists and is no mini world (it has no {STAMP}); nothing was written. Choose another --out or '
+            'remove it yourself.'
+        )
     with atomic_path(root) as building:
         building.mkdir()
         plans = plan_world(params)
@@ -222,7 +193,7 @@ def build_world(out: str | Path, params: WorldParams, force: bool = False, worke
             task = partial(write_clip, root=building, seed=params.seed)
             track_progress_rich(task, plans, nproc=workers, chunksize=4, description='Clips')
         _write_tables(plans, building)
-        (building / STAMP).write_text(json.dumps(params.stamp(), indent=2) + '\n', encoding='utf-8')
+        (building / STAMP).write_text(params.stamp(), encoding='utf-8')
         if root.exists():
             shutil.rmtree(root)
     return True

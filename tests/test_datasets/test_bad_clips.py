@@ -131,7 +131,7 @@ def test_errors_of_the_program_are_not_taken_for_bad_clips(clips):
 
 
 def test_only_these_choices(clips):
-    with pytest.raises(ValueError, match="on_bad_clip must be of .*got 'ignore'"):
+    with pytest.raises(ValueError, match="on_bad_clip must be .*got 'ignore'"):
         make(clips, on_bad_clip='ignore')
 
 

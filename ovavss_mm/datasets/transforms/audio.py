@@ -23,10 +23,7 @@ SOURCES = ('own', 'silence', 'other', 'noise', 'off_screen')
 
 
 def read_wav(path: str) -> tuple[np.ndarray, int]:
-    """Read a sound file.
-
-    Args:
-        path (str): of the file, in any format of libsndfile.
+    """Read a sound file of any format of libsndfile.
 
     Returns:
         tuple: float64 (n,) or (n, channels) in [-1, 1], and the sample rate in Hz.
@@ -59,13 +56,8 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
 def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.ndarray:
     """White noise that belongs to a clip: the same in any order, batch and process.
 
-    Args:
-        clip_id (str): the seed.
-        num_samples (int): its length, at any sample rate.
-        rms (float): root mean square, which it has exactly; full scale is 1. Defaults to 0.1.
-
     Returns:
-        np.ndarray: float64 (num_samples,), normally distributed.
+        np.ndarray: float64 (num_samples,), normally distributed, with a root mean square of exactly rms.
     """
     # The legacy generator, as its stream is the same in every version of NumPy.
     seed = np.frombuffer(hashlib.sha256(clip_id.encode()).digest(), '<u4')

@@ -127,12 +127,7 @@ class LoadClipLabels(BaseTransform):
 
 
 def read_labels(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray:
-    """Read a label picture in VOC colours.
-
-    Args:
-        path (str): of the picture.
-        num_names (int): N, 1 to 254.
-        shape (tuple[int, int]): height and width of its frame.
+    """Read a picture of the labels of N names, 1 to 254, in VOC colours, for a frame of shape (H, W).
 
     Returns:
         np.ndarray: uint8 (H, W), 0 background, i + 1 name i.
