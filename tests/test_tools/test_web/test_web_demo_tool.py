@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOOL = ROOT / 'tools/web_demo.py'
 WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
 MINI = ['--model', 'ovavss_mini', '--weights', str(WEIGHTS)]
