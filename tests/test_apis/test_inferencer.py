@@ -363,6 +363,33 @@ def test_a_closed_vocabulary_that_is_not_noted(tiny, video, tmp_path):
         closed(str(video), ['dog'])
 
 
+@MODELS.register_module()
+class TinyDenseHead(torch.nn.Conv2d):
+    """Logits of background and three classes from the finest map, which needs no classifier."""
+
+    needs_audio = align_corners = False
+    num_classes = out_channels = 4
+
+    def __init__(self):
+        super().__init__(8, 4, 1)
+
+    def predict(self, x, batch_img_metas, test_cfg):
+        feats, audio = x
+        return self(feats[0]).unflatten(0, audio.shape[:2])  # (B, T, K, h, w)
+
+
+def test_a_dense_head(tiny, video, tmp_path):
+    """It labels with the names of its training, by the greatest logit."""
+    meta = dict(dataset_meta=dict(classes=('background', *NAMES)))
+    head = dict(_delete_=True, type='TinyDenseHead')
+    dense = variant(tiny, tmp_path, meta, decode_head=head, classifier=None)
+    (sample,) = dense(str(video), NAMES, return_datasamples=True)['predictions']
+    assert sample.pred_sem_seg.data.shape == (7, *SIZE)
+    assert set(sample.metainfo['timeline']['names']) <= set(NAMES)
+    with pytest.raises(ValueError, match='closed vocabulary: classes must be its 3 names'):
+        dense(str(video), [*NAMES, 'cat'])
+
+
 def test_a_model_without_sound(tiny, video, tmp_path):
     """No sound is read, and none is missed."""
     deaf = variant(
