@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one place that knows about library versions.
 
-``import mmseg.models`` and ``import mmdet.models`` import ``mmcv.ops``, which wants the compiled
-module ``mmcv._ext``. An ordinary ``pip install`` of mmcv does not bring that module, and a CPU does
-not need it. :func:`ensure_mmcv_ops` closes the gap: where the compiled module is absent, a stand-in
-takes its place.
+``import mmseg.models`` and ``import mmdet.models`` import ``mmcv.ops``, which wants the compiled module ``mmcv._ext``.
+An ordinary ``pip install`` of mmcv does not bring it, and a CPU does not need it: where it is absent,
+:func:`ensure_mmcv_ops` puts a stand-in in its place.
 """
 
 from __future__ import annotations
@@ -28,22 +27,13 @@ from packaging.specifiers import SpecifierSet
 
 EXT_NAME = 'mmcv._ext'
 
-# Name of the module -> versions that it may have.
+# Name of the module -> distribution that brings it, versions that it may have.
 SUPPORTED_VERSIONS = {
-    'torch': '>=2.5',
-    'mmengine': '>=0.10.0,<1.0',
-    'mmcv': '>=2.1.0,<3.0',
-    'mmseg': '>=1.2.2,<2.0',
-    'mmdet': '>=3.3.0,<4.0',
-}
-
-# Name of the module -> distribution that brings it.
-DISTRIBUTIONS = {
-    'torch': 'torch',
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmseg': 'onedl-mmsegmentation',
-    'mmdet': 'onedl-mmdetection',
+    'torch': ('torch', '>=2.5'),
+    'mmengine': ('onedl-mmengine', '>=0.10.0,<1.0'),
+    'mmcv': ('onedl-mmcv', '>=2.1.0,<3.0'),
+    'mmseg': ('onedl-mmsegmentation', '>=1.2.2,<2.0'),
+    'mmdet': ('onedl-mmdetection', '>=3.3.0,<4.0'),
 }
 
 # Start of the message, category: warnings that do not concern the user of this package.
@@ -64,8 +54,8 @@ HOST_LOG_LINES = (
     '"HardDiskBackend" is the alias of',
 )
 
-# Without --no-cache-dir pip takes the pure-Python wheel that it built before; -g0 leaves out the
-# debugging symbols, without which the library is a fraction of its 84 MB.
+# Without --no-cache-dir pip takes the pure-Python wheel that it built before; -g0 leaves out the debugging symbols,
+# without which the library is a fraction of its 84 MB.
 INSTALL_OPS_COMMAND = (
     'CFLAGS=-g0 pip install --force-reinstall --no-deps --no-cache-dir --no-build-isolation '
     '--no-binary onedl-mmcv onedl-mmcv'
@@ -74,31 +64,18 @@ REMOVE_OPS_COMMAND = 'pip install --force-reinstall --no-deps --no-cache-dir one
 
 
 def check_versions() -> None:
-    """Check that every host library is installed in a version this package works with.
-
-    The versions are read from the libraries' ``version.py`` files: nothing heavy is imported.
-
-    Raises:
-        ImportError: if a library is missing, or its version is outside :data:`SUPPORTED_VERSIONS`.
-    """
-    for name, supported in SUPPORTED_VERSIONS.items():
-        advice = f'pip install "{DISTRIBUTIONS[name]}{supported}"'
+    """Raise ImportError if a library of :data:`SUPPORTED_VERSIONS` is missing or of another version."""
+    for name, (distribution, supported) in SUPPORTED_VERSIONS.items():
         version = installed_version(name)
-        if version is None:
-            raise ImportError(f'ovavss_mm needs {name} {supported}, which is not installed. Run: {advice}')
-        if not SpecifierSet(supported).contains(version, prereleases=True):
-            raise ImportError(f'ovavss_mm needs {name} {supported}, but version {version} is installed. Run: {advice}')
+        if version is None or not SpecifierSet(supported).contains(version, prereleases=True):
+            found = 'which is not installed' if version is None else f'but version {version} is installed'
+            raise ImportError(
+                f'ovavss_mm needs {name} {supported}, {found}. Run: pip install "{distribution}{supported}"'
+            )
 
 
 def installed_version(name: str) -> str | None:
-    """Read the version of an importable package without importing it.
-
-    Args:
-        name: name of a top-level package that has a ``version.py`` with ``__version__``.
-
-    Returns:
-        The version, or None if there is no such package.
-    """
+    """``__version__`` in the ``version.py`` of a package, which is not imported; None if there is no such package."""
     root = _package_root(name)
     if root is None or not (root / 'version.py').is_file():
         return None
@@ -112,14 +89,7 @@ def silence_host_warnings() -> None:
 
 
 def import_quietly(name: str) -> types.ModuleType:
-    """Import a host's module without the lines of :data:`HOST_CHATTER` that it prints.
-
-    Args:
-        name: full name of the module, e.g. ``'mmseg.datasets'``.
-
-    Returns:
-        The module. Whatever else is printed while it is imported is printed afterwards.
-    """
+    """Import a module by its full name; what is printed meanwhile follows, without :data:`HOST_CHATTER`."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -130,31 +100,21 @@ def import_quietly(name: str) -> types.ModuleType:
 
 
 def concerns_user(record: logging.LogRecord) -> bool:
-    """Filter for a logger: tell the messages of :data:`HOST_LOG_LINES` from all others.
-
-    Args:
-        record: of the message.
-
-    Returns:
-        False for a message that is to be dropped.
-    """
+    """Filter of a logger that drops the messages of :data:`HOST_LOG_LINES`."""
     message = record.getMessage()
     return not any(part in message for part in HOST_LOG_LINES)
 
 
 def ensure_mmcv_ops() -> bool:
-    """Make ``mmcv.ops`` importable, with the compiled ops if there are any.
+    """Make ``mmcv.ops`` importable, with the compiled ops if there are any, else with :class:`StandInOps`.
 
-    Must run before ``mmcv.ops``, ``mmseg.models`` or ``mmdet.models`` is imported;
-    ``import ovavss_mm`` sees to that. With compiled ops nothing is changed. Without them a stand-in
-    becomes ``mmcv._ext``; see :class:`StandInOps` for what it can do. A second call does nothing.
+    ``import ovavss_mm`` does so before anything imports ``mmcv.ops``. A second call does nothing.
 
     Returns:
-        True if the compiled ops are there, False if the stand-in serves.
+        bool: True if the compiled ops are there, False if the stand-in serves.
 
     Raises:
-        ImportError: if compiled ops are there but cannot be loaded, mostly because they were
-            compiled for another torch.
+        ImportError: compiled ops are there but cannot be loaded.
     """
     loaded = sys.modules.get(EXT_NAME)
     if loaded is not None:
@@ -172,9 +132,9 @@ def ensure_mmcv_ops() -> bool:
 class StandInOps(types.ModuleType):
     """Takes the place of ``mmcv._ext`` where no ops were compiled.
 
-    Every op exists, as ``mmcv.ops`` insists on when it is imported, and raises when it is called.
-    Multi-scale deformable attention is the exception: mmcv takes its own PyTorch path on a CPU, but
-    calls the op for tensors on a GPU, so the op is here, in PyTorch, forward and backward.
+    Every op exists, as ``mmcv.ops`` insists on when it is imported, and raises when it is called. Multi-scale
+    deformable attention is the exception: mmcv takes its own PyTorch path on a CPU, but calls the op for tensors on a
+    GPU, so the op is here, in PyTorch, forward and backward.
     """
 
     def __init__(self) -> None:
@@ -183,54 +143,37 @@ class StandInOps(types.ModuleType):
         self.__spec__ = ModuleSpec(EXT_NAME, loader=None)
         self.ms_deform_attn_forward = _deform_attn_forward
         self.ms_deform_attn_backward = _deform_attn_backward
-
-    def get_compiler_version(self) -> str:
-        """Say which compiler made the ops: shown in reports on the environment."""
-        return 'n/a (no compiled ops)'
-
-    def get_compiling_cuda_version(self) -> str:
-        """Say which CUDA the ops were compiled for: shown in reports on the environment."""
-        return 'n/a (no compiled ops)'
+        # shown in reports on the environment
+        self.get_compiler_version = self.get_compiling_cuda_version = lambda: 'n/a (no compiled ops)'
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith('__'):  # the import system asks for __path__, __file__, ...
             raise AttributeError(f'module {EXT_NAME!r} has no attribute {name!r}')
-        return _absent_op(name)
 
+        def op(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError(
+                f'The op {name!r} of mmcv was called, but mmcv is installed without compiled ops. '
+                f'To compile them for this torch (about 15 minutes), run: {INSTALL_OPS_COMMAND}'
+            )
 
-def _absent_op(name: str) -> Callable:
-    """Make the function that stands for an op which has no PyTorch version."""
-
-    def op(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError(
-            f'The op {name!r} of mmcv was called, but mmcv is installed without compiled ops. '
-            f'To compile them for this torch (about 15 minutes), run: {INSTALL_OPS_COMMAND}'
-        )
-
-    op.__name__ = name
-    return op
+        return op
 
 
 def _deform_attn_forward(
-    value: Any,
-    spatial_shapes: Any,
-    level_start_index: Any,
-    sampling_locations: Any,
-    attention_weights: Any,
-    im2col_step: int,
+    value: Any, spatial_shapes: Any, level_start_index: Any, locations: Any, weights: Any, im2col_step: int
 ) -> Any:
     """Multi-scale deformable attention, called as mmcv calls its compiled op.
 
     Args:
-        value: (B, sum of H * W, heads, C / heads).
-        spatial_shapes: (levels, 2), H and W of each level.
-        level_start_index: (levels,), not needed here.
-        sampling_locations: (B, queries, heads, levels, points, 2), x and y in 0..1.
-        attention_weights: (B, queries, heads, levels, points).
-        im2col_step: not needed here.
+        value (Tensor): (B, sum of H * W, heads, C / heads).
+        spatial_shapes (Tensor): (levels, 2), H and W of each level.
+        level_start_index (Tensor): (levels,), not needed here.
+        locations (Tensor): (B, queries, heads, levels, points, 2), x and y in 0..1.
+        weights (Tensor): (B, queries, heads, levels, points).
+        im2col_step (int): not needed here.
 
     Returns:
-        (B, queries, C), in the dtype of ``value``.
+        Tensor: (B, queries, C), in the dtype of ``value``.
     """
     import torch
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
@@ -238,32 +181,22 @@ def _deform_attn_forward(
     _warn_slow_attention()
     # Autocast would change the dtype of the result; the compiled op keeps that of the values.
     with torch.autocast(value.device.type, enabled=False):
-        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations, weights)
 
 
 def _deform_attn_backward(
-    value: Any,
-    spatial_shapes: Any,
-    level_start_index: Any,
-    sampling_locations: Any,
-    attention_weights: Any,
-    grad_output: Any,
-    grad_value: Any,
-    grad_sampling_loc: Any,
-    grad_attn_weight: Any,
-    im2col_step: int,
+    value: Any, shapes: Any, starts: Any, locations: Any, weights: Any, grad_output: Any, *grads: Any, im2col_step: int
 ) -> None:
-    """Write the gradients of :func:`_deform_attn_forward` into the three ``grad_*`` tensors.
+    """Write the gradients of value, locations and weights into ``grads``.
 
     The forward pass is computed once more, as mmcv hands on the inputs only.
     """
     import torch
 
-    inputs = [x.detach().requires_grad_() for x in (value, sampling_locations, attention_weights)]
+    inputs = [x.detach().requires_grad_() for x in (value, locations, weights)]
     with torch.enable_grad():
-        output = _deform_attn_forward(inputs[0], spatial_shapes, level_start_index, inputs[1], inputs[2], im2col_step)
-    grads = torch.autograd.grad(output, inputs, grad_output)
-    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
+        output = _deform_attn_forward(inputs[0], shapes, starts, inputs[1], inputs[2], im2col_step)
+    for target, grad in zip(grads, torch.autograd.grad(output, inputs, grad_output), strict=True):
         target.copy_(grad)
 
 
@@ -271,9 +204,8 @@ def _deform_attn_backward(
 def _warn_slow_attention() -> None:
     """Say, once in a process, that the slow path is taken and what makes it fast."""
     warnings.warn(
-        'mmcv is installed without compiled ops: deformable attention runs in PyTorch, which is '
-        'right but slower on a GPU. To compile the ops for this torch (about 15 minutes), run: '
-        f'{INSTALL_OPS_COMMAND}',
+        'mmcv is installed without compiled ops: deformable attention runs in PyTorch, which is right but slower on a '
+        f'GPU. To compile the ops for this torch (about 15 minutes), run: {INSTALL_OPS_COMMAND}',
         stacklevel=2,
     )
 
@@ -297,6 +229,5 @@ def _load_compiled_ops(path: str | None) -> None:
 def _package_root(name: str) -> Path | None:
     """Find the folder of a top-level package without importing it."""
     spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(next(iter(spec.submodule_search_locations)))
+    places = [*(spec.submodule_search_locations or ())] if spec else []
+    return Path(places[0]) if places else None

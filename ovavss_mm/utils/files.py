@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 try:
     import fcntl
@@ -32,13 +31,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 # ---------------------------------------------------------------------- atomic writes
 def part_path(path: str | Path) -> Path:
-    """Name beside ``path`` to write it under; unique to this call, process and computer.
-
-    The suffix is kept, as writers of pictures and videos choose the format by it.
-    """
+    """Name beside ``path`` to write it under, of the same suffix; unique to this call, process and computer."""
     path = Path(path)
-    mark = f'{_HOST}-{os.getpid()}-{next(_numbers)}'
-    return path.with_name(f'.{path.stem}.{mark}.part{path.suffix}')
+    return path.with_name(f'.{path.stem}.{_HOST}-{os.getpid()}-{next(_numbers)}.part{path.suffix}')
 
 
 @contextmanager
@@ -47,8 +42,8 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
 
     Args:
         path (str | Path): final name; its folder is made.
-        sync (bool): whether to flush to the disk before the name is given, so that the file also
-            survives a crash of the machine. Defaults to False.
+        sync (bool): whether to flush to the disk before the name is given, so that the file also survives a crash of
+            the machine. Defaults to False.
 
     Yields:
         Path: where to write. It is moved to ``path`` at the end and removed after an error.
@@ -59,25 +54,28 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
     try:
         yield beside
         if sync:
-            with open(beside, 'rb+') as file:
-                os.fsync(file.fileno())
+            _flush(beside, os.O_RDWR)
         os.replace(beside, path)
     finally:
         remove_path(beside)
     if sync:
-        _sync_folder(path.parent)
+        with suppress(OSError):  # not all systems flush new names
+            _flush(path.parent, os.O_RDONLY)
+
+
+def _flush(path: Path, mode: int) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    number = os.open(path, mode)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_atomic(path: str | Path, content: str | bytes, sync: bool = False) -> None:
-    """Write text (UTF-8) or bytes with :func:`atomic_path`.
-
-    Args:
-        path (str | Path): of the file; its folder is made.
-        content (str | bytes): of the file.
-        sync (bool): as of :func:`atomic_path`. Defaults to False.
-    """
-    with atomic_path(path, sync) as beside, open(beside, 'wb') as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    """Write text (UTF-8) or bytes with :func:`atomic_path`."""
+    with atomic_path(path, sync) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def remove_path(path: Path) -> None:
@@ -93,23 +91,19 @@ def remove_leftovers(folder: str | Path, of: str | Path | None = None) -> list[P
 
     Args:
         folder (str | Path): to look in.
-        of (str | Path, optional): final name of the only file whose leftovers count; those of
-            running processes and of other computers stay. None removes all leftovers: nobody else
-            may be writing in the folder. Defaults to None.
+        of (str | Path, optional): final name of the only file whose leftovers count; those of running processes and
+            of other computers stay. None removes all leftovers: nobody else may be writing in the folder.
 
     Returns:
         list[Path]: what was removed.
     """
-    removed = []
     pattern = '.*.part*'
     if of is not None:
-        stem, suffix = glob.escape(Path(of).stem), glob.escape(Path(of).suffix)
-        pattern = f'.{stem}.{_HOST}-*.part{suffix}'
-    for path in Path(folder).glob(pattern):
-        match = _PART.fullmatch(path.name)
-        if match and (of is None or not _is_alive(int(match[1]))):
-            remove_path(path)
-            removed.append(path)
+        pattern = f'.{glob.escape(Path(of).stem)}.{_HOST}-*.part{glob.escape(Path(of).suffix)}'
+    matches = [(path, _PART.fullmatch(path.name)) for path in Path(folder).glob(pattern)]
+    removed = [path for path, match in matches if match and (of is None or not _is_alive(int(match[1])))]
+    for path in removed:
+        remove_path(path)
     return removed
 
 
@@ -120,35 +114,25 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True
+        pass
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a new name to the disk, on systems that can."""
-    with suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
 
 
 # ---------------------------------------------------------------------- lock
 class FolderLock:
     """Lock that the system frees when all processes that hold it have ended, however they end.
 
-    As a context manager it waits for its turn. A process that is started with :meth:`numbers` in
-    ``pass_fds`` holds it too.
+    As a context manager it waits for its turn. A process that is started with :meth:`numbers` in ``pass_fds`` holds
+    it too.
 
     Args:
-        path (Path): of the lock file, whose folder is made; or a folder, which is locked itself
-            and in which no file is left.
+        path (Path): of the lock file, whose folder is made; or a folder, which is locked itself and in which no file
+            is left.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._file: IO[str] | int | None = None
+        self._number: int | None = None
 
     def take(self, wait: bool = False) -> bool:
         """Take the lock if nobody holds it.
@@ -164,44 +148,32 @@ class FolderLock:
         Raises:
             OSError: the file cannot be written or locked.
         """
-        if self.path.is_dir():
-            file = os.open(self.path, os.O_RDONLY)
-        else:
+        folder = self.path.is_dir()
+        if not folder:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(self.path, 'a+', encoding='utf-8')
+        number = os.open(self.path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            self._lock(file, wait)
-        except OSError as error:
-            _close(file)
-            if error.errno in _HELD:
-                return False
-            raise
-        self._file = file
-        self.sign(os.getpid())
-        return True
-
-    def _lock(self, file: IO[str] | int, wait: bool) -> None:
-        """Lock an open file, as far as the system can."""
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if fcntl is not None:
+                fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                # the system's own message does not name the file
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
+                os.close(number)
+                if error.errno in _HELD:
+                    return False
+                raise OSError(error.errno, error.strerror, str(self.path)) from error  # names the file
             warnings.warn(
                 f'{self.path} cannot be locked, its file system has no locks ({error.strerror}): '
                 f'make sure that nothing else is started in {self.path.parent}',
-                stacklevel=3,
+                stacklevel=2,
             )
+        self._number = number
+        self.sign(os.getpid())
+        return True
 
     def sign(self, process: int) -> None:
         """Write the number of the process that holds it into the lock file."""
-        if not isinstance(self._file, int):
-            self._file.truncate(0)
-            self._file.write(f'{process}\n')
-            self._file.flush()
+        if self.path.is_file():
+            self.path.write_text(f'{process}\n', encoding='utf-8')
 
     def holder(self) -> str:
         """Name the process that holds it."""
@@ -212,15 +184,13 @@ class FolderLock:
 
     def numbers(self) -> tuple[int, ...]:
         """File descriptors for ``pass_fds`` of a process that is to hold it too."""
-        if fcntl is None or self._file is None:
-            return ()
-        return (self._file if isinstance(self._file, int) else self._file.fileno(),)
+        return () if fcntl is None or self._number is None else (self._number,)
 
     def free(self) -> None:
         """Let go of it; processes that share it still hold it."""
-        if self._file is not None:
-            _close(self._file)
-            self._file = None
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
 
     def __enter__(self) -> 'FolderLock':
         self.take(wait=True)
@@ -230,24 +200,13 @@ class FolderLock:
         self.free()
 
 
-def _close(file: IO[str] | int) -> None:
-    """Close a file or a descriptor."""
-    if isinstance(file, int):
-        os.close(file)
-    else:
-        file.close()
-
-
 # ---------------------------------------------------------------------- last checkpoint
 def last_checkpoint(folder: str | Path) -> str | None:
     """Checkpoint that ``last_checkpoint`` of a work dir names.
 
-    Args:
-        folder (str | Path): the work dir.
-
     Returns:
-        str: its path or address; of a file that is not there (the folder was moved), the one of
-        that name in ``folder`` if there is one. None: the folder has no pointer.
+        str: its path or address; of a file that is not there (the folder was moved), the one of that name in
+        ``folder`` if there is one. None: the folder has no pointer.
 
     Raises:
         ValueError: the pointer is empty.
@@ -266,13 +225,10 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
 
 def mend_last_checkpoint(folder: str | Path) -> str | None:
-    """Have ``last_checkpoint`` of a work dir name a checkpoint that is there.
+    """Have ``last_checkpoint`` of a work dir, in which nothing may be training, name a checkpoint that is there.
 
-    After a crash, or when a checkpoint was removed by hand, the newest complete one takes the place
-    of the named one; without any, the pointer goes and the training starts again.
-
-    Args:
-        folder (str | Path): the work dir; nothing may be training in it.
+    After a crash, or when a checkpoint was removed by hand, the newest complete one takes the place of the named one;
+    without any, the pointer goes and the training starts again.
 
     Returns:
         str: path of the checkpoint; None: there is none.

@@ -15,25 +15,15 @@ PACKAGE_SCHEME = 'ovavss_mm://'
 
 
 class Weights(NamedTuple):
-    """A file of weights.
+    """A file of weights."""
 
-    Attributes:
-        file: its name in ``data/weights``.
-        title: what it holds.
-        size_mib: its size in MiB, about.
-        licence: of the weights.
-        source: an address, or the file from which ``make`` makes it.
-        make: the command that makes it from ``source``; empty for a file that is used as it comes.
-        option: the config's key that names another place; empty for files that no config reads.
-    """
-
-    file: str
-    title: str
-    size_mib: int
+    file: str  # its name in data/weights
+    title: str  # what it holds
+    size_mib: int  # about
     licence: str
-    source: str
-    make: str
-    option: str
+    source: str  # an address, or the file from which it is made
+    make: str  # the command that makes it from the source; empty for a file that is used as it comes
+    option: str  # the config's key that names another place; empty for files that no config reads
 
 
 @cache
@@ -45,14 +35,7 @@ def known_weights() -> dict[str, Weights]:
 
 
 def how_to_get(path: str) -> str:
-    """Say what is missing at ``path``, where to get it and where to put it.
-
-    Args:
-        path: of a file that is not there.
-
-    Returns:
-        The message of an error; for a file that is not in the list, a hint at the guide.
-    """
+    """Message of an error: what is missing at ``path``, where to get it and where to put it, as far as it is known."""
     weights = known_weights().get(osp.basename(path))
     if weights is None:
         return f'no weights at {path}: data/README.md lists the weights and where to get them'
@@ -77,35 +60,21 @@ def is_tag(checkpoint: str) -> bool:
 
 
 def missing_files(config: Any) -> Iterator[str]:
-    """Find the weights that a model's config reads and that are not there.
+    """Paths of ``init_cfg=dict(type='Pretrained', checkpoint=PATH)`` anywhere in a config that are not there.
 
-    Args:
-        config: of a model or a part of one; lists and dicts are searched.
-
-    Yields:
-        Paths of ``init_cfg=dict(type='Pretrained', checkpoint=PATH)`` without a file. Addresses
-        (``https://``, ``torchvision://``) and tags (``openai``) are no paths.
+    Addresses (``https://``, ``torchvision://``) and tags (``openai``) are no paths.
     """
-    if isinstance(config, (list, tuple)):
-        for item in config:
-            yield from missing_files(item)
-    elif isinstance(config, dict):
+    if isinstance(config, dict):
         path = config.get('checkpoint') if config.get('type') == 'Pretrained' else None
         if path and '://' not in path and not is_tag(path) and not osp.isfile(path):
             yield path
-        for value in config.values():
-            yield from missing_files(value)
+        config = list(config.values())
+    for item in config if isinstance(config, (list, tuple)) else ():
+        yield from missing_files(item)
 
 
 def package_file(path: str) -> str:
-    """Resolve ``ovavss_mm://PATH``, the way in which configs name a file that ships in the package.
-
-    Args:
-        path (str): any path.
-
-    Returns:
-        str: PATH below the package's folder, wherever it is installed; other paths as they are.
-    """
+    """Path of a file that ships in the package for ``ovavss_mm://PATH``; other paths as they are."""
     if path.startswith(PACKAGE_SCHEME):
         return osp.join(PACKAGE, *path.removeprefix(PACKAGE_SCHEME).split('/'))
     return path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading weights without running anything that a file names.
 
-Importing this module makes mmengine read checkpoints through :func:`read_checkpoint` too, whoever asks
-it to: ``load_from``, ``resume``, ``init_cfg=dict(type='Pretrained', ...)`` and ``load_checkpoint``.
+Importing this module makes mmengine read checkpoints through :func:`read_checkpoint` too, whoever asks it to:
+``load_from``, ``resume``, ``init_cfg=dict(type='Pretrained', ...)`` and ``load_checkpoint``.
 """
 
 import codecs
@@ -49,9 +49,9 @@ class CheckpointError(ValueError):
 def read_checkpoint(path: str, map_location: Any = 'cpu') -> Any:
     """Read a file of tensors, numbers, strings and containers of these.
 
-    Reads PyTorch checkpoints (in mmengine's are histories of the log and numpy values),
-    safetensors files, detectron2's ``.pkl`` files of arrays, and those TorchScript archives of CLIP
-    that OpenAI has published, by their SHA-256: opening any other may run a program.
+    Reads PyTorch checkpoints (in mmengine's are histories of the log and numpy values), safetensors files, detectron2's
+    ``.pkl`` files of arrays, and those TorchScript archives of CLIP that OpenAI has published, by their SHA-256:
+    opening any other may run a program.
 
     Args:
         path (str): of a local file; ``ovavss_mm://PATH`` is one that ships in the package.
@@ -82,21 +82,15 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> Any:
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
-    """Read the weights of a file, as :func:`read_checkpoint` does.
+    """Read the weights of a local file as :func:`read_checkpoint` does, from itself, ``'state_dict'`` or ``'model'``.
 
-    Args:
-        path (str): of a local file.
-
-    Returns:
-        dict[str, Tensor]: what the file holds, itself or under ``'state_dict'`` or ``'model'``, on
-        the CPU; a leading ``module.`` of names is removed.
+    They are on the CPU; a leading ``module.`` of names is removed.
     """
     state = read_checkpoint(path)
     for key in ('state_dict', 'model'):
         state = state.get(key, state) if isinstance(state, dict) else state
     values = state.items() if isinstance(state, dict) else [(type(state), None)]
-    kinds = (Tensor, np.ndarray)
-    if not values or not all(isinstance(k, str) and isinstance(v, kinds) for k, v in values):
+    if not values or not all(isinstance(k, str) and isinstance(v, (Tensor, np.ndarray)) for k, v in values):
         raise CheckpointError(
             f"{path} holds no state dict of tensors, neither itself nor under 'state_dict' or "
             f"'model': {shorten(one_line(k) for k, _ in values) or 'it is empty'}. Name a file of weights"
@@ -141,9 +135,9 @@ def _read_published_archive(path: str) -> dict[str, Tensor] | None:
             return None
     import open_clip  # takes seconds
 
-    digest = sha256()
     urls = [open_clip.get_pretrained_url(*p) for p in open_clip.list_pretrained() if 'openai' in p]
     with open(path, 'rb') as file:
+        digest = sha256()
         while block := file.read(2**20):
             digest.update(block)
         if digest.hexdigest() not in {url.split('/')[-2] for url in urls}:

@@ -11,17 +11,11 @@ from .text import shorten
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What does not fit; false if everything does.
+    """What does not fit; false if everything does."""
 
-    Attributes:
-        missing (list[str]): expected keys that are not there.
-        unexpected (list[str]): keys that nobody expects.
-        shapes (dict[str, str]): keys to the shapes found and expected, in words.
-    """
-
-    missing: list[str]
+    missing: list[str]  # expected keys that are not there
     unexpected: list[str]
-    shapes: dict[str, str]
+    shapes: dict[str, str]  # keys to the shapes found and expected, in words
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.shapes)
@@ -37,16 +31,7 @@ class Mismatch:
     def without(
         self, missing: Iterable[str] = (), unexpected: Iterable[str] = (), shapes: Iterable[str] = ()
     ) -> 'Mismatch':
-        """Leave out what is allowed.
-
-        Args:
-            missing (Iterable[str]): regular expressions, matched from the start of a key.
-            unexpected (Iterable[str]): the same.
-            shapes (Iterable[str]): the same.
-
-        Returns:
-            Mismatch: what is left.
-        """
+        """Leave out the keys that one of the regular expressions of their kind matches from the start."""
         return Mismatch(
             [key for key in self.missing if not matches(key, missing)],
             [key for key in self.unexpected if not matches(key, unexpected)],
@@ -62,16 +47,7 @@ def matches(key: str, patterns: Iterable[str]) -> bool:
 def compare_keys(
     state: Mapping[str, Any], expected: Mapping[str, Any], required: Iterable[str] | None = None
 ) -> Mismatch:
-    """Compare names and shapes.
-
-    Args:
-        state (Mapping): names to tensors, as found.
-        expected (Mapping): names to tensors, as wanted.
-        required (Iterable[str], optional): names that must be there. Defaults to all expected ones.
-
-    Returns:
-        Mismatch: what does not fit.
-    """
+    """Compare names and shapes of tensors that were found and expected; ``required`` (None: all) must be there."""
     shapes = {
         key: f'is {_shape(state[key])}, expected {_shape(value)}'
         for key, value in expected.items()

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from mmengine.logging import MMLogger
-
-from ovavss_mm.utils.text import one_line, quiet_logger, shorten
+from ovavss_mm.utils.text import one_line, shorten
 
 
 def test_lists_are_shortened():
@@ -13,14 +11,3 @@ def test_lists_are_shortened():
 def test_values_fit_on_a_line():
     assert one_line(ValueError('a\n  b')) == 'a b'
     assert one_line('x' * 9, most=4) == 'xxxx...'
-
-
-def test_the_logger_speaks_again():
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    try:
-        with quiet_logger():
-            assert not logger.isEnabledFor(30)
-            raise KeyError
-    except KeyError:
-        assert logger.level == before
