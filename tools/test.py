@@ -29,56 +29,30 @@ EXAMPLES = """examples:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
+    """Read the command line: ``argv``, or the arguments of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument(
-        '--base',
-        metavar='CONFIG',
-        help='config to put in place of the one in _base_: a path, or a file name below configs/',
-    )
-    parser.add_argument(
-        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])'
-    )
-    parser.add_argument('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
-    parser.add_argument('--show', action='store_true', help='show the pictures in a window')
-    parser.add_argument('--show-dir', metavar='DIR', help='save the pictures there')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays (default: 2)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='change values of the config: a.b=1, or a.b="[1,2]" for lists',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what starts the processes (default: none, one process)',
-    )
-    # Launchers of torch before 2.0 write it with an underscore.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add('config', help='config file')
+    add('checkpoint', help='checkpoint file or URL')
+    add('--base', metavar='CONFIG', help='takes the place of the config in _base_: a path, or a name below configs/')
+    add('--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])')
+    add('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
+    add('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
+    add('--show', action='store_true', help='show the pictures in a window')
+    add('--show-dir', metavar='DIR', help='save the pictures there')
+    add('--wait-time', type=float, default=2, help='seconds a window stays (default: 2)')
+    options = 'change values of the config: a.b=1, or a.b="[1,2]" for lists'
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help=options)
+    launchers = ['none', 'pytorch', 'slurm', 'mpi']
+    add('--launcher', choices=launchers, default='none', help='what starts the processes (default: none, one process)')
+    add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # from launchers before torch 2.0
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Test.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Test with the arguments ``argv``, or those of the process."""
     args = parse_args(argv)
     # Threads that spin long while they wait take busy cores from the loader's workers; some spinning pays.
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')
@@ -86,9 +60,11 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
-    safe_loading = import_quietly('ovavss_mm.utils.safe_loading')
+    from ovavss_mm.engine.runner import leave_group
+    from ovavss_mm.utils.safe_loading import CheckpointError
+
     launch.keep_freed_memory()
-    launch.set_local_rank(args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)
         cfg.load_from = args.checkpoint
@@ -104,8 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f'error: {error}')
     try:
         launch.build_runner(cfg).test()
-        launch.leave_group()
-    except safe_loading.CheckpointError as error:
+        leave_group()
+    except CheckpointError as error:
         sys.exit(f'error: {error}')
 
 

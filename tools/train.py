@@ -33,58 +33,31 @@ EXAMPLES = """examples:
     mim train ovavss_mm CONFIG --launcher pytorch -G 4
 """
 
-# The long name of mim's -G must not occur here: mim hands that option on to a script whose help
-# has it.
+# The long name of mim's -G must not occur here: mim hands that option on to a script whose help has it.
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: the arguments; None: those of the process.
-
-    Returns:
-        The arguments, by name.
-    """
+    """Read the command line: ``argv``, or the arguments of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--base',
-        metavar='CONFIG',
-        help='config to put in place of the one in _base_: a path, or a file name below configs/',
-    )
-    parser.add_argument(
-        '--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])'
-    )
-    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work directory')
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
-    parser.add_argument('--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='change values of the config: a.b=1, or a.b="[1,2]" for lists',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what starts the processes (default: none, one process)',
-    )
-    # Launchers of torch before 2.0 write it with an underscore.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add('config', help='config file')
+    add('--base', metavar='CONFIG', help='takes the place of the config in _base_: a path, or a name below configs/')
+    add('--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])')
+    add('--resume', action='store_true', help='go on from the last checkpoint in the work directory')
+    add('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
+    add('--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower')
+    options = 'change values of the config: a.b=1, or a.b="[1,2]" for lists'
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help=options)
+    launchers = ['none', 'pytorch', 'slurm', 'mpi']
+    add('--launcher', choices=launchers, default='none', help='what starts the processes (default: none, one process)')
+    add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # from launchers before torch 2.0
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train.
-
-    Args:
-        argv: the arguments; None: those of the process.
-    """
+    """Train with the arguments ``argv``, or those of the process."""
     args = parse_args(argv)
     # Threads that spin long while they wait take busy cores from the loader's workers; some spinning pays.
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')
@@ -92,11 +65,12 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
-    work_dir = import_quietly('ovavss_mm.engine.work_dir')
-    safe_loading = import_quietly('ovavss_mm.utils.safe_loading')
-    nonfinite = import_quietly('ovavss_mm.engine.hooks.nonfinite_hook')
+    from ovavss_mm.engine.hooks import NonFiniteLossError
+    from ovavss_mm.engine.runner import leave_group
+    from ovavss_mm.utils.safe_loading import CheckpointError
+
     launch.keep_freed_memory()
-    launch.set_local_rank(args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)
         if args.amp:
@@ -107,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         launch.choose_start(cfg, resume)
         launch.check_files(cfg, ('train_dataloader', 'val_dataloader'))
         held = contextlib.ExitStack()
-        held.enter_context(work_dir.hold_work_dir(cfg.work_dir, args.launcher))
+        held.enter_context(launch.hold_work_dir(cfg.work_dir, args.launcher))
         # Once more: a training that held the folder until just now may have saved another checkpoint.
         launch.choose_start(cfg, resume)
     except (FileNotFoundError, ValueError) as error:
@@ -115,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     with held:
         try:
             launch.build_runner(cfg).train()
-            launch.leave_group()
-        except (safe_loading.CheckpointError, nonfinite.NonFiniteLossError) as error:
+            leave_group()
+        except (CheckpointError, NonFiniteLossError) as error:
             sys.exit(f'error: {error}')
 
 

@@ -21,9 +21,7 @@ BACKEND = 'ovavss_atomic'  # name of AtomicFileBackend in mmengine's registry
 class AtomicFileBackend(LocalBackend):
     """mmengine's backend for local files; a file appears under its name when it is complete and on the disk."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._late: list[tuple[Path, int]] | None = None
+    _late: list[tuple[Path, int]] | None = None  # within removing_late: files to remove, with their inodes
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes; after an OSError nothing has changed under that name."""

@@ -20,8 +20,6 @@ from ..utils.known_weights import how_to_get, known_weights, missing_files
 from .runner import AVRunner
 
 _RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')  # variables that launchers set
-# Of glibc's mallopt.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def load_config(
@@ -71,9 +69,6 @@ def load_config(
 def base_of(path: str) -> str | None:
     """Find the config that another one is a delta on: the only entry of ``_base_`` outside folders named ``_base_``.
 
-    Args:
-        path (str): the config file.
-
     Returns:
         str: the entry as it stands there; None: there is none, or more than one.
     """
@@ -83,12 +78,11 @@ def base_of(path: str) -> str | None:
 
 def _find_base(base: str, path: str) -> str:
     """Find a base by its path, or by its name in the folders beside that of a config."""
-    found = [base] if osp.isfile(base) else []
-    if not found and base == osp.basename(base):
-        found = sorted(map(str, Path(path).resolve().parent.parent.glob(f'*/{base}')))
-    if not found:
-        raise FileNotFoundError(f'There is no config {base!r}, the base for {path}')
-    return osp.abspath(found[0])
+    beside = sorted(Path(path).resolve().parent.parent.glob(f'*/{base}')) if base == osp.basename(base) else []
+    for found in [base, *beside]:
+        if osp.isfile(found):
+            return osp.abspath(found)
+    raise FileNotFoundError(f'There is no config {base!r}, the base for {path}')
 
 
 def _read_on(base: str, path: str) -> Config:
@@ -236,15 +230,14 @@ def keep_freed_memory() -> None:
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # noqa: B018  (raises where there is none)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that it takes
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the most that it takes
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def enable_pictures(cfg: Config, show: bool, wait_time: float, save_dir: str | None) -> None:
     """Have the visualization hook draw each clip of a test.
 
-    Pictures are shown in a window, each for ``wait_time`` seconds, or go into ``save_dir``, by default below the work
-    dir.
+    A window shows each picture for ``wait_time`` seconds, or they go into ``save_dir``, by default below the work dir.
 
     Raises:
         ValueError: the config has no visualization hook.

@@ -24,7 +24,7 @@ def test_it_is_refused_in_a_line_while_the_first_goes_on(tmp_path: Path) -> None
             time.sleep(0.05)
         before = sorted(work_dir.rglob('*'))
         tool = [sys.executable, small_training.ROOT / 'tools/train.py', config]
-        env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parents[1]))
+        env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join(map(str, Path(__file__).parents[1:3])))
         seconds = [
             subprocess.Popen(
                 [*tool, '--work-dir', work_dir, *args],

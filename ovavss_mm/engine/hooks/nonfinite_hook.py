@@ -24,8 +24,7 @@ class NonFiniteLossHook(Hook):
     """Reports each update that :class:`FiniteOptimWrapper` skips; other wrappers are left alone.
 
     A warning names the clips and the losses that are not finite, of all processes. ``skipped``, the number of all such
-    updates of the training, goes into the log and into checkpoints. Statistics of batch norms are set back to what they
-    were before the batch.
+    updates of the training, goes into the log and into checkpoints. Statistics of batch norms are set back.
 
     After ``max_in_row`` skipped updates in a row the training stops with a :class:`NonFiniteLossError`. The state
     before the first of them is saved as ``nonfinite_iter_<N>.pth`` in the work dir.

@@ -32,10 +32,8 @@ class StrictCheckpointHook(Hook):
     Args:
         allow_missing (Sequence[str]): regular expressions, matched from the start of a key; missing keys that match
             one are allowed. Defaults to ().
-        allow_unexpected (Sequence[str]): the same for keys that the model does not have, which are not loaded.
-            Defaults to ().
-        allow_shape (Sequence[str]): the same for keys of another shape; these are taken out of the checkpoint, and
-            the model keeps its initial values. Defaults to ().
+        allow_unexpected (Sequence[str]): for keys that the model does not have, which are not loaded. Defaults to ().
+        allow_shape (Sequence[str]): for keys of another shape; the model keeps its initial values. Defaults to ().
 
     Raises:
         TypeError: a list of patterns is a string.
@@ -52,12 +50,7 @@ class StrictCheckpointHook(Hook):
         self.allow_shape = _patterns('allow_shape', allow_shape)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check a checkpoint that was read and is about to be loaded.
-
-        Args:
-            runner (Runner): whose model it is for.
-            checkpoint (dict): with ``state_dict``, or the state dict itself. Keys whose other shape is allowed are
-                removed.
+        """Check a checkpoint, or a bare state dict, and remove keys whose other shape is allowed.
 
         Raises:
             TypeError: there is no state dict in it.
