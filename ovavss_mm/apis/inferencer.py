@@ -53,7 +53,7 @@ class AVSegInferencer:
 
     Args:
         model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content.
-        weights (str): checkpoint of a model of this config.
+        weights (str): checkpoint of a model of this config. Defaults to None.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.
@@ -131,8 +131,8 @@ class AVSegInferencer:
         """Segment videos.
 
         Args:
-            inputs: a video with sound; a folder of pictures, one per second, with a sound file in it; an array uint8
-                RGB (T, H, W, 3); ``dict(video=..., sound=...)`` or ``dict(frames=..., sound=..., sample_rate=...,
+            inputs (Any): a video with sound; a folder of pictures, one per second, with a sound file in it; an array
+                uint8 RGB (T, H, W, 3); ``dict(video=..., sound=...)`` or ``dict(frames=..., sound=..., sample_rate=...,
                 frame_rate=...)`` of paths or arrays; a glob pattern, a folder of videos, or a list of these.
             classes (Sequence[str]): N class names.
             out_dir (str): folder for ``vis/NAME.mp4``, ``pred/NAME/*.png`` (label maps, named by milliseconds) and
@@ -143,8 +143,8 @@ class AVSegInferencer:
             on_error (str): 'raise', or 'skip' to go on after an input that fails, whose prediction is then
                 ``dict(video=..., error=...)``. Defaults to 'raise'.
             **kwargs: ``synonyms``, dict of names to lists of other words; ``prompt_templates``, a list or the name of a
-                set; ``score_thr`` of the label map; ``fps``, labelled frames per second (1); ``overlap`` of windows
-                in frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
+                set; ``score_thr`` of the label map; ``fps``, labelled frames per second (1); ``overlap`` of windows in
+                frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
                 ``no_save_pred``.
 
         Returns:
@@ -195,8 +195,8 @@ class AVSegInferencer:
         Args:
             classes (Sequence[str]): N class names.
             synonyms (Mapping[str, Sequence[str]]): other words for some of them. Defaults to None.
-            prompt_templates (str | Sequence[str]): prompts with ``{}``, or the name of a set of mmseg's. Defaults
-                to the model's own.
+            prompt_templates (str | Sequence[str]): prompts with ``{}``, or the name of a set of mmseg's. Defaults to
+                the model's own.
             **settings: of :class:`InferenceRequest`.
 
         Returns:

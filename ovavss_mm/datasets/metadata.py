@@ -34,9 +34,9 @@ def select_clips(
     Args:
         rows (Iterable[Mapping]): rows of ``metadata.csv``.
         split (str): 'train', 'val' or 'test'.
-        subsets (Collection[str]): some of 'v1s', 'v1m' and 'v2'.
+        subsets (Collection[str]): some of 'v1s', 'v1m' and 'v2'. Defaults to OV_SUBSETS.
         base (Collection[str]): base names. A training clip stays only if each of its names is one of them; for val and
-            test they do not matter.
+            test they do not matter. Defaults to ().
 
     Returns:
         list[Mapping]: the rows that stay, in their order.

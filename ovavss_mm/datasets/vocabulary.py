@@ -28,11 +28,11 @@ class Vocabulary(tuple):
     Args:
         names (Iterable[str]): all names in the order of their labels, without background. Blanks around them are
             removed.
-        base (Iterable[str], optional): the names seen in training. None: not known.
+        base (Iterable[str], optional): the names seen in training. None: not known. Defaults to None.
         novel (Iterable[str], optional): the names not seen in training. Defaults to all that are not in ``base``.
-        synonyms (Mapping[str, Sequence[str]], optional): other words for some of the names.
+        synonyms (Mapping[str, Sequence[str]], optional): other words for some of the names. Defaults to None.
         templates (str | Sequence[str], optional): prompt templates with ``{}`` for the name, or the name of one of
-            mmseg's sets, such as ``'vild'``. None: those of the classifier.
+            mmseg's sets, such as ``'vild'``. None: those of the classifier. Defaults to None.
 
     The arguments are attributes too: ``base`` and ``novel`` are tuples in the order of ``names``, ``synonyms`` is a
     dict with a tuple for every name, ``templates`` a tuple or None.

@@ -37,8 +37,8 @@ def load_config(
             ``work_dirs/<config>``, with a base ``work_dirs/<config>_on_<base>``.
         launcher (str): of the processes: 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
         cfg_options (dict, optional): values to change, by dotted key. Defaults to None.
-        base (str, optional): config that takes the place of the one in ``_base_`` (see :func:`base_of`): a path, or
-            the name of a file beside it or in a folder beside its folder. Defaults to None.
+        base (str, optional): config that takes the place of the one in ``_base_`` (see :func:`base_of`): a path, or the
+            name of a file beside it or in a folder beside its folder. Defaults to None.
 
     Returns:
         Config: the config.

@@ -14,8 +14,8 @@ class Count(NamedTuple):
     """Numbers of parameters.
 
     Attributes:
-        trainable: those that are trained.
-        frozen: the others.
+        trainable (int): those that are trained.
+        frozen (int): the others.
     """
 
     trainable: int
@@ -36,10 +36,10 @@ def count_parameters(model: nn.Module) -> dict[str, Count]:
     """Count the parameters of each stage. Those of frozen batch norms are constants and do not count.
 
     Args:
-        model: any module; its children are the stages.
+        model (nn.Module): any module; its children are the stages.
 
     Returns:
-        Stage to count, and ``'all'``.
+        dict[str, Count]: Stage to count, and ``'all'``.
     """
     constants = {
         id(parameter)

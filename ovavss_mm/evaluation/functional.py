@@ -100,7 +100,7 @@ def mean_of(values: np.ndarray, indices: np.ndarray | None = None) -> float:
 
     Args:
         values (np.ndarray): float64 (C,), NaN for absent classes.
-        indices (np.ndarray, optional): classes to average; None for all.
+        indices (np.ndarray, optional): classes to average; None for all. Defaults to None.
 
     Returns:
         float: The mean, NaN if all of the classes are.
@@ -115,7 +115,7 @@ def overall_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> flo
 
     Args:
         confusion (np.ndarray): int64 (C, C).
-        indices (np.ndarray, optional): classes whose labelled pixels count; None for all.
+        indices (np.ndarray, optional): classes whose labelled pixels count; None for all. Defaults to None.
 
     Returns:
         float: The share, NaN if no pixel carries such a label.
@@ -134,7 +134,7 @@ def freqw_acc(confusion: np.ndarray, indices: np.ndarray | None = None) -> float
 
     Args:
         confusion (np.ndarray): int64 (C, C).
-        indices (np.ndarray, optional): classes to sum over; None for all.
+        indices (np.ndarray, optional): classes to sum over; None for all. Defaults to None.
 
     Returns:
         float: The weighted sum, NaN if no pixel is labelled.

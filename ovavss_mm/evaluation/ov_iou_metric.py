@@ -73,11 +73,11 @@ class OVIoUMetric(BaseMetric):
 
     Args:
         eval_size (tuple[int, int], optional): (H, W) in pixels to which prediction and label are both resized, by
-            nearest neighbour, before counting; None counts them as they are.
+            nearest neighbour, before counting; None counts them as they are. Defaults to None.
         ignore_index (int): label of the pixels, or whole frames, that count nowhere. Defaults to 255.
         beta2 (float): beta squared of F. Defaults to 0.3.
         output_dir (str, optional): where predicted label maps are saved as palette PNG files,
-            ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved.
+            ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved. Defaults to None.
         save_confusion (bool): whether the confusion matrix is left beside the run's log, if it has one, as
             ``confusion.json`` (``confusion_<prefix>.json`` with a prefix): ``counts`` (C, C), rows labels, columns
             predictions, ``classes``, ``base_names`` and ``novel_names``. The last evaluation of a run counts. Defaults

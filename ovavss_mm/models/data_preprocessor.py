@@ -19,11 +19,11 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
     the model makes of it.
 
     Args:
-        mean: of R, G, B, in 0..255.
-        std: of R, G, B, in 0..255.
-        size_divisor: height and width are padded to a multiple of this, in pixels.
-        pad_val: of padded pixels, after normalisation.
-        seg_pad_val: label of padded pixels.
+        mean (Sequence[float]): of R, G, B, in 0..255.
+        std (Sequence[float]): of R, G, B, in 0..255.
+        size_divisor (int): height and width are padded to a multiple of this, in pixels. Defaults to 32.
+        pad_val (float): of padded pixels, after normalisation. Defaults to 0.
+        seg_pad_val (int): label of padded pixels. Defaults to 255.
 
     Raises:
         ValueError: not three means and deviations, or ``size_divisor`` under 1.
@@ -47,12 +47,12 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         """Prepare B clips.
 
         Args:
-            data: ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, 1, 96, 64) or (T, Da)] * B)`` and
+            data (dict): ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, 1, 96, 64) or (T, Da)] * B)`` and
                 ``data_samples``, B samples or absent.
-            training: whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
+            training (bool): whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
 
         Returns:
-            ``inputs=dict(imgs, frames, audio)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
+            dict: ``inputs=dict(imgs, frames, audio)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
             and bottom padded with 0; ``frames`` as they came; and ``data_samples``.
 
         Raises:

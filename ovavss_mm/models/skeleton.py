@@ -33,11 +33,11 @@ def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config, with all types that it may name registered.
 
     Args:
-        path: of the config file.
-        options: values to change, by dotted key.
+        path (str): of the config file.
+        options (dict, optional): values to change, by dotted key. Defaults to None.
 
     Returns:
-        The config.
+        Config: The config.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,10 +57,10 @@ def build_skeleton(config: dict) -> nn.Module:
     Frozen encoders keep their weights in the state dict, wherever the config has them read from.
 
     Args:
-        config: of the model.
+        config (dict): of the model.
 
     Returns:
-        The model; its weights are on the 'meta' device, index buffers are real.
+        nn.Module: The model; its weights are on the 'meta' device, index buffers are real.
     """
     with _WithoutMemory(), DefaultScope.overwrite_default_scope('mmseg'):
         return MODELS.build(_without_files(config))

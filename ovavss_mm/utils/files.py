@@ -91,8 +91,8 @@ def remove_leftovers(folder: str | Path, of: str | Path | None = None) -> list[P
 
     Args:
         folder (str | Path): to look in.
-        of (str | Path, optional): final name of the only file whose leftovers count; those of running processes and
-            of other computers stay. None removes all leftovers: nobody else may be writing in the folder.
+        of (str | Path, optional): final name of the only file whose leftovers count; those of running processes and of
+            other computers stay. None removes all leftovers: nobody else may be writing in the folder.
 
     Returns:
         list[Path]: what was removed.
@@ -126,8 +126,8 @@ class FolderLock:
     it too.
 
     Args:
-        path (Path): of the lock file, whose folder is made; or a folder, which is locked itself and in which no file
-            is left.
+        path (Path): of the lock file, whose folder is made; or a folder, which is locked itself and in which no file is
+            left.
     """
 
     def __init__(self, path: Path) -> None:

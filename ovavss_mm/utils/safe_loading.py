@@ -55,10 +55,10 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> Any:
 
     Args:
         path (str): of a local file; ``ovavss_mm://PATH`` is one that ships in the package.
-        map_location: as of :func:`torch.load`. Defaults to ``'cpu'``.
+        map_location (Any): as of :func:`torch.load`. Defaults to ``'cpu'``.
 
     Returns:
-        What the file holds; ``dict(state_dict=..., meta=...)`` of a safetensors file.
+        Any: What the file holds; ``dict(state_dict=..., meta=...)`` of a safetensors file.
 
     Raises:
         FileNotFoundError: there is no such file.

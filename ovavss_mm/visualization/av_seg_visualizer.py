@@ -30,8 +30,8 @@ class AVSegVisualizer(SegLocalVisualizer):
         name (str): of the instance. Defaults to 'visualizer'.
         min_width (int): least width of a shown frame in pixels; smaller ones are enlarged. Defaults to 160.
         max_width (int): greatest width of a shown frame in pixels. Defaults to 320.
-        **kwargs: of ``SegLocalVisualizer``: ``vis_backends``, ``save_dir``, ``classes``, ``palette``,
-            ``dataset_name`` and ``alpha``, the opacity of masks (0.8).
+        **kwargs: of ``SegLocalVisualizer``: ``vis_backends``, ``save_dir``, ``classes``, ``palette``, ``dataset_name``
+            and ``alpha``, the opacity of masks (0.8).
     """
 
     def __init__(self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs) -> None:
@@ -61,11 +61,11 @@ class AVSegVisualizer(SegLocalVisualizer):
         Args:
             image (np.ndarray): uint8 RGB frames (T, H, W, 3).
             data_sample (SegDataSample, optional): ``gt_sem_seg`` and ``pred_sem_seg`` of data (T, H, W), 255 no label,
-                and ``vocabulary`` and ``frame_paths`` in its metainfo; each may lack.
+                and ``vocabulary`` and ``frame_paths`` in its metainfo; each may lack. Defaults to None.
             draw_gt (bool): whether the ground truth is drawn. Defaults to True.
             draw_pred (bool): whether the prediction is drawn. Defaults to True.
             title (str): written at the top. Defaults to ''.
-            frames (Sequence[int], optional): which of the T frames are shown; None for all.
+            frames (Sequence[int], optional): which of the T frames are shown; None for all. Defaults to None.
             activity (bool): whether the bars of what sounds when are drawn. Defaults to True.
 
         Returns:
@@ -103,14 +103,14 @@ class AVSegVisualizer(SegLocalVisualizer):
         Args:
             name (str): of the picture: part of its file name, TensorBoard's tag.
             image (np.ndarray): as in ``draw_clip``, like the next three.
-            data_sample (SegDataSample, optional): with the label maps.
+            data_sample (SegDataSample, optional): with the label maps. Defaults to None.
             draw_gt (bool): whether the ground truth is drawn. Defaults to True.
             draw_pred (bool): whether the prediction is drawn. Defaults to True.
             show (bool): whether a window shows it. Defaults to False.
             wait_time (float): how long the window stays, in seconds; 0 until a key is pressed. Defaults to 0.
-            out_file (str, optional): picture file to write, instead of handing it to the backends.
+            out_file (str, optional): picture file to write, instead of handing it to the backends. Defaults to None.
             step (int): part of the picture's file name, TensorBoard's step. Defaults to 0.
-            title (str, optional): of the sheet; None: the name.
+            title (str, optional): of the sheet; None: the name. Defaults to None.
         """
         sheet = self.draw_clip(image, data_sample, draw_gt, draw_pred, name if title is None else title)
         self.set_image(sheet)

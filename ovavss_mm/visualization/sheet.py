@@ -31,8 +31,8 @@ class ClipView:
         names (Sequence[str]): C names, the background first.
         palette (np.ndarray): uint8 (C, 3).
         parts (Mapping[str, str]): 'base' or 'novel' by name, for those that are.
-        seconds (Sequence[str]): T column titles.
-        title (str): of the sheet.
+        seconds (Sequence[str]): T column titles. Defaults to ().
+        title (str): of the sheet. Defaults to ''.
     """
 
     frames: np.ndarray

@@ -68,12 +68,12 @@ def check(path: str, state_dict: str | None = None, kind: str | None = None) -> 
     """Compare one fixture.
 
     Args:
-        path: of the fixture.
-        state_dict: names and shapes; None: the file of its kind beside the fixture.
-        kind: of the fixture; None: its name up to ``_seed``.
+        path (str): of the fixture.
+        state_dict (str, optional): names and shapes; None: the file of its kind beside the fixture. Defaults to None.
+        kind (str, optional): of the fixture; None: its name up to ``_seed``. Defaults to None.
 
     Returns:
-        Its kind, and a line for each output.
+        tuple: Its kind, and a line for each output.
 
     Raises:
         FileNotFoundError: a file is missing.

@@ -23,10 +23,10 @@ def read_figures(path: Path) -> dict[str, float]:
     """Figures of a test, in percent.
 
     Args:
-        path: a JSON file that the metric left, or a folder whose newest one counts.
+        path (Path): a JSON file that the metric left, or a folder whose newest one counts.
 
     Returns:
-        Names to figures.
+        dict[str, float]: Names to figures.
 
     Raises:
         FileNotFoundError: there is none.

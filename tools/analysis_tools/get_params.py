@@ -22,10 +22,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line.
 
     Args:
-        argv: the arguments; None: those of the process.
+        argv (list[str], optional): the arguments; None: those of the process. Defaults to None.
 
     Returns:
-        The arguments, by name.
+        argparse.Namespace: The arguments, by name.
     """
     from mmengine.config import DictAction
 
@@ -39,10 +39,10 @@ def table(counts: dict) -> str:
     """Write counts as a table.
 
     Args:
-        counts: as ``ovavss_mm.engine.parameters.count_parameters`` gives them.
+        counts (dict): as ``ovavss_mm.engine.parameters.count_parameters`` gives them.
 
     Returns:
-        Lines of text.
+        str: Lines of text.
     """
     from prettytable import PrettyTable
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table of a config.
 
     Args:
-        argv: the arguments; None: those of the process.
+        argv (list[str], optional): the arguments; None: those of the process. Defaults to None.
     """
     args = parse_args(argv)
     from ovavss_mm.compat import import_quietly

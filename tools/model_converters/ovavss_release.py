@@ -46,8 +46,7 @@ def load_model(path: str | None, backbone: str, state: dict) -> tuple[Any, str, 
     """Build the model that the weights must fit, without memory for its weights.
 
     Args:
-        path (str, optional): of the config; None: the release config of the backbone, with the
-            file's own CLIP.
+        path (str, optional): of the config; None: the release config of the backbone, with the file's own CLIP.
         backbone (str): ``'r50'`` or ``'swin-b'``.
         state (dict[str, Tensor]): published names to tensors.
 

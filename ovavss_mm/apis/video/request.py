@@ -19,8 +19,8 @@ class InferenceRequest:
     Args:
         vocabulary (Vocabulary): N class names.
         window (int): T, frames that the model sees together. Defaults to 5.
-        overlap (int): frames that consecutive windows share. None: 1, or 0 for windows of one frame.
-        score_thr (float): of the label map. None: the model's own.
+        overlap (int): frames that consecutive windows share. None: 1, or 0 for windows of one frame. Defaults to None.
+        score_thr (float): of the label map. None: the model's own. Defaults to None.
         fps (int): labelled frames per second. Defaults to 1.
         opacity (float): of the colours in pictures, 0 to 1. Defaults to 0.6.
         batch_size (int): windows that go through the model together. Defaults to 1.

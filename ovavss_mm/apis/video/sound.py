@@ -25,7 +25,7 @@ class SoundTrack:
         file (str | bytes): path of a sound or video file, or the content of one.
         name (str): what to call it in messages.
         start (float): time of the first picture on the file's own clock, in seconds. None: the sound has a file of its
-            own and starts with the picture.
+            own and starts with the picture. Defaults to None.
 
     Attributes:
         seconds (float): how much of it a :class:`SoundReader` has read.

@@ -25,8 +25,8 @@ class PackAVSegInputs(PackSegInputs):
     Args:
         meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set it; frame_paths are
             those of the T frames, annotated is a list of bool, flip False where the pipeline does not flip,
-            sound_visible False where SwapClipAudio took away the sound of what is seen and else not there.
-            OVIoUMetric needs the last one for its rates.
+            sound_visible False where SwapClipAudio took away the sound of what is seen and else not there. OVIoUMetric
+            needs the last one for its rates. Defaults to META_KEYS.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS):

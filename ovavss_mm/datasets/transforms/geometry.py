@@ -62,7 +62,7 @@ class FlipClip(RandomFlip):
     ('horizontal' or None).
 
     Args:
-        prob (float): probability, 0 to 1.
+        prob (float): probability, 0 to 1. Defaults to 0.5.
     """
 
     def __init__(self, prob: float = 0.5):

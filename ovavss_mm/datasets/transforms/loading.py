@@ -37,7 +37,7 @@ def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
 
     Args:
         path (str): of the file.
-        backend_args (dict, optional): of mmengine's file backend; None to go by the path.
+        backend_args (dict, optional): of mmengine's file backend; None to go by the path. Defaults to None.
 
     Returns:
         np.ndarray: uint8 (H, W, 3).

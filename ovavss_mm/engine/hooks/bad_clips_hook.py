@@ -15,8 +15,8 @@ class BadClipsHook(Hook):
     ``bad_clips`` in the log is how often one was met, over restarts too.
 
     Args:
-        interval (int): iterations after which several processes tell each other; a single one logs at once.
-            Defaults to 50.
+        interval (int): iterations after which several processes tell each other; a single one logs at once. Defaults to
+            50.
     """
 
     def __init__(self, interval: int = 50) -> None:

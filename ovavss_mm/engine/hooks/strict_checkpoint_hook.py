@@ -30,8 +30,8 @@ class StrictCheckpointHook(Hook):
     To start from weights of another model (another neck, decoder or number of queries), name what may differ.
 
     Args:
-        allow_missing (Sequence[str]): regular expressions, matched from the start of a key; missing keys that match
-            one are allowed. Defaults to ().
+        allow_missing (Sequence[str]): regular expressions, matched from the start of a key; missing keys that match one
+            are allowed. Defaults to ().
         allow_unexpected (Sequence[str]): for keys that the model does not have, which are not loaded. Defaults to ().
         allow_shape (Sequence[str]): for keys of another shape; the model keeps its initial values. Defaults to ().
 

@@ -16,9 +16,9 @@ class LogMelEncoder(BaseModule):
     Time is pooled away, frequency is kept until the linear layer: pitch is what tells sources apart.
 
     Args:
-        channels: channels of the first convolution, a multiple of 4; each next has twice as many.
-        out_channels: Da, size of the embedding.
-        init_cfg: as in mmengine.
+        channels (int): channels of the first convolution, a multiple of 4; each next has twice as many. Defaults to 16.
+        out_channels (int): Da, size of the embedding. Defaults to 128.
+        init_cfg (dict, optional): as in mmengine. Defaults to None.
 
     Raises:
         ValueError: ``channels`` is no multiple of 4, or ``out_channels`` under 1.
@@ -46,10 +46,10 @@ class LogMelEncoder(BaseModule):
         """Embed log-mel patches.
 
         Args:
-            audio: (M, 1, 96, 64) float32, time x mel band.
+            audio (Tensor): (M, 1, 96, 64) float32, time x mel band.
 
         Returns:
-            (M, Da) float32.
+            Tensor: (M, Da) float32.
 
         Raises:
             ValueError: another shape.

@@ -12,8 +12,8 @@ class VGGishEncoder(FrozenModule):
     """VGGish of the ``torchvggish`` package: raw 128-d embeddings, no PCA, frozen.
 
     Args:
-        init_cfg: ``dict(type='Pretrained', checkpoint='.../vggish-10086976.pth')``, or None for drawn
-            weights.
+        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint='.../vggish-10086976.pth')``, or None for drawn
+            weights. Defaults to None.
     """
 
     out_channels = 128
@@ -34,10 +34,10 @@ class VGGishEncoder(FrozenModule):
         """Embed log-mel patches; embeddings that were extracted before pass unchanged.
 
         Args:
-            audio: (M, 1, 96, 64) float32 log-mel patches of 0.96 s at 16 kHz, or (M, 128) embeddings.
+            audio (Tensor): (M, 1, 96, 64) float32 log-mel patches of 0.96 s at 16 kHz, or (M, 128) embeddings.
 
         Returns:
-            (M, 128) float32 embeddings, 0 or greater.
+            Tensor: (M, 128) float32 embeddings, 0 or greater.
 
         Raises:
             ValueError: another shape.

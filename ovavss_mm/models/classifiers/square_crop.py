@@ -13,14 +13,14 @@ def crop_boxes(masks: Tensor, crop: str, anchor: str, frame_size: tuple[int, int
     """What is cut out for each mask.
 
     Args:
-        masks: (M, H, W) bool, none empty.
-        crop: 'square', the smallest square that holds the mask's box, so that shapes stay what they are; 'resize', the
-            box itself, which then fills the crop; 'whole_frame'.
-        anchor: of squares, see :func:`square_boxes`.
-        frame_size: height and width of the frames in pixels.
+        masks (Tensor): (M, H, W) bool, none empty.
+        crop (str): 'square', the smallest square that holds the mask's box, so that shapes stay what they are;
+            'resize', the box itself, which then fills the crop; 'whole_frame'.
+        anchor (str): of squares, see :func:`square_boxes`.
+        frame_size (tuple[int, int]): height and width of the frames in pixels.
 
     Returns:
-        (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
+        Tensor: (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
     """
     if crop == 'square':
         return square_boxes(masks, anchor)
@@ -41,12 +41,12 @@ def square_boxes(masks: Tensor, anchor: str = 'center') -> Tensor:
     """Smallest squares that hold each mask's box; they may reach past the frame.
 
     Args:
-        masks: (M, H, W) bool, none empty.
-        anchor: 'center', the square has the box's centre (the paper's text), or 'corner', its top left corner
-            (the released model).
+        masks (Tensor): (M, H, W) bool, none empty.
+        anchor (str): 'center', the square has the box's centre (the paper's text), or 'corner', its top left corner
+            (the released model). Defaults to 'center'.
 
     Returns:
-        (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
+        Tensor: (M, 4) float32 x0, y0, x1, y1 in pixels, ends excluded.
     """
     boxes = mask_boxes(masks)
     size = boxes[:, 2:] - boxes[:, :2]  # width, height
@@ -59,14 +59,14 @@ def crop_squares(frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tenso
     """Sample boxes of frames and of masks as squares, and black out all but the mask.
 
     Args:
-        frames: (T, 3, h, w) uint8 or float, 0..255.
-        frame_inds: (M,) int64, the frame of each mask.
-        masks: (M, H, W) probabilities; H, W may be larger than h, w at the right and bottom.
-        boxes: (M, 4) x0, y0, x1, y1 in pixels.
-        size: side of the crops in pixels.
+        frames (Tensor): (T, 3, h, w) uint8 or float, 0..255.
+        frame_inds (Tensor): (M,) int64, the frame of each mask.
+        masks (Tensor): (M, H, W) probabilities; H, W may be larger than h, w at the right and bottom.
+        boxes (Tensor): (M, 4) x0, y0, x1, y1 in pixels.
+        size (int): side of the crops in pixels.
 
     Returns:
-        (M, 3, size, size) float32, 0..255; 0 where a box reaches past the frame.
+        Tensor: (M, 3, size, size) float32, 0..255; 0 where a box reaches past the frame.
     """
     boxes = boxes.to(masks)
     frame_rois = torch.cat([frame_inds.unsqueeze(1).to(boxes), boxes], dim=1)

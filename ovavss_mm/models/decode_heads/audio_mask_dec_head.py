@@ -20,10 +20,10 @@ class QueryPredictions(NamedTuple):
     """What the queries say after prediction 0 and each decoder layer.
 
     Attributes:
-        sound_logits: (layers + 1, B, Q, 2), 'sounding' and 'no object'; of a closed-set head (..., N + 1), the names
-            and 'no object'.
-        mask_embed: (layers + 1, B, Q, C).
-        pixel_embed: (B, T, C, h4, w4). Mask logits are ``mask_embed`` times these.
+        sound_logits (Tensor): (layers + 1, B, Q, 2), 'sounding' and 'no object'; of a closed-set head (..., N + 1), the
+            names and 'no object'.
+        mask_embed (Tensor): (layers + 1, B, Q, C).
+        pixel_embed (Tensor): (B, T, C, h4, w4). Mask logits are ``mask_embed`` times these.
     """
 
     sound_logits: Tensor
@@ -47,18 +47,18 @@ class AudioMaskDecHead(BaseModule):
     averages targets over processes, and has no place for audio between its layers.
 
     Args:
-        in_channels: channels of f4 and of the neck's f8, f16, f32.
-        pixel_decoder: config of the pixel decoder.
-        transformer_decoder: config of the decoder, such as :class:`AudioMaskDecoder`.
-        feat_channels: C of the decoder.
-        out_channels: C of the per-pixel and mask embeddings.
-        num_queries: Q.
-        num_frames: learned audio positions; clips of another T interpolate them.
-        audio_channels: Da.
-        positional_encoding: arguments of the 3-D sine positions.
-        criterion: config of :class:`VideoCriterion`; None for a model that only predicts.
-        num_classes: 1, class-agnostic, a query sounds or it does not; or N, a closed-set head that tells the N names of
-            the training vocabulary apart (paper Table 2), for :class:`ClosedSetClassifier`.
+        in_channels (list[int]): channels of f4 and of the neck's f8, f16, f32.
+        pixel_decoder (dict): config of the pixel decoder.
+        transformer_decoder (dict): config of the decoder, such as :class:`AudioMaskDecoder`.
+        feat_channels (int): C of the decoder. Defaults to 256.
+        out_channels (int): C of the per-pixel and mask embeddings. Defaults to 256.
+        num_queries (int): Q. Defaults to 100.
+        num_frames (int): learned audio positions; clips of another T interpolate them. Defaults to 5.
+        audio_channels (int): Da. Defaults to 128.
+        positional_encoding (dict, optional): arguments of the 3-D sine positions. Defaults to None.
+        criterion (dict, optional): config of :class:`VideoCriterion`; None for a model that only predicts.
+        num_classes (int): 1, class-agnostic, a query sounds or it does not; or N, a closed-set head that tells the N
+            names of the training vocabulary apart (paper Table 2), for :class:`ClosedSetClassifier`. Defaults to 1.
 
     Raises:
         ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, or a decoder of other channels.
@@ -130,11 +130,12 @@ class AudioMaskDecHead(BaseModule):
         """Decode B clips of T frames.
 
         Args:
-            x: maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da) or (B, T, S, Da), both fused.
-            data_samples: not used; mmseg's signature.
+            x (tuple[list[Tensor], Tensor]): maps f4, f8, f16, f32, each (B * T, c, h, w), and audio (B, T, Da) or (B,
+                T, S, Da), both fused.
+            data_samples (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            The predictions of all layers.
+            QueryPredictions: The predictions of all layers.
         """
         feats, audio = x
         batch, frames = audio.shape[:2]
@@ -198,12 +199,13 @@ class AudioMaskDecHead(BaseModule):
         """Losses of B clips, each the mean over clips.
 
         Args:
-            x: as in :meth:`forward`.
-            data_samples: B samples with ``gt_sem_seg`` (T, H, W) at the padded input size.
-            train_cfg: not used; mmseg's signature.
+            x (tuple[list[Tensor], Tensor]): as in :meth:`forward`.
+            data_samples (list[SegDataSample]): B samples with ``gt_sem_seg`` (T, H, W) at the padded input size.
+            train_cfg (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            ``loss_sound``, ``loss_mask``, ``loss_dice`` of the last layer, ``d0.loss_sound`` ... of earlier ones.
+            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice`` of the last layer, ``d0.loss_sound`` ... of
+            earlier ones.
         """
         if self.criterion is None:
             raise ValueError('this head has no criterion: set decode_head.criterion to train')
@@ -230,13 +232,14 @@ class AudioMaskDecHead(BaseModule):
         """Queries of the last layer.
 
         Args:
-            x: as in :meth:`forward`.
-            batch_img_metas: not used; mmseg's signature.
-            test_cfg: not used; mmseg's signature.
+            x (tuple[list[Tensor], Tensor]): as in :meth:`forward`.
+            batch_img_metas (object): not used; mmseg's signature. Defaults to None.
+            test_cfg (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            Per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks`` (Q, T, h4, w4) logits
-            (equation 4); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is the sound score.
+            list[InstanceData]: Per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks``
+            (Q, T, h4, w4) logits (equation 4); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is
+            the sound score.
         """
         predictions = self(x)
         scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]

@@ -11,8 +11,8 @@ class AddFusion(BaseModule):
     """Projects a frame's audio to the visual channels and adds it to each of the frame's tokens.
 
     Args:
-        visual_channels: C.
-        audio_channels: Da.
+        visual_channels (int): C. Defaults to 256.
+        audio_channels (int): Da. Defaults to 128.
     """
 
     def __init__(self, visual_channels: int = 256, audio_channels: int = 128) -> None:
@@ -28,11 +28,11 @@ class AddFusion(BaseModule):
         """Add the sound.
 
         Args:
-            visual: (M, L, C) visual tokens of M frames.
-            audio: (M, S, Da) audio tokens of the same frames; the mean of several is added.
-            num_frames: not used: frames are fused one by one.
+            visual (Tensor): (M, L, C) visual tokens of M frames.
+            audio (Tensor): (M, S, Da) audio tokens of the same frames; the mean of several is added.
+            num_frames (int): not used: frames are fused one by one. Defaults to 1.
 
         Returns:
-            The visual tokens with the sound, and the audio tokens as they came.
+            tuple: The visual tokens with the sound, and the audio tokens as they came.
         """
         return visual + self.proj(audio.mean(1, keepdim=True)), audio

@@ -13,12 +13,12 @@ class BiAttention(BaseModule):
     """One logit matrix between both sides, read in both directions; residual on the normalised input.
 
     Args:
-        visual_channels: C.
-        audio_channels: Da.
-        embed_dims: size in which both sides meet, a multiple of ``num_heads``.
-        num_heads: attention heads.
-        dropout: on attention weights, in training.
-        layer_scale: initial weight of each side's update, per channel.
+        visual_channels (int): C. Defaults to 256.
+        audio_channels (int): Da. Defaults to 128.
+        embed_dims (int): size in which both sides meet, a multiple of ``num_heads``. Defaults to 1024.
+        num_heads (int): attention heads. Defaults to 8.
+        dropout (float): on attention weights, in training. Defaults to 0.1.
+        layer_scale (float): initial weight of each side's update, per channel. Defaults to 1 / 6.
 
     Raises:
         ValueError: ``embed_dims`` is no multiple of ``num_heads``, or ``dropout`` is outside [0, 1).
@@ -67,12 +67,12 @@ class BiAttention(BaseModule):
         """Fuse both sides of each frame.
 
         Args:
-            visual: (M, L, C) visual tokens of M frames.
-            audio: (M, S, Da) audio tokens of the same frames; S is 1 in OV-AVSS.
-            num_frames: not used: frames are fused one by one.
+            visual (Tensor): (M, L, C) visual tokens of M frames.
+            audio (Tensor): (M, S, Da) audio tokens of the same frames; S is 1 in OV-AVSS.
+            num_frames (int): not used: frames are fused one by one. Defaults to 1.
 
         Returns:
-            Both, fused, in the shapes in which they came.
+            tuple: Both, fused, in the shapes in which they came.
         """
         visual, audio = self.norm_v(visual), self.norm_a(audio)
         updates = self._updates_one_token if audio.shape[1] == 1 else self._updates

@@ -15,7 +15,7 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
     stays in the cache. Takes half the time of mmcv's path there, forward and backward.
 
     Args:
-        plain: whether mmcv's own path is taken throughout, to compare with.
+        plain (bool): whether mmcv's own path is taken throughout, to compare with. Defaults to False.
         **kwargs: as mmcv's; ``batch_first`` must be True.
 
     Raises:
@@ -41,16 +41,16 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         """Attend from each token to ``num_points`` points in each level, with a residual.
 
         Args:
-            query: (M, L, C) tokens of all levels of M frames.
-            query_pos: (M, L, C).
-            reference_points: (M, L, levels, 2), x and y in [0, 1].
-            spatial_shapes: (levels, 2) int64, height and width.
-            level_start_index: (levels,) int64.
-            value: (M, L, C); None: ``query``.
+            query (Tensor): (M, L, C) tokens of all levels of M frames.
+            query_pos (Tensor): (M, L, C).
+            reference_points (Tensor): (M, L, levels, 2), x and y in [0, 1].
+            spatial_shapes (Tensor): (levels, 2) int64, height and width.
+            level_start_index (Tensor): (levels,) int64.
+            value (Tensor, optional): (M, L, C); None: ``query``. Defaults to None.
             **kwargs: the host's others. ``key_padding_mask`` is not looked at: frames of a group are not padded.
 
         Returns:
-            (M, L, C).
+            Tensor: (M, L, C).
         """
         exact = torch.promote_types(query.dtype, torch.float32)  # bfloat16 cannot tell pixels apart
         if self.plain or query.is_cuda:
@@ -83,13 +83,13 @@ def sample_planes(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tu
     """Weighted sums of values at points between pixels.
 
     Args:
-        values: (M, C, L) float32, the levels one after the other.
-        grid: (M, heads, levels, points, 2, L), x and y, -1 and 1 are a level's outer edges.
-        weights: (M, heads, levels, points, L).
-        shapes: height and width of each level.
+        values (Tensor): (M, C, L) float32, the levels one after the other.
+        grid (Tensor): (M, heads, levels, points, 2, L), x and y, -1 and 1 are a level's outer edges.
+        weights (Tensor): (M, heads, levels, points, L).
+        shapes (list[tuple[int, int]]): height and width of each level.
 
     Returns:
-        (M, C, L): each head's channels from its own points.
+        Tensor: (M, C, L): each head's channels from its own points.
     """
     frames = zip(values.split(1), grid, weights, strict=True)
     return torch.cat([_sample_frame(*frame, shapes) for frame in frames])

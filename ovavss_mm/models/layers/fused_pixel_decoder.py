@@ -16,7 +16,7 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
     Takes f4 of the backbone and f8, f16, f32 of the neck, which have ``feat_channels`` already.
 
     Args:
-        plain_sampling: whether deformable attention takes mmcv's own path, to compare with.
+        plain_sampling (bool): whether deformable attention takes mmcv's own path, to compare with. Defaults to False.
         **kwargs: as the host's.
     """
 
@@ -42,9 +42,9 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         """Refine the fused maps.
 
         Args:
-            feats: f4 (M, c, h, w) and f8, f16, f32 (M, C, h, w) of M frames.
+            feats (list[Tensor]): f4 (M, c, h, w) and f8, f16, f32 (M, C, h, w) of M frames.
 
         Returns:
-            Per-pixel embeddings (M, C, h, w) at stride 4, and the refined maps (M, C, h, w), f32 first.
+            tuple: Per-pixel embeddings (M, C, h, w) at stride 4, and the refined maps (M, C, h, w), f32 first.
         """
         return super().forward(feats)

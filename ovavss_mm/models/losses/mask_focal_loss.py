@@ -11,9 +11,9 @@ class MaskFocalLoss(nn.Module):
     """Focal loss of point logits; torchvision's, as the hosts' needs a compiled kernel on GPUs.
 
     Args:
-        alpha: weight of positive points in [0, 1]; -1 for none.
-        gamma: focusing exponent, 0 is binary cross-entropy.
-        loss_weight: weight in the sum of losses.
+        alpha (float): weight of positive points in [0, 1]; -1 for none. Defaults to 0.25.
+        gamma (float): focusing exponent, 0 is binary cross-entropy. Defaults to 2.0.
+        loss_weight (float): weight in the sum of losses. Defaults to 5.0.
 
     Raises:
         ValueError: a value out of range.
@@ -32,11 +32,11 @@ class MaskFocalLoss(nn.Module):
         """Sum over points divided by ``avg_factor``.
 
         Args:
-            pred: logits of any shape.
-            target: of the same shape, in [0, 1].
-            avg_factor: divisor.
+            pred (Tensor): logits of any shape.
+            target (Tensor): of the same shape, in [0, 1].
+            avg_factor (float): divisor.
 
         Returns:
-            Scalar.
+            Tensor: Scalar.
         """
         return self.loss_weight * sigmoid_focal_loss(pred, target, self.alpha, self.gamma, 'sum') / avg_factor

@@ -11,9 +11,9 @@ class SoundScoreLoss(CrossEntropyLoss):
     """Weighted cross-entropy over (sounding, no object), class-agnostic: names play no part in training.
 
     Args:
-        no_object_weight: weight of queries without a target beside 1 for those with one.
-        loss_weight: weight in the sum of losses.
-        num_classes: 1; of a closed-set head, its N names, which take the place of 'sounding'.
+        no_object_weight (float): weight of queries without a target beside 1 for those with one. Defaults to 0.1.
+        loss_weight (float): weight in the sum of losses. Defaults to 2.0.
+        num_classes (int): 1; of a closed-set head, its N names, which take the place of 'sounding'. Defaults to 1.
 
     Raises:
         ValueError: a negative weight, or ``num_classes`` under 1.
@@ -32,11 +32,12 @@ class SoundScoreLoss(CrossEntropyLoss):
         """Loss of one clip and one layer.
 
         Args:
-            sound_logits: (Q, num_classes + 1) logits of 'sounding', or the names, and 'no object'.
-            labels: (Q,) int64, the target's class (0 if there is one class), or ``num_classes`` without a target.
+            sound_logits (Tensor): (Q, num_classes + 1) logits of 'sounding', or the names, and 'no object'.
+            labels (Tensor): (Q,) int64, the target's class (0 if there is one class), or ``num_classes`` without a
+                target.
 
         Returns:
-            Scalar, the weighted mean over queries.
+            Tensor: Scalar, the weighted mean over queries.
         """
         avg_factor = sound_logits.new_tensor(self.class_weight)[labels].sum()
         return super().forward(sound_logits, labels, avg_factor=avg_factor)

@@ -22,9 +22,9 @@ class VideoTargets(NamedTuple):
     """What a clip's queries should find.
 
     Attributes:
-        masks: (K, F, H, W) bool, the K sounding names in the F annotated frames, at the padded input size.
-        frames: (F,) int64 indices of the annotated frames.
-        labels: (K,) int64, the names' places in the vocabulary; only closed-set heads need them.
+        masks (Tensor): (K, F, H, W) bool, the K sounding names in the F annotated frames, at the padded input size.
+        frames (Tensor): (F,) int64 indices of the annotated frames.
+        labels (Tensor, optional): (K,) int64, the names' places in the vocabulary; only closed-set heads need them.
     """
 
     masks: Tensor
@@ -36,8 +36,8 @@ class VideoTargets(NamedTuple):
         """Targets of a clip: one a name that sounds in any annotated frame.
 
         Args:
-            label_map: (T, H, W) integer, 0 background; a frame of only ``ignore_index`` is not annotated.
-            ignore_index: label of pixels without annotation.
+            label_map (Tensor): (T, H, W) integer, 0 background; a frame of only ``ignore_index`` is not annotated.
+            ignore_index (int): label of pixels without annotation. Defaults to 255.
         """
         annotated = (label_map != ignore_index).flatten(1).any(1)
         label_map = label_map[annotated]
@@ -69,13 +69,14 @@ class VideoCriterion(BaseModule):
     contributes depends neither on its batch nor on the number of processes.
 
     Args:
-        match_costs: configs of mmdet's matching costs; scipy's Hungarian algorithm minimises their sum.
-        loss_sound: config of the loss of (sounding, no object).
-        loss_mask: config of the point-wise mask loss.
-        loss_dice: config of the dice loss.
-        num_points: points per frame in matching and in each target's losses.
-        oversample_ratio: candidates per chosen point.
-        importance_sample_ratio: share of points taken where the prediction is least certain.
+        match_costs (Sequence[dict]): configs of mmdet's matching costs; scipy's Hungarian algorithm minimises their
+            sum.
+        loss_sound (dict): config of the loss of (sounding, no object).
+        loss_mask (dict): config of the point-wise mask loss.
+        loss_dice (dict): config of the dice loss.
+        num_points (int): points per frame in matching and in each target's losses. Defaults to 12544.
+        oversample_ratio (float): candidates per chosen point. Defaults to 3.0.
+        importance_sample_ratio (float): share of points taken where the prediction is least certain. Defaults to 0.75.
 
     Raises:
         ValueError: a ratio or number out of range.
@@ -111,13 +112,13 @@ class VideoCriterion(BaseModule):
         """Losses of one clip.
 
         Args:
-            sound_logits: (layers, Q, 2), or (layers, Q, N + 1) of a closed-set head; 'no object' comes last.
-            mask_embed: (layers, Q, C); times ``pixel_embed`` they are the mask logits.
-            pixel_embed: (T, C, h4, w4) per-pixel embeddings at stride 4.
-            targets: what to find.
+            sound_logits (Tensor): (layers, Q, 2), or (layers, Q, N + 1) of a closed-set head; 'no object' comes last.
+            mask_embed (Tensor): (layers, Q, C); times ``pixel_embed`` they are the mask logits.
+            pixel_embed (Tensor): (T, C, h4, w4) per-pixel embeddings at stride 4.
+            targets (VideoTargets): what to find.
 
         Returns:
-            ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
+            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
         """
         # float32 also under autocast: costs are compared, losses are summed over thousands of points
         sound_logits, mask_embed = sound_logits.float(), mask_embed.float()
@@ -143,13 +144,13 @@ class VideoCriterion(BaseModule):
         queries: sampling is linear.
 
         Args:
-            sound_logits: (layers, Q, num_classes + 1).
-            mask_embed: (layers, Q, C).
-            pixel_embed: (F, C, h4, w4) of the annotated frames.
-            targets: K targets.
+            sound_logits (Tensor): (layers, Q, num_classes + 1).
+            mask_embed (Tensor): (layers, Q, C).
+            pixel_embed (Tensor): (F, C, h4, w4) of the annotated frames.
+            targets (VideoTargets): K targets.
 
         Returns:
-            Per layer, query indices and target indices, each (K,), in order of targets.
+            list[tuple[Tensor, Tensor]]: Per layer, query indices and target indices, each (K,), in order of targets.
         """
         num_targets = len(targets.masks)
         if num_targets == 0:
@@ -219,13 +220,13 @@ def matches_to_labels(
     """Label of each query in each layer.
 
     Args:
-        matches: per layer, query indices and target indices.
-        classes: (K,) int64 of the targets.
-        no_object: label of queries without a target.
-        num_queries: Q.
+        matches (list[tuple[Tensor, Tensor]]): per layer, query indices and target indices.
+        classes (Tensor): (K,) int64 of the targets.
+        no_object (int): label of queries without a target.
+        num_queries (int): Q.
 
     Returns:
-        (layers, Q) int64.
+        Tensor: (layers, Q) int64.
     """
     size = (len(matches), num_queries)
     labels = torch.full(size, no_object, dtype=torch.long, device=classes.device)

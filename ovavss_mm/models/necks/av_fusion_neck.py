@@ -20,13 +20,13 @@ class AVFusionNeck(BaseModule):
     place between them and its encoder.
 
     Args:
-        in_channels: channels of f4, f8, f16, f32.
-        out_channels: C.
-        audio_channels: Da.
-        norm_cfg: norm of the projections.
-        fusion: config of the fusion, :class:`BiAttention` (the paper's) or :class:`AddFusion`, without the two
-            channel numbers. None for no early fusion: maps are projected, audio passes unchanged.
-        fused_levels: maps that are fused, of ``LEVELS``; the others are only projected (paper Table 3).
+        in_channels (Sequence[int]): channels of f4, f8, f16, f32. Defaults to (256, 512, 1024, 2048).
+        out_channels (int): C. Defaults to 256.
+        audio_channels (int): Da. Defaults to 128.
+        norm_cfg (dict, optional): norm of the projections. Defaults to None.
+        fusion (dict, optional): config of the fusion, :class:`BiAttention` (the paper's) or :class:`AddFusion`, without
+            the two channel numbers. None for no early fusion: maps are projected, audio passes unchanged.
+        fused_levels (Sequence[str]): maps that are fused, of ``LEVELS``; the others are only projected (paper Table 3).
 
     Raises:
         ValueError: not four numbers of input channels; a level that is unknown or given twice, or none.
@@ -67,9 +67,9 @@ class AVFusionNeck(BaseModule):
         """Fuse the M = B * T frames of B clips with their sound.
 
         Args:
-            feats: f4, f8, f16, f32 of M frames, each (M, c, h, w).
-            audio: (M, Da) audio embeddings, or (M, S, Da) where a frame has S audio tokens.
-            num_frames: T, for fusions over time.
+            feats (Sequence[Tensor]): f4, f8, f16, f32 of M frames, each (M, c, h, w).
+            audio (Tensor): (M, Da) audio embeddings, or (M, S, Da) where a frame has S audio tokens.
+            num_frames (int): T, for fusions over time.
 
         Returns:
             The maps: f4 as it came, f8, f16, f32 (M, C, h, w) fused; and the fused audio in its shape.

@@ -27,18 +27,18 @@ class AVEncoderDecoder(EncoderDecoder):
     Args:
         backbone (dict): config of the image backbone.
         decode_head (dict): config of the decode head, of queries or dense.
-        neck (dict, optional): config of the fusion neck. None: maps and audio pass as they are.
-        audio_encoder (dict, optional): config of the audio encoder. None: a model without sound.
+        neck (dict, optional): config of the fusion neck. None: maps and audio pass as they are. Defaults to None.
+        audio_encoder (dict, optional): config of the audio encoder. None: a model without sound. Defaults to None.
         tracker (dict, optional): config of the tracker that gives queries of single frames one order over a clip.
         classifier (dict, optional): config of the classifier of queries. None for dense heads, and for a model that is
-            only trained.
-        data_preprocessor (dict, optional): config of the data preprocessor.
-        auxiliary_head (dict, optional): as in mmseg.
-        train_cfg (dict, optional): not used; mmseg's key.
+            only trained. Defaults to None.
+        data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
+        auxiliary_head (dict, optional): as in mmseg. Defaults to None.
+        train_cfg (dict, optional): not used; mmseg's key. Defaults to None.
         test_cfg (dict, optional): ``mode``, ``'slide'`` over time or ``'whole'`` clips; ``window``, T of 'slide', and
             ``stride`` in frames (None: the window); ``max_pairs`` and ``score_thr`` of the label map; ``return_masks``
             of pairs. Defaults to windows of 5 frames.
-        init_cfg (dict, optional): as in mmengine.
+        init_cfg (dict, optional): as in mmengine. Defaults to None.
 
     Raises:
         ValueError: a wrong key or value in ``test_cfg``; a neck or head that needs audio without an audio encoder.
@@ -138,7 +138,7 @@ class AVEncoderDecoder(EncoderDecoder):
 
         Args:
             inputs (dict): ``imgs`` and ``audio``, lists of B.
-            batch_img_metas (list[dict], optional): metainfo of B samples, for the head.
+            batch_img_metas (list[dict], optional): metainfo of B samples, for the head. Defaults to None.
 
         Returns:
             list: for each window, the queries of all its frames, InstanceData with ``scores`` (Q,) and ``masks``

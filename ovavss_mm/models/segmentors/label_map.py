@@ -13,10 +13,10 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
     """Select the best pairs of query and class name.
 
     Args:
-        named: S queries with ``class_scores`` (S, N) in [0, 1], sound ``scores`` (S,) and ``masks`` (S, T, h4, w4)
-            logits.
-        max_pairs: greatest number of pairs.
-        score_thr: the class score of a pair must be above this.
+        named (InstanceData): S queries with ``class_scores`` (S, N) in [0, 1], sound ``scores`` (S,) and ``masks`` (S,
+            T, h4, w4) logits.
+        max_pairs (int): greatest number of pairs. Defaults to 10.
+        score_thr (float): the class score of a pair must be above this. Defaults to 0.3.
 
     Returns:
         Pairs, highest score first: ``scores``, ``labels`` (0-based names), ``sound_scores``, ``masks``.
@@ -37,13 +37,13 @@ def resize_pairs(
     """Bring the masks of pairs to the size of the label map.
 
     Args:
-        pairs: with ``masks`` (M, T, h4, w4) logits.
-        img_shape: size of the frames without padding.
-        pad_shape: size of the padded input.
-        ori_shape: (H, W), size of the label map.
+        pairs (InstanceData): with ``masks`` (M, T, h4, w4) logits.
+        img_shape (tuple[int, int]): size of the frames without padding.
+        pad_shape (tuple[int, int]): size of the padded input.
+        ori_shape (tuple[int, int]): (H, W), size of the label map.
 
     Returns:
-        The same pairs with ``masks`` (M, T, H, W) bool, where the logits are above 0.
+        InstanceData: The same pairs with ``masks`` (M, T, H, W) bool, where the logits are above 0.
     """
     masks = [
         # one after the other: logits at full size are large
@@ -62,14 +62,15 @@ def dense_pairs(
     """Turn dense logits into one pair for each class that is present.
 
     Args:
-        logits: (T, K, h, w): K = N + 1 classes, background first, of which a pixel has the greatest; or K = 1, whose
-            sigmoid is above 0.5.
-        img_shape: size of the frames without padding.
-        pad_shape: size of the padded input.
-        ori_shape: (H, W), size of the label map.
+        logits (Tensor): (T, K, h, w): K = N + 1 classes, background first, of which a pixel has the greatest; or K = 1,
+            whose sigmoid is above 0.5.
+        img_shape (tuple[int, int]): size of the frames without padding.
+        pad_shape (tuple[int, int]): size of the padded input.
+        ori_shape (tuple[int, int]): (H, W), size of the label map.
 
     Returns:
-        Pairs as of :func:`resize_pairs`, whose masks do not overlap; ``scores`` are the mean probabilities in them.
+        InstanceData: Pairs as of :func:`resize_pairs`, whose masks do not overlap; ``scores`` are the mean
+        probabilities in them.
     """
     logits = _to_original(logits.float(), img_shape, pad_shape, ori_shape)
     if logits.shape[1] == 1:
@@ -86,11 +87,11 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
     """Paint masks in order; a pixel once taken stays taken.
 
     Args:
-        labels: M 0-based names, best first.
-        masks: (M, H, W) bool.
+        labels (list[int]): M 0-based names, best first.
+        masks (Tensor): (M, H, W) bool.
 
     Returns:
-        Label map (H, W) int64: 0 background, i + 1 name i.
+        Tensor: Label map (H, W) int64: 0 background, i + 1 name i.
     """
     label_map = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
     for label, mask in zip(labels, masks, strict=True):

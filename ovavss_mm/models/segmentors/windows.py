@@ -19,8 +19,8 @@ class Window:
     """Frames that the model sees together, a second apart.
 
     Args:
-        numbers: of its frames, counted over the stream.
-        items: what the stream gave for them.
+        numbers (list[int]): of its frames, counted over the stream.
+        items (list[Any]): what the stream gave for them.
     """
 
     numbers: list[int]
@@ -34,13 +34,13 @@ def group_windows(stream: Iterable, length: int, stride: int, phases: int = 1) -
     so that they are a second apart, as in training.
 
     Args:
-        stream: one item a frame.
-        length: T, frames of a window; a stream that is shorter is one window.
-        stride: frames from one window to the next, 1 to ``length``.
-        phases: frames a second.
+        stream (Iterable): one item a frame.
+        length (int): T, frames of a window; a stream that is shorter is one window.
+        stride (int): frames from one window to the next, 1 to ``length``.
+        phases (int): frames a second. Defaults to 1.
 
     Yields:
-        A window of each phase, and the number of the first frame that later windows may still see. At most
+        tuple: A window of each phase, and the number of the first frame that later windows may still see. At most
         ``(length + stride) * phases`` items are held.
 
     Raises:
@@ -82,9 +82,9 @@ class FrameClass:
     """A class in a frame.
 
     Args:
-        area: share of the frame's pixels that have its label.
-        sound: sound score, 0 to 1.
-        score: class score, 0 to 1.
+        area (float): share of the frame's pixels that have its label.
+        sound (float): sound score, 0 to 1.
+        score (float): class score, 0 to 1.
     """
 
     area: float
@@ -111,7 +111,7 @@ class Blender:
     with the name of the greatest evidence. For a frame of one window this is the model's own label map.
 
     Args:
-        num_names: N.
+        num_names (int): N.
     """
 
     def __init__(self, num_names: int) -> None:
@@ -128,9 +128,9 @@ class Blender:
         """Take what a window says.
 
         Args:
-            numbers: of its T frames.
-            pairs: painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,) and ``masks``, bool
-                (M, T, H, W).
+            numbers (list[int]): of its T frames.
+            pairs (InstanceData): painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,) and
+                ``masks``, bool (M, T, H, W).
         """
         labels, scores, sound = (pairs[key].tolist() for key in ('labels', 'scores', 'sound_scores'))
         there = pairs.masks.flatten(2).any(-1).tolist()  # (M, T)
@@ -150,11 +150,11 @@ class Blender:
         """Give the frames that are done, in order, and forget them.
 
         Args:
-            before: number of the first frame that later windows may still see.
+            before (int): number of the first frame that later windows may still see.
 
         Yields:
-            Number, label map (H, W), uint8 or int16, 0 background, i + 1 name i, on the device of the masks, and what
-            the windows say, for :func:`frame_classes`.
+            tuple: Number, label map (H, W), uint8 or int16, 0 background, i + 1 name i, on the device of the masks, and
+            what the windows say, for :func:`frame_classes`.
         """
         while self._next < before:
             parts = self._parts.pop(self._next)
@@ -190,11 +190,11 @@ def frame_classes(parts: list[_Part], label_map: Tensor) -> dict[int, FrameClass
     """List the classes of a frame.
 
     Args:
-        parts: what windows say of it, from :meth:`Blender.take`.
-        label_map: (H, W), from there.
+        parts (list[_Part]): what windows say of it, from :meth:`Blender.take`.
+        label_map (Tensor): (H, W), from there.
 
     Returns:
-        By 0-based name: area from the label map, and the windows' scores, weighted.
+        dict[int, FrameClass]: By 0-based name: area from the label map, and the windows' scores, weighted.
     """
     found = {}
     indices, counts = label_map.unique(return_counts=True)

@@ -20,11 +20,11 @@ class Line(NamedTuple):
     """An output that was compared.
 
     Attributes:
-        name: of the output.
-        shape: of the reference.
-        difference: how far ours is from it.
-        bound: the largest difference that counts as equal.
-        unit: what ``difference`` is.
+        name (str): of the output.
+        shape (tuple[int, ...]): of the reference.
+        difference (float): how far ours is from it.
+        bound (float): the largest difference that counts as equal.
+        unit (str): what ``difference`` is.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Check(NamedTuple):
     """How a kind of fixture is compared.
 
     Attributes:
-        run: takes the fixture's arrays, and the shapes where there are any; gives the lines.
-        state_dict: file of names and shapes of the published checkpoint, beside the fixture; None:
-            the comparison needs no weights.
+        run (Callable): takes the fixture's arrays, and the shapes where there are any; gives the lines.
+        state_dict (str, optional): file of names and shapes of the published checkpoint, beside the fixture; None: the
+            comparison needs no weights.
     """
 
     run: Callable[..., list[Line]]
@@ -65,7 +65,7 @@ def register(*names: str, state_dict: str | None = None) -> Callable:
     """Register the comparison of fixtures ``<name>_seed<n>.npz``.
 
     Args:
-        names (str): of the fixtures.
+        *names (str): of the fixtures.
         state_dict (str, optional): as of :class:`Check`. Defaults to None.
 
     Returns:
@@ -110,8 +110,8 @@ def compare(
         ours (np.ndarray | Tensor): the output.
         theirs (np.ndarray): the reference.
         bound (float): the largest difference that counts as equal.
-        measure (Callable): the difference of two float64 arrays of one shape.
-        unit (str): what ``measure`` gives.
+        measure (Callable): the difference of two float64 arrays of one shape. Defaults to largest_difference.
+        unit (str): what ``measure`` gives. Defaults to 'largest difference'.
 
     Returns:
         Line: arrays of different shapes are infinitely far apart.

@@ -107,10 +107,10 @@ class Conversion(NamedTuple):
     """A state dict in our names.
 
     Attributes:
-        state: our names to tensors.
-        mapped: published name to ours.
-        dropped: published name to the reason.
-        unplaced: published names that have no place here, and why.
+        state (dict[str, Tensor]): our names to tensors.
+        mapped (dict[str, str]): published name to ours.
+        dropped (dict[str, str]): published name to the reason.
+        unplaced (dict[str, str]): published names that have no place here, and why.
     """
 
     state: dict[str, Tensor]
@@ -147,7 +147,7 @@ def convert(state: dict[str, Tensor], dropped: list[tuple[str, str]] = DROPPED, 
     Args:
         state (dict[str, Tensor]): the ``model`` of a published checkpoint.
         dropped (list[tuple[str, str]]): patterns of names that are not needed, each with the reason.
-        rules (str): table of names, as :data:`RULES`.
+        rules (str): table of names, as :data:`RULES`. Defaults to RULES.
 
     Returns:
         Conversion: with an account of every key.
