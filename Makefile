@@ -82,28 +82,36 @@ format: $(READY)  ## Bring the code into the project's style
 	$(BIN)/ruff format .
 
 # ---------------------------------------------------------------------------- demo
-demo: $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-swapped  ## Make the mini world, train on it and test (minutes, CPU)
+demo: $(DEMO_DIR)/.first $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-swapped  ## Label toy clips, then train on a toy world and test (minutes, CPU)
 	@$(BIN)/python tools/analysis_tools/compare_tests.py $(DEMO_DIR)/test $(DEMO_DIR)/test_swapped-sound
 	@$(BIN)/python tools/analysis_tools/confusion.py $(DEMO_DIR)/test --out-dir $(DEMO_DIR)
 	@echo '==> Done: the classes are in the logs, pictures in $(DEMO_DIR)/*.png. `rm -r $(DEMO_DIR)` starts over.'
 
 $(DEMO_DATA)/metadata.csv: | $(READY)
-	@echo '==> 1/4 Making the mini world in $(DEMO_DATA)'
+	@echo '==> 1/5 Making the mini world in $(DEMO_DATA)'
 	$(BIN)/python tools/dataset_converters/mini_world.py --out $(DEMO_DATA)
 
-$(DEMO_DIR)/.trained: | $(READY) $(DEMO_DATA)/metadata.csv
-	@echo '==> 2/4 Training; an interrupted run goes on where it was'
+# The trained mini model that ships with the package, on the first clips of the test split.
+$(DEMO_DIR)/.first: | $(READY) $(DEMO_DATA)/metadata.csv
+	@echo '==> 2/5 Labelling the first clips of the test split with the mini model of the package'
+	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint ovavss_mm://mini_world/ovavss_mini.safetensors \
+		--work-dir $(DEMO_DIR)/first --cfg-options test_dataloader.dataset.indices=8
+	@echo '==> The table is above, the picture is $(DEMO_DIR)/first/contact_sheet.png. Now the same from scratch:'
+	@touch $@
+
+$(DEMO_DIR)/.trained: | $(DEMO_DIR)/.first
+	@echo '==> 3/5 Training; an interrupted run goes on where it was'
 	$(BIN)/mim train ovavss_mm $(DEMO_CONFIG) --work-dir $(DEMO_DIR) --resume
 	@touch $@
 
 $(DEMO_DIR)/.tested: $(DEMO_DIR)/.trained
-	@echo '==> 3/4 Testing'
+	@echo '==> 4/5 Testing'
 	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test
 	@cp $(DEMO_DIR)/test/contact_sheet.png $(DEMO_DIR)/contact_sheet.png
 	@touch $@
 
 $(DEMO_DIR)/.tested-swapped: $(DEMO_DIR)/.trained
-	@echo '==> 4/4 Testing with the sound of other clips: the figures should fall'
+	@echo '==> 5/5 Testing with the sound of other clips: the figures should fall'
 	$(BIN)/mim test ovavss_mm $(DEMO_SWAPPED) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test_swapped-sound
 	@touch $@
 

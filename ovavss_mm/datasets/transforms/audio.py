@@ -81,6 +81,8 @@ class LoadClipAudio(BaseTransform):
             error. Defaults to 'pad'.
     """
 
+    reads_files = True  # of a clip; the inferencer has its own sources
+
     def __init__(self, front_end: dict | None = None, on_short: str = 'pad'):
         if on_short not in ('pad', 'raise'):
             raise ValueError(f"on_short must be 'pad' or 'raise', got {on_short!r}")
@@ -141,6 +143,8 @@ class LoadClipAudioFeatures(BaseTransform):
         ValueError: the first is no file of embeddings, or they were made with other weights.
     """
 
+    reads_files = True  # of a clip; the inferencer has its own sources
+
     def __init__(self, features: str, weights: str):
         self.features = AudioFeatures(features, weights)
 
@@ -194,6 +198,8 @@ class SwapClipAudio(BaseTransform):
     Args:
         source (str): 'own', 'silence', 'other', 'noise' or 'off_screen'.
     """
+
+    reads_files = True  # of a clip; the inferencer has its own sources
 
     def __init__(self, source: str):
         if source not in SOURCES:

@@ -69,6 +69,8 @@ class LoadClipFrames(BaseTransform):
     (H, W) in pixels.
     """
 
+    reads_files = True  # of a clip; the inferencer has its own sources
+
     def transform(self, results: dict) -> dict:
         """Set imgs, ori_shape and img_shape.
 
@@ -99,6 +101,8 @@ class LoadClipLabels(BaseTransform):
     gt_seg_maps, uint8 (T, H, W): 0 background, i + 1 name i of the vocabulary, 255 all over a frame that is not
     annotated.
     """
+
+    reads_files = True  # of a clip; the inferencer has its own sources
 
     def transform(self, results: dict) -> dict:
         """Set annotated and gt_seg_maps.

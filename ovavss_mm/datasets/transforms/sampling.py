@@ -19,6 +19,8 @@ class SampleClipFrames(BaseTransform):
         num_frames (int, optional): T. A shorter clip gives all its frames. Defaults to None: all frames.
     """
 
+    reads_files = True  # of a clip; the inferencer has its own sources
+
     def __init__(self, num_frames: int | None = None):
         if num_frames is not None and num_frames < 1:
             raise ValueError(f'num_frames must be at least 1 or None, got {num_frames}')
