@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between the command line and the runner, for ``tools/train.py`` and ``tools/test.py``."""
 
+import ast
 import ctypes
 import os
 import os.path as osp
@@ -8,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
@@ -72,8 +72,20 @@ def base_of(path: str) -> str | None:
     Returns:
         str: the entry as it stands there; None: there is none, or more than one.
     """
-    whole = [entry for entry in Config._get_base_files(path) if '_base_' not in Path(entry).parts]
+    _, entries = _parse(path)
+    whole = [entry for entry in entries if '_base_' not in Path(entry).parts]
     return whole[0] if len(whole) == 1 else None
+
+
+def _parse(path: str) -> tuple[ast.Module, list[str]]:
+    """Syntax tree of a config without its ``_base_``, and the entries of that."""
+    tree, entries = ast.parse(Path(path).read_text(encoding='utf-8')), []
+    for node in list(tree.body):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
+            value = ast.literal_eval(node.value)
+            entries += [value] if isinstance(value, str) else value
+            tree.body.remove(node)
+    return tree, entries
 
 
 def _find_base(base: str, path: str) -> str:
@@ -87,17 +99,16 @@ def _find_base(base: str, path: str) -> str:
 
 def _read_on(base: str, path: str) -> Config:
     """Read a config with another base in the place of its own."""
-    own, find = base_of(path), Config._get_cfg_path
+    own = base_of(path)
     if own is None:
         raise ValueError(
             f'{path} cannot be put on another base: its _base_ must have one config that is not in a folder _base_'
         )
-
-    def find_base(entry: str, config: str) -> tuple[str, str | None]:
-        return (base, None) if (entry, config) == (own, osp.abspath(path)) else find(entry, config)
-
-    with patch.object(Config, '_get_cfg_path', find_base):
-        return Config.fromfile(path)
+    tree, entries = _parse(path)
+    folder = Path(path).resolve().parent
+    bases = [base if entry == own else str(folder / entry) for entry in entries]
+    cfg = Config.fromstring(f'_base_ = {bases!r}\n{ast.unparse(tree)}', '.py')
+    return Config(cfg.to_dict(), filename=path)
 
 
 @contextmanager
