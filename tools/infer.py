@@ -127,18 +127,15 @@ def call_options(args: argparse.Namespace) -> dict:
     templates = args.prompt_templates
     if templates and len(templates) == 1 and '{}' not in templates[0]:
         templates = templates[0]
-    options = dict(
+    keys = ('out_dir', 'fps', 'overlap', 'batch_size', 'score_thr', 'opacity', 'show')
+    return dict(
         inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
         classes=classes,
         synonyms=synonyms,
         prompt_templates=templates,
         on_error='raise' if len(args.videos) == 1 else 'skip',
+        **{key: getattr(args, key) for key in (*keys, 'no_save_vis', 'no_save_pred')},
     )
-    if args.overlap is not None:
-        options['overlap'] = args.overlap
-    keys = ('out_dir', 'fps', 'batch_size', 'score_thr', 'opacity', 'show')
-    keys += ('no_save_vis', 'no_save_pred')
-    return options | {key: getattr(args, key) for key in keys}
 
 
 def report(prediction: dict) -> bool:
@@ -168,8 +165,9 @@ def say(text: str) -> None:
 
 
 def printable(text: str, kept: str = '\n') -> str:
-    """A text with control characters escaped, which names of files may have; ``kept`` stays."""
-    return ''.join(c if c.isprintable() or c in kept else c.encode('unicode_escape').decode() for c in text)
+    """A text with its control characters escaped, which names of files may have; ``kept`` stays."""
+    escaped = (c.encode('unicode_escape').decode() for c in text)
+    return ''.join(c if c.isprintable() or c in kept else e for c, e in zip(text, escaped, strict=True))
 
 
 if __name__ == '__main__':

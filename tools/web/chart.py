@@ -2,7 +2,7 @@
 """The timeline and messages as HTML; names and messages are escaped."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ovavss_mm.utils.text import shorten
@@ -31,39 +31,37 @@ def timeline_html(prediction: dict[str, Any]) -> str:
     rows = [_row(name, colors[name], prediction, duration) for name in heard]
     silent = [name for name in vocabulary if name not in heard]
     body = ''.join(rows) + _axis(duration) if rows else ''
+    lead = 'Not heard' if rows else 'None of the names is heard'
+    listed = shorten(map(escape, silent), _MAX_SILENT)
     return (
         f'<div class="ov-chart" data-seconds="{duration:g}" role="group" aria-label="Which name sounds when">'
-        f'{body}</div>{_silent(silent, bool(rows))}'
+        f'{body}</div>' + (f'<p class="ov-silent">{lead}: {listed}</p>' if silent else '')
     )
 
 
 def _row(name: str, color: Sequence[int], prediction: dict[str, Any], duration: float) -> str:
-    """The strip of one name."""
-    what = prediction['names'][name]
-    rgb = 'rgb({},{},{})'.format(*color)
-    bars = ''.join(
-        f'<b style="left:{100 * start / duration:.2f}%;width:{100 * (end - start) / duration:.2f}%;'
-        f'background:{rgb};opacity:{_FAINTEST + (1 - _FAINTEST) * sound:.2f}" title="{escape(title)}"></b>'
-        for start, end, sound, title in _bars(name, prediction, duration)
-    )
-    spans = ', '.join(f'{start:g} to {end:g}' for start, end in what['intervals'])
-    return (
-        f'<div class="ov-name" title="{escape(name)}"><i style="background:{rgb}"></i>'
-        f'<span>{escape(name)}</span></div>'
-        f'<div class="ov-strip" role="img" aria-label="{escape(name)} sounds at seconds {spans}">{bars}<u></u></div>'
-        f'<div class="ov-sum">{what["seconds"]:g} s</div>'
-    )
-
-
-def _bars(name: str, prediction: dict[str, Any], duration: float) -> Iterator[tuple[float, float, float, str]]:
-    """Start, end, sound score and description of each labelled frame of a name."""
-    step = 1 / prediction['fps']
+    """The strip of one class, with a bar for each labelled frame."""
+    record, step, bars = prediction['names'][name], 1 / prediction['fps'], ''
+    rgb, unit = 'rgb({},{},{})'.format(*color), 100 / duration
     for frame in prediction['frames']:
-        if name in frame['names']:
-            what = frame['names'][name]
+        if what := frame['names'].get(name):
             start, end = frame['time'], min(frame['time'] + step, duration)
-            title = f'{start:g} to {end:g} s: sound score {what["sound"]:.2f}, class score {what["score"]:.2f}, '
-            yield start, end, what['sound'], f'{title}{what["area"]:.1%} of the picture'
+            opacity = _FAINTEST + (1 - _FAINTEST) * what['sound']
+            title = (
+                f'{start:g} to {end:g} s: sound score {what["sound"]:.2f}, class score {what["score"]:.2f}, '
+                f'{what["area"]:.1%} of the picture'
+            )
+            bars += (
+                f'<b style="left:{unit * start:.2f}%;width:{unit * (end - start):.2f}%;'
+                f'background:{rgb};opacity:{opacity:.2f}" title="{title}"></b>'
+            )
+    spans = ', '.join(f'{start:g} to {end:g}' for start, end in record['intervals'])
+    shown = escape(name)
+    return (
+        f'<div class="ov-name" title="{shown}"><i style="background:{rgb}"></i><span>{shown}</span></div>'
+        f'<div class="ov-strip" role="img" aria-label="{shown} sounds at seconds {spans}">{bars}<u></u></div>'
+        f'<div class="ov-sum">{record["seconds"]:g} s</div>'
+    )
 
 
 def _axis(duration: float) -> str:
@@ -72,14 +70,6 @@ def _axis(duration: float) -> str:
     ticks = [i * step for i in range(int(duration / step + 1e-6) + 1)]
     marks = ''.join(f'<span style="left:{100 * t / duration:.2f}%">{t}</span>' for t in ticks)
     return f'<div></div><div class="ov-axis" aria-hidden="true">{marks}</div><div class="ov-sum">s</div>'
-
-
-def _silent(names: list[str], some: bool) -> str:
-    """The names that are not heard."""
-    if not names:
-        return ''
-    lead = 'Not heard' if some else 'None of the names is heard'
-    return f'<p class="ov-silent">{lead}: {shorten(map(escape, names), _MAX_SILENT)}</p>'
 
 
 def message_html(text: str, kind: str = 'info', notes: Sequence[str] = ()) -> str:

@@ -82,9 +82,10 @@ class Page:
 
     def _buttons(self) -> list[gr.Button]:
         """Run, cancel and the example."""
+        off = dict(variant='stop', interactive=False, scale=1)
         with gr.Row():
             run = gr.Button('Label the video', variant='primary', elem_id='ov-run', scale=2)
-            cancel = gr.Button('Cancel', variant='stop', elem_id='ov-cancel', interactive=False, scale=1)
+            cancel = gr.Button('Cancel', elem_id='ov-cancel', **off)
         example = gr.Button('Show me an example', elem_id='ov-example', visible=self.mini)
         return [run, cancel, example]
 
@@ -109,15 +110,8 @@ class Page:
         run, cancel, example = buttons
         video, names = inputs[:2]
         free = dict(queue=False, api_visibility='private', show_progress='hidden')
-        job = dict(
-            fn=self.work,
-            inputs=inputs,
-            outputs=[video, *outputs],
-            concurrency_limit=1,
-            api_visibility='private',
-            show_progress='full',
-            show_progress_on=outputs[0],
-        )
+        job = dict(fn=self.work, inputs=inputs, outputs=[video, *outputs], concurrency_limit=1)
+        job |= dict(api_visibility='private', show_progress='full', show_progress_on=outputs[0])
         filled = example.click(self.fill, None, [video, names], **free)
         for event in (run.click, filled.success):
             begun = event(self.begin, None, [*buttons, *outputs], **free)
