@@ -2,6 +2,7 @@
 """Sound of any format as a stream of mono samples on the clock of the pictures."""
 
 import io
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import av
 import numpy as np
 import soundfile
 
+from ...datasets.transforms.front_ends import to_mono
 from .media import check_sound, open_media, sound_stream
 
 # Sound whose time stamps are off by less than this goes on without a gap: stamps are rounded.
 GAP_SECONDS = 0.03
+FILTER_ZEROS = 66  # samples at the lower rate on each side that a resampled one depends on
 
 
 @dataclass
@@ -93,7 +96,8 @@ def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
 class SoundReader:
     """Reads a track once, from its start to its end, as mono samples.
 
-    Only what was asked for last, a second before it, and what the decoder gave beyond it is held in memory.
+    What is asked for is resampled as :class:`~ovavss_mm.datasets.transforms.LoadClipAudio` does it. Only that, a second
+    before it, and what the decoder gave beyond it is held in memory.
 
     Args:
         track (SoundTrack): the sound; None is silence.
@@ -102,8 +106,9 @@ class SoundReader:
 
     def __init__(self, track: SoundTrack | None, sample_rate: int) -> None:
         self.track, self.sample_rate = track, sample_rate
+        self.rate: int | None = None  # the track's own; positions below are counted at it
         self.end = 0  # samples after which nothing is known
-        self._position = 0
+        self._position = 0.0  # s
         self._parts: deque[tuple[int, np.ndarray]] = deque()
         self._decoded = iter(()) if track is None else self._decode()
         if track is not None:
@@ -115,19 +120,29 @@ class SoundReader:
         Raises:
             ValueError: ``start`` is more than a second before that of an earlier call.
         """
-        kept = self._position - self.sample_rate
+        kept = round((self._position - 1) * self.sample_rate)
         if start < kept:
             raise ValueError(f'sound is read onwards only, but {start} was asked for after {kept}')
-        self._position = max(self._position, start)
-        while self.end < start + length:
-            part = next(self._decoded, None)
-            if part is None:
-                break
-            if len(part[1]):
-                self._parts.append(part)
-                self.end = part[0] + len(part[1])
-                self.track.seconds = self.end / self.sample_rate
-        kept = self._position - self.sample_rate
+        self._position = max(self._position, start / self.sample_rate)
+        if self.rate is None and not self._decode_next():
+            return np.zeros(length, np.float32)
+        common = math.gcd(self.rate, self.sample_rate)
+        new, old = self.sample_rate // common, self.rate // common
+        if new == old:
+            return self._own(start, length, kept=start - self.rate)
+        room = math.ceil(FILTER_ZEROS * max(1, new / old))
+        first = (
+            start - room
+        ) // new  # both rates have a sample at each ``new``-th of the wanted ones
+        stop = -(-(start + length + room) * old // new)
+        samples = self._own(first * old, stop - first * old, kept=first * old - self.rate)
+        samples = to_mono(samples, self.rate, self.sample_rate)
+        return samples[start - first * new :][:length]
+
+    def _own(self, start: int, length: int, kept: int) -> np.ndarray:
+        """Samples at the track's own rate; those before ``kept`` are forgotten."""
+        while self.end < start + length and self._decode_next():
+            pass
         while self._parts and self._parts[0][0] + len(self._parts[0][1]) <= kept:
             self._parts.popleft()
         out = np.zeros(length, dtype=np.float32)
@@ -137,42 +152,51 @@ class SoundReader:
                 out[first - start : last - start] = samples[first - at : last - at]
         return out
 
+    def _decode_next(self) -> bool:
+        """Decode a further stretch; False if there is none."""
+        part = next(self._decoded, None)
+        if part is not None and len(part[1]):
+            self._parts.append(part)
+            self.end = part[0] + len(part[1])
+            self.track.seconds = self.end / self.rate
+        return part is not None
+
     def _decode(self) -> Iterator[tuple[int, np.ndarray]]:
         """Stretches of samples with their positions, in order."""
-        rate = self.sample_rate
         with self.track.open() as container:
             start, expected = self.track.start_on_clock(container), None
-            for frame in self._resampled(container):
+            for frame in self._frames(container):
                 # FFmpeg's own way to mono is louder by 3 dB
                 samples = np.nan_to_num(frame.to_ndarray()).mean(0, dtype=np.float32)  # (n,)
                 if frame.pts is not None:
-                    stamp = round((float(frame.pts * frame.time_base) - start) * rate)
-                    if expected is None or abs(stamp - expected) > GAP_SECONDS * rate:
+                    stamp = round((float(frame.pts * frame.time_base) - start) * self.rate)
+                    if expected is None or abs(stamp - expected) > GAP_SECONDS * self.rate:
                         expected = stamp
                 expected = expected or 0
                 skip = max(0, -expected)  # sound before the picture
                 yield expected + skip, samples[skip:]
                 expected += len(samples)
 
-    def _resampled(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
-        """Decoded sound at the wanted rate, its channels kept."""
-        resampler, kind = None, None
+    def _frames(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
+        """Decoded sound as floats at the rate of its first frame, its channels kept."""
+        converter, kind = None, None
         for frame in decoded_sound(container):
             if isinstance(frame, str):
                 self.track.damage = frame
                 continue
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if now != kind:
-                yield from () if resampler is None else resampler.resample(None)
+                yield from () if converter is None else converter.resample(None)
                 check_sound(self.track.name, frame.sample_rate, frame.layout.nb_channels)
-                resampler, kind = av.AudioResampler('fltp', frame.layout, self.sample_rate), now
+                self.rate = self.rate or frame.sample_rate
+                converter, kind = av.AudioResampler('fltp', frame.layout, self.rate), now
             try:
-                yield from resampler.resample(frame)
+                yield from converter.resample(frame)
             except av.FFmpegError as error:
                 self.track.damage = f'a stretch of sound could not be used ({error.strerror})'
-                resampler = kind = None
-        if resampler is not None:
-            yield from resampler.resample(None)
+                converter = kind = None
+        if converter is not None:
+            yield from converter.resample(None)
 
 
 def decoded_sound(container: av.container.InputContainer) -> Iterator[av.AudioFrame | str]:
