@@ -159,7 +159,7 @@ def test_settings_are_read(text, changes):
     [
         ('classifier.sound=1', "'classifier.sound=1' is refused: .*'sound'"),
         ('clasifier.sound_thr=1', "is refused: .*'clasifier'"),
-        ('classifier.sound_thr=3', 'is refused: .*sound_thr None or in .0, 1., got .*3'),
+        ('classifier.sound_thr=3', 'is refused: .*sound_thr must be None or in .0, 1., got .*3'),
         ('test_cfg.score_thr=high', "'test_cfg.score_thr=high' is refused: .*number, got 'high'"),
         ('decode_head.num_queries=5', 'needs other weights: .*query.* is .5, 32., not .6, 32'),
         ('classifier=None', 'needs other weights: classifier.* is absent'),
@@ -178,7 +178,7 @@ def test_other_mistakes_are_named(files, tmp_path, capsys):
     config, checkpoint = files
     (tmp_path / 'text.pth').write_text('no weights')
     for args, words in (
-        ((config, 'gone.pth', 'default'), "no weights 'gone.pth'"),
+        ((config, 'gone.pth', 'default'), 'no weights at gone.pth'),
         ((config, str(tmp_path / 'text.pth'), 'default'), 'text.pth cannot be read'),
         (('gone.py', checkpoint, 'default'), "no config 'gone.py'"),
         ((*files, 'default', '--device', 'tpu'), "no device 'tpu'"),
