@@ -63,15 +63,15 @@ def build_skeleton(config: dict) -> nn.Module:
         nn.Module: The model; its weights are on the 'meta' device, index buffers are real.
     """
     with _WithoutMemory(), DefaultScope.overwrite_default_scope('mmseg'):
-        return MODELS.build(_without_files(config))
+        return MODELS.build(without_files(config))
 
 
-def _without_files(config: Any) -> Any:
-    """Copy a config, leaving out the files from which weights come."""
+def without_files(config: Any) -> Any:
+    """Copy a config of a model, leaving out the files from which weights come."""
     if isinstance(config, (list, tuple)):
-        return type(config)(_without_files(item) for item in config)
+        return type(config)(without_files(item) for item in config)
     if not isinstance(config, dict):
         return config
     if config.get('type') == 'Pretrained':
         return None
-    return ConfigDict({key: _without_files(value) for key, value in config.items()})
+    return ConfigDict({key: without_files(value) for key, value in config.items()})

@@ -27,7 +27,7 @@ SMALL = '--device cpu --repeats 1 --warmup 1 --size 32 64 --frames 2 --names 4'.
 PARTS = ['data_preprocessor', 'model', 'audio_encoder', 'backbone', 'neck', 'decode_head']
 OWN = dict(
     train=['decode_head.criterion', 'decode_head.criterion.match', 'backward', 'optimizer'],
-    test=['classifier', 'classifier.clip', 'metric'],
+    test=['classifier', 'classifier.clip_model', 'metric'],
 )
 
 
@@ -196,9 +196,9 @@ def test_the_data_of_the_config_are_used(mode, tmp_path):
 def test_growth(capfd):
     points = run('--mode', 'test', *SMALL, '--no-flops', '--grow', 'sounding', '2', '1')
     assert [point['settings']['sounding'] for point in points.values()] == [1, 2]
-    assert '| classifier.clip ' in capfd.readouterr().out
+    assert '| classifier.clip_model ' in capfd.readouterr().out
     points = run('--mode', 'test', *SMALL, '--checkpoint', 'gone.pth', '--grow', 'size', '32')
-    assert "no weights 'gone.pth'" in points['32']['error']
+    assert 'no weights at gone.pth' in points['32']['error']
 
 
 def test_exponents():
@@ -215,10 +215,12 @@ def test_exponents():
     [
         (['--compile', 'nek'], "no part 'nek' to compile.*backbone, neck"),
         (['--compare-options', 'model.nek=1'], 'the model cannot be built: .*nek'),
-        (['--checkpoint', 'gone.pth'], "no weights 'gone.pth'"),
+        (['--checkpoint', 'gone.pth'], 'no weights at gone.pth'),
         (['--compare', 'gone.py'], "no config 'gone.py'"),
+        (['--cfg-options', 'optim_wrapper.type=AmpOptimWrapper'], 'AmpOptimWrapper needs a GPU'),
+        (['--cfg-options', 'optim_wrapper.optimizer.lrate=1'], 'the optimizer cannot be built: .*lrate'),
     ],
-    ids=['compile', 'key', 'checkpoint', 'config'],
+    ids=['compile', 'key', 'checkpoint', 'config', 'amp', 'optimizer'],
 )
 def test_mistakes_are_named(arguments, words):
     assert re.search(words, published.error_of(tool.main, [MINI, *SMALL, *arguments]))

@@ -3,9 +3,10 @@
 
 import json
 import os.path as osp
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ import numpy as np
 import soundfile
 import torch
 from bench_timer import Range, model_ranges
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
+from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
@@ -28,6 +30,7 @@ from ovavss_mm.apis.loading import load_strictly, read_checkpoint
 from ovavss_mm.datasets import voc_palette
 from ovavss_mm.datasets.transforms import ResizeClip, SampleClipFrames
 from ovavss_mm.engine.launch import iter_datasets
+from ovavss_mm.models.skeleton import without_files
 
 MAX_LABELLED = 254  # names in label maps, which are uint8
 
@@ -41,13 +44,6 @@ class Bench(NamedTuple):
     notes: list[str]
 
 
-def seed_all() -> None:
-    """Seed all that transforms and models draw from: each step then does the same work."""
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
-
-
 # ------------------------------------------------------------------ clips
 def build_dataset(config: Config, args: Any, folder: str) -> tuple[Any, bool]:
     """Build the data set of a config, of made-up clips if its own are missing or sizes are asked for; says which."""
@@ -55,28 +51,26 @@ def build_dataset(config: Config, args: Any, folder: str) -> tuple[Any, bool]:
     datasets = list(iter_datasets(loader))
     if not datasets:
         raise ValueError(f'the config has no data set with a data_root for --mode {args.mode}')
-    made_up = bool(args.size or args.frames or args.names)
-    made_up |= not all(osp.isdir(dataset['data_root']) for dataset in datasets)
+    there = all(osp.isdir(dataset['data_root']) for dataset in datasets)
+    made_up = bool(not there or args.size or args.frames or args.names)
     if made_up:
-        loading = args.mode == 'loader'
-        frames = args.frames or (10 if loading else 5)
+        clips, frames = (10, 10) if args.mode == 'loader' else (args.batch, 5)
         names = min(args.names or 70, MAX_LABELLED)
-        clips = 10 if loading else args.batch
-        write_clips(Path(folder), clips, frames, args.size or (720, 1280), names)
+        write_clips(Path(folder), clips, args.frames or frames, args.size or (720, 1280), names)
         for dataset in datasets:
             dataset.update(data_root=folder, base_names='all')
             dataset.pop('index_file', None)
     dataset = DATASETS.build(loader.dataset)
     if made_up and args.mode != 'loader':  # what would change the sizes that are asked for
         unwanted = (ResizeClip,) * bool(args.size) + (SampleClipFrames,) * bool(args.frames)
-        steps = dataset.pipeline.transforms
-        dataset.pipeline.transforms = [step for step in steps if not isinstance(step, unwanted)]
+        kept = [step for step in dataset.pipeline.transforms if not isinstance(step, unwanted)]
+        dataset.pipeline.transforms = kept
     return dataset, made_up
 
 
 def load_batch(dataset: Any, args: Any) -> tuple[Callable[[], dict], dict[str, int]]:
     """Load the first clips: a function that gives copies of them, as models write into samples, and their sizes."""
-    seed_all()
+    set_random_seed(0)
     batch = pseudo_collate([dataset[i % len(dataset)] for i in range(args.batch)])
     if (args.names or 0) > MAX_LABELLED:
         for sample in batch['data_samples']:
@@ -92,7 +86,7 @@ def write_clips(root: Path, clips: int, frames: int, size: tuple[int, int], name
     rng = np.random.default_rng(0)
     height, width = size
     labels = ('background', *_names(names))
-    (root / 'label2idx.json').write_text(json.dumps({name: i for i, name in enumerate(labels)}))
+    (root / 'label2idx.json').write_text(json.dumps(dict(zip(labels, range(256), strict=False))))
     colors = np.array(voc_palette(len(labels)), np.uint8)[:, ::-1]  # BGR, as OpenCV writes
     rows = ['uid,a_obj,split,label']
     for uid, split in ((f'{split}{i}', split) for split in ('train', 'test') for i in range(clips)):
@@ -138,20 +132,22 @@ def model_bench(config: Config, args: Any, batch: Callable[[], dict], amp: bool,
         try:
             model.get_submodule(path).compile()
         except AttributeError as error:
-            known = ', '.join(name for name, _ in model.named_children())
+            known = ', '.join(dict(model.named_children()))
             raise ValueError(f'no part {path!r} to compile: {error}; it has: {known}') from error
     ranges = model_ranges(model)
     autocast = torch.autocast(args.device.split(':')[0], torch.bfloat16, enabled=amp)
     if args.mode == 'train':
-        optim = build_optim_wrapper(model, deepcopy(config.optim_wrapper))
+        if args.device == 'cpu' and 'Amp' in str(config.optim_wrapper.get('type')):
+            raise ValueError('optim_wrapper AmpOptimWrapper needs a GPU; on a CPU take OptimWrapper and --amp')
+        with _building('the optimizer'):
+            optim = build_optim_wrapper(model, deepcopy(config.optim_wrapper))
         for group in optim.optimizer.param_groups:
             group['lr'] = 0.0  # each step does the same work
         ranges += [Range('optimizer', optim, name) for name in ('step', 'zero_grad')]
         ranges.append(Range('backward', optim, 'backward'))
     elif config.get('test_evaluator') and len(names) <= MAX_LABELLED:
         evaluator = Evaluator(deepcopy(config.test_evaluator))
-        classes = ('background', *names)
-        evaluator.dataset_meta = dict(classes=classes, base_names=names, novel_names=())
+        evaluator.dataset_meta = dict(classes=('background', *names), base_names=names, novel_names=())
         ranges.append(Range('metric', evaluator, 'process'))
     else:
         evaluator, notes = None, [*notes, 'no metric: there is none, or too many names for it']
@@ -179,14 +175,12 @@ def _build_model(config: Config, args: Any) -> nn.Module:
     if args.queries is not None:
         config.merge_from_dict({'model.decode_head.num_queries': args.queries})
     if args.checkpoint is None:
-        config.model = _without_files(config.model)
+        config.model = without_files(config.model)
         if 'score_thr' in (config.model.get('test_cfg') or {}):
             config.model.test_cfg.score_thr = -1.0  # how many pairs are painted would be chance
-    seed_all()
-    try:
+    set_random_seed(0)
+    with _building('the model'):
         model = MODELS.build(config.model)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'the model cannot be built: {error}') from error
     if args.checkpoint is None:
         model.init_weights()
     else:
@@ -196,15 +190,13 @@ def _build_model(config: Config, args: Any) -> nn.Module:
     return model.to(args.device).train(args.mode == 'train')
 
 
-def _without_files(config: Any) -> Any:
-    """A copy of a model's config whose weights come from no file."""
-    if isinstance(config, (list, tuple)):
-        return type(config)(_without_files(item) for item in config)
-    if not isinstance(config, dict):
-        return config
-    if config.get('type') == 'Pretrained':
-        return None
-    return ConfigDict({key: _without_files(value) for key, value in config.items()})
+@contextmanager
+def _building(what: str) -> Iterator[None]:
+    """Turn what a constructor raises into a line for the user."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{what} cannot be built: {error}') from error
 
 
 def _force(model: nn.Module, sounding: int, names: tuple[str, ...]) -> list[str]:
@@ -214,32 +206,24 @@ def _force(model: nn.Module, sounding: int, names: tuple[str, ...]) -> list[str]
 
     def predict_forced(*args: Any, **kwargs: Any) -> Any:
         found = predict(*args, **kwargs)
-        for clip in found if isinstance(found, list) else ():  # a dense head gives logits
-            if isinstance(clip, InstanceData):
-                sounds = torch.arange(len(clip)) < sounding
+        for clip in found:
+            if isinstance(clip, InstanceData):  # a dense head gives logits
                 for key in {'scores', 'sound_scores'} & set(clip.keys()):
-                    clip[key] = sounds.to(clip[key])
+                    clip[key] = (torch.arange(len(clip)) < sounding).to(clip[key])
                 clip.masks = torch.full_like(clip.masks, -6.0)
                 height, width = clip.masks.shape[-2:]
-                for q in range(min(sounding, len(clip))):
+                for q, mask in enumerate(clip.masks[:sounding]):
                     left = q * 5 % width * 3 // 4  # boxes of a quarter of the frame, side by side
-                    rows = clip.masks[q, :, height // 4 : height // 2 + 1]
-                    rows[..., left : left + width // 4 + 1] = 6.0
+                    mask[:, height // 4 : height // 2 + 1, left : left + width // 4 + 1] = 6.0
         return found
 
     head.predict = predict_forced
     if hasattr(classifier, 'text_embeddings'):
         start = perf_counter()
         size = classifier.text_embeddings(names).shape[-1]
-        per_name = 1e3 * (perf_counter() - start) / len(names)
-        notes = [f'text embeddings, once a vocabulary: about {per_name:.0f} ms a name']
-        drawn = {}
-
-        def text_embeddings(names: tuple[str, ...], *_: Any, **__: Any) -> torch.Tensor:
-            if len(names) not in drawn:
-                rows = torch.randn(len(names), size, device=next(model.parameters()).device)
-                drawn[len(names)] = F.normalize(rows, dim=-1)
-            return drawn[len(names)]
-
-        classifier.text_embeddings = text_embeddings
+        took = 1e3 * (perf_counter() - start) / len(names)
+        notes = [f'text embeddings, once a vocabulary: about {took:.0f} ms a name']
+        device = next(model.parameters()).device
+        drawn = cache(lambda count: F.normalize(torch.randn(count, size, device=device), dim=-1))
+        classifier.text_embeddings = lambda names, *_, **__: drawn(len(names))
     return [*notes, f'without a checkpoint, {sounding} queries have a mask in every frame']

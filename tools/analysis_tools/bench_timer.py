@@ -3,6 +3,7 @@
 
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,11 +44,10 @@ def model_ranges(model: nn.Module) -> list[Range]:
             continue
         # of a compiled module the call, not what is inside of the graph
         compiled = getattr(part, '_compiled_call_impl', None) is not None
-        calls = ['_compiled_call_impl' if compiled else 'forward', 'encode_image']  # the latter: CLIP
+        calls = ['_compiled_call_impl' if compiled else 'forward', 'encode_image', 'match']  # encode_image: of CLIP
         calls += [] if part is model else ['loss', 'predict']
-        ranges += [Range(name, part, call) for call in calls if hasattr(part, call)]
-        if hasattr(part, 'match'):
-            ranges.append(Range(f'{name}.match', part, 'match'))
+        names = dict(match=f'{name}.match')
+        ranges += [Range(names.get(call, name), part, call) for call in calls if hasattr(part, call)]
     return ranges
 
 
@@ -79,8 +79,7 @@ class RangeTimer:
         """Wrap methods of objects (not of their classes) while the block runs."""
         with ExitStack() as stack:
             for name, owner, method in ranges:
-                timed = self._timed(name, getattr(owner, method))
-                stack.enter_context(patch.object(owner, method, timed))
+                stack.enter_context(patch.object(owner, method, self._timed(name, getattr(owner, method))))
             yield
 
     @contextmanager
@@ -92,10 +91,10 @@ class RangeTimer:
         yield
         self._mark()
         self.sync()
-        took = {}
+        took = Counter()
         for (start, name), (end, _) in pairwise(self._marks):
-            took[name] = took.get(name, 0.0) + self.between(start, end)
-        total, other = sum(took.values()), took.pop(OTHER)
+            took[name] += self.between(start, end)
+        total, other = took.total(), took.pop(OTHER)
         self.steps.append({**took, OTHER: other, TOTAL: total})
 
     def _mark(self) -> None:
@@ -153,8 +152,7 @@ def matmul_ceiling(device: str, amp: bool) -> float:
 
 def idle_share(step: Callable[[], object], seconds: float) -> float:
     """Share, 0 to 1, of a step in which the GPU does nothing; ``seconds`` are those of a step without the profiler."""
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as profiler:
+    with torch.profiler.profile() as profiler:
         step()
         torch.cuda.synchronize()
     busy = sum(

@@ -14,20 +14,20 @@ whole process on a CPU.
 
 import argparse
 import contextlib
-import json
 import os
-import os.path as osp
 import platform
 import subprocess
 import sys
 import tempfile
 import time
 from copy import deepcopy
+from functools import partial
 from itertools import islice
 from math import log
 from statistics import linear_regression, median, quantiles
 from typing import Any
 
+import mmengine
 from mmengine.config import Config, DictAction
 
 EXAMPLES = """examples:
@@ -91,7 +91,6 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     import_quietly('ovavss_mm.engine.launch').keep_freed_memory()  # as train.py and test.py do
-    import mmengine
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
@@ -119,8 +118,7 @@ def run(args: argparse.Namespace, folder: str) -> dict:
         (steps,), _ = measure([bench], args)
         result['ranges'] = rows_of(steps)
         for workers in dict.fromkeys((0, args.workers)):
-            rate = loading_rate(config, dataset, workers, args.repeats)
-            result[f'clips a second, {workers} workers'] = rate
+            result[f'clips a second, {workers} workers'] = loading_rate(config, dataset, workers, args.repeats)
     else:
         batch, result['clips'] = load_batch(dataset, args)
         benches = [model_bench(cfg, args, batch, **own) for cfg, own in settings]
@@ -128,15 +126,13 @@ def run(args: argparse.Namespace, folder: str) -> dict:
         bench, flops, ceiling = benches[0], {}, 1.0
         seconds = median(step['total'] for step in steps)
         if not args.no_flops:
-            data = batch()
-            flops = count_flops(lambda: bench.step(data), bench.ranges)
+            flops = count_flops(partial(bench.step, batch()), bench.ranges)
             ceiling = matmul_ceiling(args.device, args.amp)
             result['ceiling, GFLOP a second'] = ceiling / 1e9
         result['ranges'] = rows_of(steps, flops, ceiling)
         result['clips a second'] = args.batch / seconds
         if args.device.startswith('cuda'):
-            data = batch()
-            result['idle share of the GPU'] = idle_share(lambda: bench.step(data), seconds)
+            result['idle share of the GPU'] = idle_share(partial(bench.step, batch()), seconds)
         result['notes'] = bench.notes
         if others:
             result['comparison'] = compared(steps, others[0])
@@ -165,24 +161,21 @@ def describe_machine(device: str) -> str:
     """What the figures are measured on, in a line."""
     import torch
 
-    on_gpu = device.startswith('cuda')
-    name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or 'CPU'
-    return (
-        f'{name} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), '
-        f'{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}'
-    )
+    name = torch.cuda.get_device_name(device) if device.startswith('cuda') else platform.processor() or 'CPU'
+    name += f' ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
+    return f'{name}, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}'
 
 
 # ------------------------------------------------------------------ measurements
 def measure(benches: list, args: argparse.Namespace) -> tuple[list[list[dict]], float]:
     """Take steps, of several benches in turn: seconds of the ranges a step a bench, and the peak of memory in MiB."""
-    from bench_steps import seed_all
     from bench_timer import RangeTimer, peak_memory, reset_peak_memory
+    from mmengine.runner import set_random_seed
     from mmengine.utils import track_iter_progress
 
-    timers = [RangeTimer.on(args.device) for _ in benches]
-    if args.mode == 'loader':  # other programs disturb the processor's time less than real time
-        timers = [RangeTimer(time.process_time)]
+    # of loading, the processor's time: other programs disturb it less than real time
+    loading = args.mode == 'loader'
+    timers = [RangeTimer(time.process_time) if loading else RangeTimer.on(args.device) for _ in benches]
     with contextlib.ExitStack() as stack:
         for bench, timer in zip(benches, timers, strict=True):
             stack.enter_context(timer.watching(bench.ranges))
@@ -191,7 +184,7 @@ def measure(benches: list, args: argparse.Namespace) -> tuple[list[list[dict]], 
                 reset_peak_memory(args.device)
             for bench, timer in zip(benches, timers, strict=True):
                 data = bench.batch()
-                seed_all()
+                set_random_seed(0)  # each step does the same work
                 with timer.step():
                     bench.step(data)
     return [timer.steps[args.warmup :] for timer in timers], peak_memory(args.device)
@@ -246,19 +239,17 @@ def text_of(result: dict) -> str:
     header = ['range', 'median ms', 'IQR ms', 'share %', 'GFLOP', '% of ceiling']
     rows = []
     for name, row in result['ranges'].items():
-        cells = [ms(row['median']), ms(row['q3'] - row['q1']), f'{100 * row["share"]:.1f}']
-        done, share = row.get('flops', 0), row.get('ceiling_share', 0)
-        cells += [f'{done / 1e9:.2f}', f'{100 * share:.1f}'] if done else ['-', '-']
-        rows.append([name, *cells])
+        cells = [name, ms(row['median']), ms(row['q3'] - row['q1']), f'{100 * row["share"]:.1f}']
+        done = row.get('flops')
+        rows.append(cells + ([f'{done / 1e9:.2f}', f'{100 * row["ceiling_share"]:.1f}'] if done else ['-', '-']))
     lines = [table_of(header, rows)]
     for key, value in result.items():
         if key not in ('settings', 'ranges', 'comparison'):
             lines.append(f'{key}: {value:.4g}' if isinstance(value, float) else f'{key}: {value}')
     if 'comparison' in result:
-        rows = [
-            [name, ms(row['a']), ms(row['b'])] + [f'{row[key]:.3f}' for key in ('median', 'q1', 'q3')]
-            for name, row in result['comparison'].items()
-        ]
+        rows = []
+        for name, row in result['comparison'].items():
+            rows.append([name, ms(row['a']), ms(row['b']), *(f'{row[key]:.3f}' for key in ('median', 'q1', 'q3'))])
         lines.append(table_of(['range', 'A ms', 'B ms', 'B / A', 'quartiles from', 'to'], rows))
     return '\n'.join(lines)
 
@@ -276,24 +267,22 @@ def table_of(header: list[str], rows: list[list[str]]) -> str:
 def grow(argv: list[str], wanted: list[str], folder: str) -> dict:
     """Measure each value of an axis in a process of its own, so that peaks of memory do not mix, and print a table."""
     axis, values = wanted[0], sorted({int(text) for text in wanted[1:]})
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # options that are not handed on
     own.add_argument('--grow', nargs='+')
     own.add_argument('--out')
     points = {}
     for value in values:
         print(f'{axis} {value}', file=sys.stderr, flush=True)
-        out = osp.join(folder, f'{value}.json')
+        out = f'{folder}/{value}.json'
         width = [str(max(32, round(value * 16 / 9 / 32) * 32))] if axis == 'size' else []
-        command = [sys.executable, __file__, *own.parse_known_args(argv)[1]]
-        command += [f'--{axis}', str(value), *width, '--out', out]
-        done = subprocess.run(command, capture_output=True, text=True)
+        command = [*own.parse_known_args(argv)[1], f'--{axis}', str(value), *width, '--out', out]
+        done = subprocess.run([sys.executable, __file__, *command], capture_output=True, text=True)
         if done.returncode:
             words = (done.stderr.strip().splitlines() or ['no message'])[-1]
             points[value] = dict(error=f'exit status {done.returncode}: {words}')
             print(f'{axis} {value}: {points[value]["error"]}')
         else:
-            with open(out, encoding='utf-8') as file:
-                points[value] = json.load(file)
+            points[value] = mmengine.load(out)
     print(growth_table(axis, {v: point for v, point in points.items() if 'error' not in point}))
     return points
 
@@ -301,10 +290,9 @@ def grow(argv: list[str], wanted: list[str], folder: str) -> dict:
 def growth_table(axis: str, points: dict[int, dict]) -> str:
     """Milliseconds of each range, and MiB, at each value; and the slope of the logarithms at the last three."""
     xs = [log(value) * (2 if axis == 'size' else 1) for value in points][-3:]
-    names = list(list(points.values())[-1]['ranges']) if points else []
-    curves = {
-        name: [1e3 * point['ranges'].get(name, {}).get('median', 0) for point in points.values()] for name in names
-    }
+    curves = {}
+    for name in list(points.values())[-1]['ranges'] if points else ():
+        curves[name] = [1e3 * point['ranges'].get(name, {}).get('median', 0) for point in points.values()]
     curves['peak memory, MiB'] = [point['peak memory, MiB'] for point in points.values()]
     rows = []
     for name, ys in curves.items():

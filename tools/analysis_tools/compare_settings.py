@@ -64,8 +64,8 @@ class Run:
         if not set(FIGURES) <= set(found):
             raise ValueError(f'test_evaluator gives no {", ".join(FIGURES)}')
         figures = {key: None if math.isnan(found[key]) else found[key] for key in FIGURES}
-        own = dict(equal_share=self.equal / pixels, seconds_per_clip=self.seconds / clips)
-        return dict(setting=self.setting, **figures, **own)
+        figures |= dict(equal_share=self.equal / pixels, seconds_per_clip=self.seconds / clips)
+        return dict(setting=self.setting, **figures)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -117,18 +117,16 @@ def compare(args: argparse.Namespace) -> dict:
     from ovavss_mm.engine.launch import check_files, iter_datasets
     from ovavss_mm.models.skeleton import read_config
 
-    device = choose_device(args.device)
     cfg = read_config(find_config(args.config), args.cfg_options)
     check_files(cfg, ('test_dataloader',))
-    checkpoint = read_checkpoint(args.checkpoint)
-    base = MODELS.build(cfg.model)
-    load_strictly(base, checkpoint, cfg)
+    base = MODELS.build(cfg.model).to(choose_device(args.device))
+    load_strictly(base, read_checkpoint(args.checkpoint), cfg)
     for data in iter_datasets(cfg.test_dataloader) if args.split else ():
         data['split'] = args.split
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     if args.clips is not None and args.clips < (total := len(dataset)):
         dataset.get_subset_([i * total // args.clips for i in range(args.clips)])
-    runs = [Run(setting, cfg, base.to(device), dataset) for setting in args.settings]
+    runs = [Run(setting, cfg, base, dataset) for setting in args.settings]
     cfg.test_dataloader.dataset = dataset
     pixels = test(runs, Runner.build_dataloader(cfg.test_dataloader))
     rows = [run.figures(len(dataset), pixels) for run in runs]
@@ -161,13 +159,12 @@ def changed_model(cfg: Config, base: Any, changes: dict, setting: str) -> Any:
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'setting {setting!r} is refused: {error}') from error
     old, new = ({k: tuple(v.shape) for k, v in m.named_parameters()} for m in (base, model))
-    for key in (key for key in sorted({*old, *new}) if old.get(key) != new.get(key)):
-        shapes = f'{key} is {new.get(key, "absent")}, not {old.get(key, "absent")}'
+    if differ := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+        shapes = f'{differ[0]} is {new.get(differ[0], "absent")}, not {old.get(differ[0], "absent")}'
         raise ValueError(f'setting {setting!r} needs other weights: {shapes}')
-    weights = [*base.named_parameters(remove_duplicate=False)]
-    weights += base.named_buffers(remove_duplicate=False)
+    weights = dict(base.named_parameters(remove_duplicate=False)) | dict(base.named_buffers(remove_duplicate=False))
     # not strict: buffers that no checkpoint has may follow from the setting
-    model.load_state_dict(dict(weights), strict=False, assign=True)
+    model.load_state_dict(weights, strict=False, assign=True)
     return model
 
 
@@ -176,8 +173,7 @@ def test(runs: list[Run], loader: Any) -> int:
     from mmengine.utils import track_iter_progress
 
     pixels = 0
-    clips = track_iter_progress((loader, len(loader)), file=sys.stderr)
-    for index, batch in enumerate(clips):
+    for index, batch in enumerate(track_iter_progress((loader, len(loader)), file=sys.stderr)):
         reference = None
         for run in runs:
             if index == 0:  # what is done once, such as embedding the names
