@@ -177,7 +177,7 @@ def test_one_name(models):
     dict(neck=dict(fusion=dict(_delete_=True, type='AddFusion'))),
     dict(neck=dict(fusion=None), audio_encoder=None,
          decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt')))),
-    dict(decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='ConcatAddPrompt', audio_channels=16)))),
+    dict(decode_head=dict(transformer_decoder=dict(audio_prompt=dict(type='ConcatAddPrompt')))),
     dict(decode_head=dict(criterion=dict(loss_mask=dict(
         _delete_=True, type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0)))),
 ], ids=['add', 'no sound', 'concat_add', 'bce'])  # fmt: skip

@@ -91,7 +91,8 @@ class AudioMaskDecHead(BaseModule):
             dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
         )
         self.transformer_decoder = MODELS.build(transformer_decoder)
-        self.needs_audio = self.transformer_decoder.audio_prompt.needs_audio
+        prompt = self.transformer_decoder.audio_prompt
+        self.needs_audio = prompt.needs_audio
         if self.transformer_decoder.embed_dims != feat_channels:
             raise ValueError(
                 f'transformer_decoder works on {self.transformer_decoder.embed_dims} channels, '
@@ -112,19 +113,18 @@ class AudioMaskDecHead(BaseModule):
             nn.Linear(feat_channels, out_channels),
         )
         self.num_frames = num_frames
-        if self.transformer_decoder.audio_prompt.with_tokens:
+        if prompt.with_tokens:
             self.audio_proj = nn.Sequential(
                 nn.Linear(audio_channels, feat_channels), nn.ReLU(inplace=True), nn.Linear(feat_channels, feat_channels)
             )
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
+        prompt.init_audio(num_frames, audio_channels)
         self.criterion = None if criterion is None else VideoCriterion(**criterion)
 
     def init_weights(self) -> None:
-        """As in Mask2Former: Xavier in all of the decoder's matrices, the pixel decoder by itself."""
+        """Initialise both decoders, each by itself."""
         self.pixel_decoder.init_weights()
-        for parameter in self.transformer_decoder.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        self.transformer_decoder.init_weights()
 
     def forward(self, x: tuple[list[Tensor], Tensor], data_samples: object = None) -> QueryPredictions:
         """Decode B clips of T frames.

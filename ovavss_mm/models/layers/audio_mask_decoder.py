@@ -8,7 +8,7 @@ from mmengine.model import ModuleList
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .audio_prompts import AudioAttention
+from .audio_prompts import AudioAttention, init_matrices
 
 
 class AudioMaskDecoderLayer(Mask2FormerTransformerDecoderLayer):
@@ -97,3 +97,8 @@ class AudioMaskDecoder(Mask2FormerTransformerDecoder):
         self.num_heads = attn_cfg['num_heads']
         common = dict(attn_cfg=attn_cfg, norm_cfg=norm_cfg, num_layers=self.num_layers)
         self.audio_prompt = MODELS.build(dict(self.audio_prompt_cfg, **common))
+
+    def init_weights(self) -> None:
+        """Xavier in all matrices, as in Mask2Former; the prompt by itself."""
+        init_matrices(self.layers)
+        self.audio_prompt.init_weights()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the queries of the mask decoder hear (paper section 3.3, Figure 3; variants of Table 4)."""
+"""Audio prompts: how audio conditions the queries of the mask decoder (paper section 3.3, Figure 3, Table 4)."""
 
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import MultiheadAttention
@@ -41,7 +41,7 @@ class AudioAttention(BaseModule):
 
 @MODELS.register_module()
 class NoAudioPrompt(BaseModule):
-    """Queries do not hear (paper Table 4, 'none'); the base of the other prompts.
+    """Queries without audio (paper Table 4, 'none'); the base of the other prompts.
 
     Args:
         attn_cfg (dict): of the decoder's cross-attention.
@@ -58,6 +58,14 @@ class NoAudioPrompt(BaseModule):
 
     def __init__(self, attn_cfg: dict, norm_cfg: dict | None, num_layers: int) -> None:
         super().__init__()
+        self.embed_dims = attn_cfg['embed_dims']
+
+    def init_audio(self, num_frames: int, audio_channels: int) -> None:
+        """Build the layers whose sizes are T of training and Da; the head calls this once, after its own layers."""
+
+    def init_weights(self) -> None:
+        """Xavier in all matrices, as in the decoder's layers."""
+        init_matrices(self)
 
     def query_positions(self, query_pos: Tensor, audio: Tensor) -> Tensor:
         """Positions (B, Q, C) of the queries, of the learned ones and of audio (B, T * S, Da)."""
@@ -76,18 +84,21 @@ class NoAudioPrompt(BaseModule):
 class ConcatAddPrompt(NoAudioPrompt):
     """The audio of all frames is concatenated, projected and added to each query's position ('concat + add').
 
+    Clips of another T than in training are interpolated.
+
     Args:
-        num_frames (int): T of training; clips of another T are interpolated. Defaults to 5.
-        audio_channels (int): Da. Defaults to 128.
         **kwargs: see :class:`NoAudioPrompt`.
     """
 
     needs_audio = True
 
-    def __init__(self, num_frames: int = 5, audio_channels: int = 128, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def init_audio(self, num_frames: int, audio_channels: int) -> None:
+        """Build the projection, see the base class."""
         self.num_frames = num_frames
-        self.audio_join = nn.Linear(num_frames * audio_channels, kwargs['attn_cfg']['embed_dims'])
+        self.audio_join = nn.Linear(num_frames * audio_channels, self.embed_dims)
+
+    def init_weights(self) -> None:
+        """Keep the start of ``nn.Linear``: the projection is none of the decoder's attentions."""
 
     def query_positions(self, query_pos: Tensor, audio: Tensor) -> Tensor:
         """Add the audio, see the base class."""
@@ -142,6 +153,13 @@ class AudioMaskDecPrompt(CrossAttentionPrompt):
         if layer >= len(self.audio_self_attn):
             return audio
         return self.audio_self_attn[layer](audio, audio, audio_pos, audio_pos)
+
+
+def init_matrices(module: nn.Module) -> None:
+    """Xavier in all of a module's matrices, as in Mask2Former."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
 
 
 def interpolate_time(rows: Tensor, frames: int) -> Tensor:

@@ -213,8 +213,7 @@ def test_positions_are_learned_whatever_the_number_of_frames(frames):
 @pytest.mark.parametrize('kind', ['NoAudioPrompt', 'ConcatAddPrompt', 'AudioMaskDecPrompt'])
 def test_a_frame_may_have_several_audio_tokens(kind):
     """Two tokens that are equal are one token, but in the prompt that counts them."""
-    deltas = dict(audio_channels=16) if kind == 'ConcatAddPrompt' else {}
-    head = make_prompted(kind, **deltas)
+    head = make_prompted(kind)
     maps, audio = make_input(frames=3)
     one, two = head((maps, audio)), head((maps, torch.stack([audio, audio], 2)))
     if kind != 'ConcatAddPrompt':
@@ -248,7 +247,7 @@ def test_without_a_prompt_queries_do_not_hear():
 
 @pytest.mark.parametrize('frame', [0, 2, 4])
 def test_concat_add_tells_the_frames_apart_and_is_a_position(frame):
-    head, audio = make_prompted('ConcatAddPrompt', audio_channels=16), make_input()[1]
+    head, audio = make_prompted('ConcatAddPrompt'), make_input()[1]
     other = audio.clone()
     other[:, frame] += 1.0
     # a position has no part in what a query says before it has attended to anything
@@ -262,6 +261,25 @@ def test_concat_add_tells_the_frames_apart_and_is_a_position(frame):
         same = audio[:, :1].expand(-1, 5, -1)
         positions = [prompt.query_positions(position, rows) for rows in (one, same)]
         assert torch.allclose(*positions)
+
+
+def test_the_prompt_takes_the_heads_number_of_frames():
+    prompt = dict(audio_prompt=dict(type='ConcatAddPrompt'))
+    head = make_head(num_frames=3, transformer_decoder=prompt)
+    join = head.transformer_decoder.audio_prompt.audio_join
+    assert join.in_features == 3 * AUDIO
+
+
+def test_each_part_of_the_decoder_starts_by_itself():
+    """The layers by Xavier, whose bound is known; the projection of 'concat + add' stays as torch draws it."""
+    decoder = make_prompted('ConcatAddPrompt').transformer_decoder
+    matrix, join = decoder.layers[0].self_attn.attn.in_proj_weight, decoder.audio_prompt.audio_join
+    with torch.no_grad():
+        matrix.fill_(9)
+    before = join.weight.clone()
+    decoder.init_weights()
+    assert 0 < matrix.abs().max() <= (6 / sum(matrix.shape)) ** 0.5
+    assert torch.equal(before, join.weight)
 
 
 def test_cross_attention_hears_before_the_layers_only():
@@ -293,7 +311,7 @@ def test_audio_attends_to_itself_once_or_before_each_layer(monkeypatch):
     'prompt',
     [
         dict(kind='NoAudioPrompt'),
-        dict(kind='ConcatAddPrompt', audio_channels=16),
+        dict(kind='ConcatAddPrompt'),
         dict(kind='CrossAttentionPrompt'),
         dict(audio_self_attn='shared'),
         dict(audio_self_attn='per_layer'),
