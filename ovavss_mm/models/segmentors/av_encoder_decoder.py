@@ -3,6 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple
 
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -15,6 +16,15 @@ from .label_map import best_pairs, dense_pairs, resize_pairs
 from .windows import Blender, group_windows
 
 TEST_CFG = dict(mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False)
+
+
+class ClipWindow(NamedTuple):
+    """Frames ``start`` to ``stop - 1`` of a clip of the batch; those before ``done`` are in no later window."""
+
+    clip: int
+    start: int
+    stop: int
+    done: int
 
 
 @MODELS.register_module()
@@ -171,45 +181,46 @@ class AVEncoderDecoder(EncoderDecoder):
         Raises:
             ValueError: a sample without vocabulary, or queries without a classifier.
         """
-        for sample in data_samples:
-            if not sample.get('vocabulary'):
+        metas = [sample.metainfo for sample in data_samples]
+        for meta in metas:
+            if not meta.get('vocabulary'):
                 raise ValueError(
-                    f'clip {sample.get("clip_id", "without a name")} has an empty vocabulary: give metainfo '
+                    f'clip {meta.get("clip_id", "without a name")} has an empty vocabulary: give metainfo '
                     '`vocabulary`, the names to look for'
                 )
-        return self.postprocess_result(self.inference(inputs, data_samples), data_samples)
+        return self.postprocess_result(self.inference(inputs, metas), data_samples)
 
     def inference(
-        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[SegDataSample]
-    ) -> list[list[tuple[int, InstanceData]]]:
-        """Pairs of B clips of any shapes, in windows that slide over time or over the whole clip.
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
+    ) -> list[tuple[Tensor, InstanceData]]:
+        """Segment B clips of any shapes, in windows that slide over time or whole.
 
         Args:
             inputs (dict): ``imgs``, ``frames`` and ``audio``, lists of B.
-            batch_img_metas (list[SegDataSample]): B samples, see :meth:`predict`.
+            batch_img_metas (list[dict]): metainfo of B samples, see :meth:`predict`.
 
         Returns:
-            list: for each clip, a window's first frame and its pairs with ``masks`` (M, T, H, W), in order of time.
+            list: for each clip, its label map (T, H, W) and its painted pairs, see :meth:`predict`.
         """
         mode = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.whole_inference
         return mode(inputs, batch_img_metas)
 
     def whole_inference(
-        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[SegDataSample]
-    ) -> list[list[tuple[int, InstanceData]]]:
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
+    ) -> list[tuple[Tensor, InstanceData]]:
         """:meth:`inference` on whole clips."""
-        windows = [(i, 0, len(clip)) for i, clip in enumerate(inputs['imgs'])]
+        windows = [ClipWindow(i, 0, len(x), len(x)) for i, x in enumerate(inputs['imgs'])]
         return self._infer_windows(inputs, batch_img_metas, windows)
 
     def slide_inference(
-        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[SegDataSample]
-    ) -> list[list[tuple[int, InstanceData]]]:
+        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
+    ) -> list[tuple[Tensor, InstanceData]]:
         """:meth:`inference` in windows that slide over time; the last one is shifted back, never short."""
         stride = self.test_cfg['stride'] or self.window
         windows = [
-            (i, window.numbers[0], len(window.numbers))
+            ClipWindow(i, window.numbers[0], window.numbers[-1] + 1, done)
             for i, clip in enumerate(inputs['imgs'])
-            for (window,), _ in group_windows(range(len(clip)), self.window, stride)
+            for (window,), done in group_windows(range(len(clip)), self.window, stride)
         ]
         return self._infer_windows(inputs, batch_img_metas, windows)
 
@@ -218,70 +229,56 @@ class AVEncoderDecoder(EncoderDecoder):
         raise NotImplementedError('AVEncoderDecoder has no test-time augmentation')
 
     def _infer_windows(
-        self, inputs: dict[str, list[Tensor]], samples: list[SegDataSample], windows: list[tuple[int, int, int]]
-    ) -> list[list[tuple[int, InstanceData]]]:
-        """Pairs of windows (index of the clip, first frame, T), at most B of one shape at a time."""
+        self, inputs: dict[str, list[Tensor]], metas: list[dict], windows: list[ClipWindow]
+    ) -> list[tuple[Tensor, InstanceData]]:
+        """Label maps and pairs of clips from their windows, which are in order of time and of one shape a clip."""
 
-        def cut(key: str, window: tuple[int, int, int]) -> Tensor:
-            index, start, length = window
-            return inputs[key][index][start : start + length]
+        def cut(key: str, window: ClipWindow) -> Tensor:
+            return inputs[key][window.clip][window.start : window.stop]
 
-        found: dict[tuple, InstanceData] = {}
-        shapes = {w: tuple(cut(key, w).shape for key in ('imgs', 'audio')) for w in windows}
-        for group in group_by(windows, shapes.get):
+        blenders = [Blender(len(meta['vocabulary'])) for meta in metas]
+        maps: list[list[Tensor]] = [[] for _ in metas]
+        pairs: list[list[InstanceData]] = [[] for _ in metas]
+        for group in group_by(windows, lambda w: (cut('imgs', w).shape, cut('audio', w).shape)):
             # a long clip is no larger batch than a short one
-            for at in range(0, len(group), len(samples)):
-                chunk = group[at : at + len(samples)]
+            for at in range(0, len(group), len(metas)):
+                chunk = group[at : at + len(metas)]
                 batch = {key: [cut(key, w) for w in chunk] for key in ('imgs', 'audio')}
-                metas = [samples[w[0]].metainfo for w in chunk]
-                for w, prediction in zip(chunk, self.encode_decode(batch, metas), strict=True):
-                    found[w] = self._name_pairs(cut('frames', w), prediction, samples[w[0]])
-        clips: list[list] = [[] for _ in samples]
-        for window in windows:
-            clips[window[0]].append((window[1], found[window]))
-        return clips
+                predictions = self.encode_decode(batch, [metas[w.clip] for w in chunk])
+                for w, prediction in zip(chunk, predictions, strict=True):
+                    found = self._name_pairs(cut('frames', w), prediction, metas[w.clip])
+                    blenders[w.clip].add(list(range(w.start, w.stop)), found)
+                    maps[w.clip] += [x for _, x, _ in blenders[w.clip].take(w.done)]
+                    found.window_start = torch.full_like(found.labels, w.start)
+                    if not self.test_cfg['return_masks']:  # masks at full size are large
+                        found.pop('masks')
+                    pairs[w.clip].append(found)
+        return [(torch.stack(m), InstanceData.cat(p)) for m, p in zip(maps, pairs, strict=True)]
 
-    def _name_pairs(self, frames: Tensor, prediction: InstanceData | Tensor, sample: SegDataSample) -> InstanceData:
+    def _name_pairs(self, frames: Tensor, prediction: InstanceData | Tensor, meta: dict) -> InstanceData:
         """Pairs with masks (M, T, H, W) of the prediction for a window of frames (T, 3, h, w)."""
-        img_shape = tuple(frames.shape[-2:])
-        pad_shape = sample.get('pad_shape', img_shape)
-        shapes = (img_shape, pad_shape, tuple(sample.ori_shape))
+        img_shape, names = tuple(frames.shape[-2:]), meta['vocabulary']
+        pad_shape = meta.get('pad_shape', img_shape)
+        shapes = (img_shape, pad_shape, tuple(meta['ori_shape']))
         if isinstance(prediction, Tensor):
-            if len(prediction[0]) not in (1, len(sample.vocabulary) + 1):
+            if len(prediction[0]) not in (1, len(names) + 1):
                 raise ValueError(
                     f'the head tells background and {len(prediction[0]) - 1} classes apart, the vocabulary has '
-                    f'{len(sample.vocabulary)} names: a dense model predicts those it was trained with'
+                    f'{len(names)} names: a dense model predicts those it was trained with'
                 )
             return dense_pairs(prediction, *shapes)
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
-        named = self.classifier(frames, prediction, sample.vocabulary, pad_shape)
+        named = self.classifier(frames, prediction, names, pad_shape)
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         return resize_pairs(pairs, *shapes)
 
     def postprocess_result(
-        self, clips: list[list[tuple[int, InstanceData]]], data_samples: list[SegDataSample]
+        self, results: list[tuple[Tensor, InstanceData]], data_samples: list[SegDataSample]
     ) -> list[SegDataSample]:
-        """Paint the label maps of clips.
-
-        Args:
-            clips (list): from :meth:`inference`.
-            data_samples (list[SegDataSample]): as many samples.
-
-        Returns:
-            list[SegDataSample]: see :meth:`predict`.
-        """
-        for sample, windows in zip(data_samples, clips, strict=True):
-            blender = Blender(len(sample.vocabulary))
-            for start, pairs in windows:
-                length = pairs.masks.shape[1]
-                blender.add(list(range(start, start + length)), pairs)
-                pairs.window_start = torch.full_like(pairs.labels, start)
-                if not self.test_cfg['return_masks']:
-                    pairs.pop('masks')
-            maps = torch.stack([label_map for _, label_map, _ in blender.take(start + length)])
-            queries = InstanceData.cat([pairs for _, pairs in windows])
-            sample.set_data(dict(pred_sem_seg=PixelData(data=maps), pred_queries=queries))
+        """Put what :meth:`inference` gives into the samples, see :meth:`predict`."""
+        for sample, (label_map, pairs) in zip(data_samples, results, strict=True):
+            sample.set_data(dict(pred_sem_seg=PixelData(data=label_map), pred_queries=pairs))
         return data_samples
 
 

@@ -72,10 +72,13 @@ def dense_pairs(
         InstanceData: Pairs as of :func:`resize_pairs`, whose masks do not overlap; ``scores`` are the mean
         probabilities in them.
     """
-    logits = _to_original(logits.float(), img_shape, pad_shape, ori_shape)
-    if logits.shape[1] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], 1)  # softmax of (0, x) is sigmoid
-    probability, label_map = logits.softmax(1).max(1)  # (T, H, W)
+    parts = []
+    for frame in logits.float().split(1):  # K maps at full size are large
+        frame = _to_original(frame, img_shape, pad_shape, ori_shape)
+        if frame.shape[1] == 1:
+            frame = torch.cat([torch.zeros_like(frame), frame], 1)  # softmax of (0, x) is sigmoid
+        parts.append(frame.softmax(1).max(1))
+    probability, label_map = (torch.cat(x) for x in zip(*parts, strict=True))  # (T, H, W)
     labels = label_map.unique()
     labels = labels[labels > 0]
     masks = label_map[None] == labels[:, None, None, None]

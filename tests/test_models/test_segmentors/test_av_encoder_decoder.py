@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+import weakref
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from tiny_model import NAMES, SILENCE, collate, give_masks_edges, make_clip, prepare, tiny_config, tiny_model
 
 from ovavss_mm.models import AVEncoderDecoder
 from ovavss_mm.models.segmentors.av_encoder_decoder import group_by
+from ovavss_mm.models.segmentors.windows import Blender
 
 
 @pytest.fixture(scope='module')
@@ -285,10 +289,13 @@ def test_inherited_methods_mean_something_for_clips(model):
     with torch.no_grad():
         queries = model.encode_decode(data['inputs'])
         assert [q.masks.shape[:2] for q in queries] == [(6, 5)] * 2
-        slide = model.inference(data['inputs'], data['data_samples'])
-        whole = model.whole_inference(data['inputs'], data['data_samples'])
-    for (a,), (b,) in zip(slide, whole, strict=True):
-        assert a[0] == b[0] == 0 and torch.equal(a[1].masks, b[1].masks)
+        metas = [sample.metainfo for sample in data['data_samples']]
+        slide = model.inference(data['inputs'], metas)
+        whole = model.whole_inference(data['inputs'], metas)
+        samples = model.predict(**data)
+    for (a, pairs), (b, _), sample in zip(slide, whole, samples, strict=True):
+        assert torch.equal(a, b) and torch.equal(a, sample.pred_sem_seg.data)
+        assert torch.equal(pairs.scores, sample.pred_queries.scores)
     with pytest.raises(NotImplementedError, match='test-time augmentation'):
         model.aug_test(data['inputs'], data['data_samples'])
 
@@ -300,6 +307,26 @@ def test_a_long_clip_takes_no_larger_batch_than_a_short_one(model, monkeypatch):
     )
     predict(model, [make_clip(10, (32, 64)), make_clip(12, (32, 64))])
     assert sorted(sizes) == [(1, 5), (2, 5), (2, 5)]
+
+
+@pytest.mark.parametrize('stride', [5, 3])
+def test_masks_at_full_size_are_held_for_one_window(model, monkeypatch, stride):
+    """A clip may be hours long: what is painted is forgotten."""
+    monkeypatch.setitem(model.test_cfg, 'stride', stride)
+    name_pairs, masks, alive, waiting = model._name_pairs, [], [], []
+
+    def watched(*args: object) -> InstanceData:
+        alive.append(sum(ref() is not None for ref in masks))
+        pairs = name_pairs(*args)
+        masks.append(weakref.ref(pairs.masks))
+        return pairs
+
+    add = Blender.add
+    monkeypatch.setattr(model, '_name_pairs', watched)
+    monkeypatch.setattr(Blender, 'add', lambda s, *x: (add(s, *x), waiting.append(len(s)))[0])
+    (sample,) = predict(model, [make_clip(41, (32, 64))])
+    assert len(sample.pred_sem_seg.data) == 41 and len(masks) >= 9
+    assert max(alive) <= 1 and max(waiting) <= 5 + 1
 
 
 def test_vocabulary_may_differ_from_clip_to_clip(model):
