@@ -6,7 +6,7 @@ classes of a dense head, C visual and Da audio channels; f4, f8, f16, f32 are ma
 registered in mmseg's registries and named in a config; :class:`~ovavss_mm.models.AVEncoderDecoder` joins them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -97,6 +97,53 @@ class QueryHead(DecodeHead, Protocol):
         """
 
 
+class MaskDecoder(Protocol):
+    """The decoder of :class:`~ovavss_mm.models.AudioMaskDecHead`, which predicts before and after each layer.
+
+    Attributes:
+        layers (Sequence): see :class:`~ovavss_mm.models.layers.AudioMaskDecoderLayer` for what each is called with.
+        post_norm (Callable): norm of the queries before every prediction.
+        audio_prompt (AudioPrompt): how audio conditions the queries.
+        embed_dims (int): C.
+        num_heads (int): of the masked attention.
+    """
+
+    layers: Sequence
+    post_norm: Callable
+    audio_prompt: 'AudioPrompt'
+    embed_dims: int
+    num_heads: int
+
+    def init_weights(self) -> None:
+        """Initialise layers and prompt."""
+
+
+class AudioPrompt(Protocol):
+    """How audio conditions the queries; :class:`~ovavss_mm.models.layers.audio_prompts.NoAudioPrompt` is a base.
+
+    Attributes:
+        needs_audio (bool): whether it cannot work without audio.
+        with_tokens (bool): whether the head makes audio tokens (B, T * S, C) for it.
+        with_audio_attn (bool): whether the queries attend to them in each layer.
+    """
+
+    needs_audio: bool
+    with_tokens: bool
+    with_audio_attn: bool
+
+    def init_audio(self, num_frames: int, audio_channels: int) -> None:
+        """Build layers whose sizes are T of training and Da."""
+
+    def query_positions(self, query_pos: Tensor, audio: Tensor) -> Tensor:
+        """Positions (B, Q, C) of the queries, of the learned ones and of audio (B, T * S, Da)."""
+
+    def init_queries(self, query: Tensor, audio: Tensor | None, query_pos: Tensor, audio_pos: Tensor | None) -> Tensor:
+        """Queries (B, Q, C) before the first layer."""
+
+    def update_audio(self, layer: int, audio: Tensor | None, audio_pos: Tensor | None) -> Tensor | None:
+        """Audio tokens for a layer, of those for the layer before it."""
+
+
 class PerFrameQueryHead(DecodeHead, Protocol):
     """A head of queries of single frames, which a tracker puts in order."""
 
@@ -141,10 +188,13 @@ class Classifier(Protocol):
 
 
 class Painter(Protocol):
-    """Makes label maps of what windows that overlap at will say; :class:`~.segmentors.windows.Blender`."""
+    """Blends windows that overlap at will into label maps; :class:`~.segmentors.windows.Blender`.
+
+    Dense logits come as one pair for each class that is present, see :func:`~.segmentors.label_map.dense_pairs`.
+    """
 
     def add(self, numbers: list[int], pairs: InstanceData) -> None:
-        """Take ``labels``, ``scores``, ``sound_scores`` (M,) and ``masks`` (M, T, H, W) bool of a window."""
+        """Take T numbers of frames, and ``labels``, ``scores``, ``sound_scores`` (M,), ``masks`` (M, T, H, W) bool."""
 
     def take(self, before: int) -> object:
-        """Yield number, label map (H, W) and evidence of each frame that no later window sees."""
+        """Yield number, label map (H, W) and evidence of each frame before ``before``, which no later window sees."""

@@ -85,8 +85,10 @@ def drawn_pairs(num_frames, num_pairs=6, names=4):
 
 
 def test_one_window_gives_the_models_own_map():
-    for names, dtype in ((4, torch.uint8), (300, torch.int16)):
+    # none is 255 in uint8, which means 'not annotated'
+    for names, dtype in ((4, torch.uint8), (254, torch.uint8), (255, torch.int16)):
         pairs = drawn_pairs(3, names=names)
+        pairs.labels[0] = names - 1
         expected = torch.zeros(3, 8, 9, dtype=dtype)
         for label, mask in zip(pairs.labels, pairs.masks, strict=True):
             expected[mask & (expected == 0)] = int(label) + 1
@@ -94,7 +96,7 @@ def test_one_window_gives_the_models_own_map():
         blender.add([0, 1, 2], pairs)
         maps = [label_map for _, label_map, _ in blender.take(3)]
         assert maps[0].dtype == dtype
-        assert torch.equal(torch.stack(maps), expected)
+        assert torch.equal(torch.stack(maps), expected) and expected.max() == names
 
 
 def two_windows(first, second, at=(4, 0), length=5):
