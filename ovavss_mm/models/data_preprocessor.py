@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a loaded batch of clips to what the model takes."""
+"""Normalises and pads a batch of video clips."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,8 @@ from torch.nn import functional as F
 class AVSegDataPreProcessor(SegDataPreProcessor):
     """Normalises frames and pads each clip by itself to a multiple of ``size_divisor``.
 
-    Clips of a batch keep their own sizes and T: padding one clip to the size of another would change what
-    the model makes of it.
+    Clips of a batch keep their own sizes and T: padding one clip to the size of another would change its
+    predictions.
 
     Args:
         mean (Sequence[float]): of R, G, B, in 0..255.
@@ -47,13 +47,13 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         """Prepare B clips.
 
         Args:
-            data (dict): ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, 1, 96, 64) or (T, Da)] * B)`` and
-                ``data_samples``, B samples or absent.
+            data (dict): ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, ...)] * B)`` and ``data_samples``,
+                B samples or absent.
             training (bool): whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
 
         Returns:
             dict: ``inputs=dict(imgs, frames, audio)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
-            and bottom padded with 0; ``frames`` as they came; and ``data_samples``.
+            and bottom padded with 0; ``frames`` unchanged; and ``data_samples``.
 
         Raises:
             ValueError: a clip without frames, or whose audio is not one row a frame; in training, one without labels.
@@ -82,7 +82,7 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
 
 
 def _clip_id(sample: SegDataSample) -> str:
-    """What to call a clip in a message."""
+    """Name of a clip in messages."""
     return sample.get('clip_id', 'without a name')
 
 

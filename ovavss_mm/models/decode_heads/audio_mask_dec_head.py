@@ -17,7 +17,7 @@ from ..losses.video_criterion import VideoCriterion, VideoTargets
 
 
 class QueryPredictions(NamedTuple):
-    """What the queries say after prediction 0 and each decoder layer.
+    """Predictions of the queries: prediction 0 and one after each decoder layer.
 
     Attributes:
         sound_logits (Tensor): (layers + 1, B, Q, 2), 'sounding' and 'no object'; of a closed-set head (..., N + 1), the
@@ -135,7 +135,7 @@ class AudioMaskDecHead(BaseModule):
             data_samples (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            QueryPredictions: The predictions of all layers.
+            QueryPredictions: the predictions of all layers.
         """
         feats, audio = x
         batch, frames = audio.shape[:2]
@@ -190,7 +190,7 @@ class AudioMaskDecHead(BaseModule):
         """Where not to attend: (B * heads, Q, T * h * w) bool, of (B, Q, C) and (B, T, C, h, w)."""
         logits = torch.einsum('bqc,btchw->bqthw', mask_embed, pixel_embed).flatten(2)
         masked = logits.sigmoid() < 0.5
-        masked &= ~masked.all(-1, keepdim=True)  # a query that would attend to nothing attends to everything
+        masked &= ~masked.all(-1, keepdim=True)  # a fully masked query attends to everything
         return masked.unsqueeze(1).expand(-1, self.transformer_decoder.num_heads, -1, -1).flatten(0, 1)
 
     def loss(
@@ -237,7 +237,7 @@ class AudioMaskDecHead(BaseModule):
             test_cfg (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            list[InstanceData]: Per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks``
+            list[InstanceData]: per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks``
             (Q, T, h4, w4) logits (equation 4); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is
             the sound score.
         """

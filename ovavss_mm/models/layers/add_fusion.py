@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plainest fusion: sound is added to every position (paper Table 3, 'add')."""
+"""Fusion by addition (paper Table 3, 'add')."""
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -25,7 +25,7 @@ class AddFusion(BaseModule):
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, visual: Tensor, audio: Tensor, num_frames: int = 1) -> tuple[Tensor, Tensor]:
-        """Add the sound.
+        """Add the audio.
 
         Args:
             visual (Tensor): (M, L, C) visual tokens of M frames.
@@ -33,6 +33,6 @@ class AddFusion(BaseModule):
             num_frames (int): not used: frames are fused one by one. Defaults to 1.
 
         Returns:
-            tuple: The visual tokens with the sound, and the audio tokens as they came.
+            tuple: the visual tokens with the audio added, and the audio tokens unchanged.
         """
         return visual + self.proj(audio.mean(1, keepdim=True)), audio

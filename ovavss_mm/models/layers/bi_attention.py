@@ -72,7 +72,7 @@ class BiAttention(BaseModule):
             num_frames (int): not used: frames are fused one by one. Defaults to 1.
 
         Returns:
-            tuple: Both, fused, in the shapes in which they came.
+            tuple: both, fused, in their shapes.
         """
         visual, audio = self.norm_v(visual), self.norm_a(audio)
         updates = self._updates_one_token if audio.shape[1] == 1 else self._updates

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 class PlanarDeformableAttention(MultiScaleDeformableAttention):
     """mmcv's attention with the same weights and results, from channel planes instead of tokens.
 
-    Projections write values, sampling points and weights with positions innermost, as sampling wants them:
-    nothing is transposed afterwards. On a CPU one frame after the other is sampled, so that what is sampled
-    stays in the cache. Takes half the time of mmcv's path there, forward and backward.
+    On a CPU projections write values, sampling points and weights with positions innermost, as sampling reads them, and
+    one frame after the other is sampled. On a GPU this is mmcv's own forward pass, in float32.
 
     Args:
         plain (bool): whether mmcv's own path is taken throughout, to compare with. Defaults to False.
@@ -47,7 +46,7 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
             spatial_shapes (Tensor): (levels, 2) int64, height and width.
             level_start_index (Tensor): (levels,) int64.
             value (Tensor, optional): (M, L, C); None: ``query``. Defaults to None.
-            **kwargs: the host's others. ``key_padding_mask`` is not looked at: frames of a group are not padded.
+            **kwargs: mmcv's others. ``key_padding_mask`` is ignored: frames of a group are not padded.
 
         Returns:
             Tensor: (M, L, C).

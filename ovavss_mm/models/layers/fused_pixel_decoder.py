@@ -17,7 +17,7 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
 
     Args:
         plain_sampling (bool): whether deformable attention takes mmcv's own path, to compare with. Defaults to False.
-        **kwargs: as the host's.
+        **kwargs: as mmdet's.
     """
 
     def __init__(self, plain_sampling: bool = False, **kwargs: object) -> None:
@@ -27,7 +27,7 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         self.input_convs = nn.ModuleList([nn.Identity() for _ in range(self.num_encoder_levels)])
 
     def init_weights(self) -> None:
-        """As the host, without the input projections."""
+        """Initialise as mmdet does, without the input projections."""
         for conv in [*self.lateral_convs, *self.output_convs]:
             caffe2_xavier_init(conv.conv, bias=0)
         caffe2_xavier_init(self.mask_feature, bias=0)
@@ -45,6 +45,6 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
             feats (list[Tensor]): f4 (M, c, h, w) and f8, f16, f32 (M, C, h, w) of M frames.
 
         Returns:
-            tuple: Per-pixel embeddings (M, C, h, w) at stride 4, and the refined maps (M, C, h, w), f32 first.
+            tuple: per-pixel embeddings (M, C, h, w) at stride 4, and the refined maps (M, C, h, w), f32 first.
         """
         return super().forward(feats)

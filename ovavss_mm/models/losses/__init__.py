@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses beside those of the hosts."""
+"""Losses that mmseg and mmdet do not have."""
 
 from .mask_focal_loss import MaskFocalLoss
 from .sound_score_loss import SoundScoreLoss

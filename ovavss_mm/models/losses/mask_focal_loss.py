@@ -8,7 +8,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 @MODELS.register_module()
 class MaskFocalLoss(nn.Module):
-    """Focal loss of point logits; torchvision's, as the hosts' needs a compiled kernel on GPUs.
+    """Focal loss of point logits; torchvision's, as mmseg's and mmdet's need a compiled kernel on GPUs.
 
     Args:
         alpha (float): weight of positive points in [0, 1]; -1 for none. Defaults to 0.25.
@@ -37,6 +37,6 @@ class MaskFocalLoss(nn.Module):
             avg_factor (float): divisor.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: scalar.
         """
         return self.loss_weight * sigmoid_focal_loss(pred, target, self.alpha, self.gamma, 'sum') / avg_factor

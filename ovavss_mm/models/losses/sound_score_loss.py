@@ -37,7 +37,7 @@ class SoundScoreLoss(CrossEntropyLoss):
                 target.
 
         Returns:
-            Tensor: Scalar, the weighted mean over queries.
+            Tensor: scalar, the weighted mean over queries.
         """
         avg_factor = sound_logits.new_tensor(self.class_weight)[labels].sum()
         return super().forward(sound_logits, labels, avg_factor=avg_factor)

@@ -19,7 +19,7 @@ CACHED_QUERIES = 16  # whose costs are computed at a time on a CPU (see docs/ben
 
 
 class VideoTargets(NamedTuple):
-    """What a clip's queries should find.
+    """The ground truth of a clip's queries.
 
     Attributes:
         masks (Tensor): (K, F, H, W) bool, the K sounding names in the F annotated frames, at the padded input size.
@@ -47,7 +47,7 @@ class VideoTargets(NamedTuple):
         return cls(masks, annotated.nonzero().flatten(), labels.long() - 1)
 
     def classes(self, num_classes: int) -> Tensor:
-        """What the head should say of each target, (K,) int64: always 0 for a head of one class.
+        """Class of each target, (K,) int64: always 0 for a head of one class.
 
         Raises:
             ValueError: a name that the head does not have.
@@ -115,7 +115,7 @@ class VideoCriterion(BaseModule):
             sound_logits (Tensor): (layers, Q, 2), or (layers, Q, N + 1) of a closed-set head; 'no object' comes last.
             mask_embed (Tensor): (layers, Q, C); times ``pixel_embed`` they are the mask logits.
             pixel_embed (Tensor): (T, C, h4, w4) per-pixel embeddings at stride 4.
-            targets (VideoTargets): what to find.
+            targets (VideoTargets): the ground truth.
 
         Returns:
             dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
@@ -150,7 +150,7 @@ class VideoCriterion(BaseModule):
             targets (VideoTargets): K targets.
 
         Returns:
-            list[tuple[Tensor, Tensor]]: Per layer, query indices and target indices, each (K,), in order of targets.
+            list[tuple[Tensor, Tensor]]: per layer, query indices and target indices, each (K,), in order of targets.
         """
         num_targets = len(targets.masks)
         if num_targets == 0:
@@ -177,7 +177,7 @@ class VideoCriterion(BaseModule):
         return [tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs]
 
     def _cost(self, scores: Tensor, masks: Tensor, gt: InstanceData) -> Tensor:
-        """What queries cost for targets, (q, K), of sound logits (q, num_classes + 1) and mask logits (q, F * P)."""
+        """Matching costs (q, K) of sound logits (q, num_classes + 1) and mask logits (q, F * P)."""
         # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
         pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
         return sum(cost(pred, gt) for cost in self.match_costs)

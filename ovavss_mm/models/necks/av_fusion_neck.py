@@ -64,7 +64,7 @@ class AVFusionNeck(BaseModule):
             xavier_init(conv.conv, gain=1, bias=0, distribution='uniform')
 
     def forward(self, feats: Sequence[Tensor], audio: Tensor, num_frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Fuse the M = B * T frames of B clips with their sound.
+        """Fuse the M = B * T frames of B clips with their audio.
 
         Args:
             feats (Sequence[Tensor]): f4, f8, f16, f32 of M frames, each (M, c, h, w).
@@ -72,7 +72,7 @@ class AVFusionNeck(BaseModule):
             num_frames (int): T, for fusions over time.
 
         Returns:
-            The maps: f4 as it came, f8, f16, f32 (M, C, h, w) fused; and the fused audio in its shape.
+            tuple: the maps, f4 unchanged, f8, f16, f32 (M, C, h, w) fused; and the fused audio in its shape.
         """
         maps = [conv(x) for conv, x in zip(self.input_convs, feats[1:], strict=True)]
         if self.fusion is None:

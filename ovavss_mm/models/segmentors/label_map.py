@@ -43,7 +43,7 @@ def resize_pairs(
         ori_shape (tuple[int, int]): (H, W), size of the label map.
 
     Returns:
-        InstanceData: The same pairs with ``masks`` (M, T, H, W) bool, where the logits are above 0.
+        InstanceData: the same pairs with ``masks`` (M, T, H, W) bool, where the logits are above 0.
     """
     masks = [
         # one after the other: logits at full size are large
@@ -69,7 +69,7 @@ def dense_pairs(
         ori_shape (tuple[int, int]): (H, W), size of the label map.
 
     Returns:
-        InstanceData: Pairs as of :func:`resize_pairs`, whose masks do not overlap; ``scores`` are the mean
+        InstanceData: pairs as of :func:`resize_pairs`, whose masks do not overlap; ``scores`` are the mean
         probabilities in them.
     """
     parts = []
@@ -94,7 +94,7 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
         masks (Tensor): (M, H, W) bool.
 
     Returns:
-        Tensor: Label map (H, W) int64: 0 background, i + 1 name i.
+        Tensor: label map (H, W) int64: 0 background, i + 1 name i.
     """
     label_map = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
     for label, mask in zip(labels, masks, strict=True):
@@ -105,7 +105,7 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
 def _to_original(
     maps: Tensor, img_shape: tuple[int, int], pad_shape: tuple[int, int], ori_shape: tuple[int, int]
 ) -> Tensor:
-    """Maps (A, B, h, w) at the size of the label map, without padding."""
+    """Resize maps (A, B, h, w) to the label map, without padding."""
     maps = resize_masks(maps, pad_shape, img_shape)
     if maps.shape[-2:] == tuple(ori_shape):
         return maps

@@ -20,7 +20,7 @@ class Window:
 
     Args:
         numbers (list[int]): of its frames, counted over the stream.
-        items (list[Any]): what the stream gave for them.
+        items (list[Any]): of the stream, one a frame.
     """
 
     numbers: list[int]
@@ -94,7 +94,7 @@ class FrameClass:
 
 @dataclass
 class _Part:
-    """What one window says of one frame: pairs in painting order that have a pixel in it."""
+    """The pairs of one window that have a pixel in one frame, in painting order."""
 
     weight: float
     labels: list[int]
@@ -104,7 +104,7 @@ class _Part:
 
 
 class Blender:
-    """Makes one label map a frame of what overlapping windows say of it.
+    """Blends the pairs of overlapping windows into one label map a frame.
 
     A window gives a name, at a pixel, the evidence of its best pair there. Evidence is averaged over windows, which
     weigh more in their middle than at their ends. A pixel is labelled if windows of at least half the weight label it,
@@ -125,7 +125,7 @@ class Blender:
         return len(self._parts)
 
     def add(self, numbers: list[int], pairs: InstanceData) -> None:
-        """Take what a window says.
+        """Add the pairs of a window.
 
         Args:
             numbers (list[int]): of its T frames.
@@ -142,19 +142,19 @@ class Blender:
                     labels=[labels[row] for row in rows],
                     scores=[scores[row] for row in rows],
                     sound_scores=[sound[row] for row in rows],
-                    masks=pairs.masks[rows, at],  # a copy: the window's masks are given free
+                    masks=pairs.masks[rows, at],  # a copy: the masks of the window can be freed
                 )
             )
 
     def take(self, before: int) -> Iterator[tuple[int, Tensor, list[_Part]]]:
-        """Give the frames that are done, in order, and forget them.
+        """Yield the frames that are done, in order, and free them.
 
         Args:
             before (int): number of the first frame that later windows may still see.
 
         Yields:
-            tuple: Number, label map (H, W), uint8 or int16, 0 background, i + 1 name i, on the device of the masks, and
-            what the windows say, for :func:`frame_classes`.
+            tuple: number, label map (H, W), uint8 or int16, 0 background, i + 1 name i, on the device of the masks, and
+            the windows' pairs, for :func:`frame_classes`.
         """
         while self._next < before:
             parts = self._parts.pop(self._next)
@@ -163,7 +163,7 @@ class Blender:
 
 
 def blend_parts(parts: list[_Part]) -> Tensor:
-    """Label map (H, W) int64 of a frame of which at least one window says something."""
+    """Blend the parts of a frame, at least one, into its label map (H, W) int64."""
     first = parts[0].masks
     if len(parts) == 1:  # the best pair of a pixel is the one painted first
         return paint(parts[0].labels, first)
@@ -190,7 +190,7 @@ def frame_classes(parts: list[_Part], label_map: Tensor) -> dict[int, FrameClass
     """List the classes of a frame.
 
     Args:
-        parts (list[_Part]): what windows say of it, from :meth:`Blender.take`.
+        parts (list[_Part]): the windows' pairs, from :meth:`Blender.take`.
         label_map (Tensor): (H, W), from there.
 
     Returns:
