@@ -14,6 +14,8 @@ from mmengine.structures import InstanceData
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from .layers.audio_prompts import NoAudioPrompt
+
 Maps = Sequence[Tensor]  # f4, f8, f16, f32, each (B * T, c, h, w) float32
 
 
@@ -103,45 +105,19 @@ class MaskDecoder(Protocol):
     Attributes:
         layers (Sequence): see :class:`~ovavss_mm.models.layers.AudioMaskDecoderLayer` for what each is called with.
         post_norm (Callable): norm of the queries before every prediction.
-        audio_prompt (AudioPrompt): how audio conditions the queries.
+        audio_prompt (NoAudioPrompt): how audio conditions the queries; see the base class of all prompts.
         embed_dims (int): C.
         num_heads (int): of the masked attention.
     """
 
     layers: Sequence
     post_norm: Callable
-    audio_prompt: 'AudioPrompt'
+    audio_prompt: NoAudioPrompt
     embed_dims: int
     num_heads: int
 
     def init_weights(self) -> None:
         """Initialise layers and prompt."""
-
-
-class AudioPrompt(Protocol):
-    """How audio conditions the queries; :class:`~ovavss_mm.models.layers.audio_prompts.NoAudioPrompt` is a base.
-
-    Attributes:
-        needs_audio (bool): whether it cannot work without audio.
-        with_tokens (bool): whether the head makes audio tokens (B, T * S, C) for it.
-        with_audio_attn (bool): whether the queries attend to them in each layer.
-    """
-
-    needs_audio: bool
-    with_tokens: bool
-    with_audio_attn: bool
-
-    def init_audio(self, num_frames: int, audio_channels: int) -> None:
-        """Build layers whose sizes are T of training and Da."""
-
-    def query_positions(self, query_pos: Tensor, audio: Tensor) -> Tensor:
-        """Positions (B, Q, C) of the queries, of the learned ones and of audio (B, T * S, Da)."""
-
-    def init_queries(self, query: Tensor, audio: Tensor | None, query_pos: Tensor, audio_pos: Tensor | None) -> Tensor:
-        """Queries (B, Q, C) before the first layer."""
-
-    def update_audio(self, layer: int, audio: Tensor | None, audio_pos: Tensor | None) -> Tensor | None:
-        """Audio tokens for a layer, of those for the layer before it."""
 
 
 class PerFrameQueryHead(DecodeHead, Protocol):

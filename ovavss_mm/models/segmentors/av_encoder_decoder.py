@@ -179,7 +179,7 @@ class AVEncoderDecoder(EncoderDecoder):
             ``masks`` (M, T, H, W) bool with ``return_masks``.
 
         Raises:
-            ValueError: a sample without vocabulary, or queries without a classifier.
+            ValueError: a sample without vocabulary, or queries without the tracker or classifier that they need.
         """
         metas = [sample.metainfo for sample in data_samples]
         for meta in metas:
@@ -267,6 +267,8 @@ class AVEncoderDecoder(EncoderDecoder):
                     f'{len(names)} names: a dense model predicts those it was trained with'
                 )
             return dense_pairs(prediction, *shapes)
+        if not isinstance(prediction, InstanceData):
+            raise ValueError('the head gives queries of single frames: set model.tracker to predict clips')
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
         named = self.classifier(frames, prediction, names, pad_shape)

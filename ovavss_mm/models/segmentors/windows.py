@@ -197,19 +197,15 @@ def frame_classes(parts: list[_Part], label_map: Tensor) -> dict[int, FrameClass
         dict[int, FrameClass]: By 0-based name: area from the label map, and the windows' scores, weighted.
     """
     found = {}
-    indices, counts = label_map.unique(return_counts=True)
-    for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
+    for index, count in zip(*(x.tolist() for x in label_map.unique(return_counts=True)), strict=True):
         if index == 0:
             continue
         best = []  # weight, sound score, class score of the windows that see the name
         for part in parts:
             rows = [i for i, label in enumerate(part.labels) if label == index - 1]
             if rows:
-                best.append((part.weight, max(part.sound_scores[i] for i in rows), max(part.scores[i] for i in rows)))
+                best.append((part.weight, *(max(x[i] for i in rows) for x in (part.sound_scores, part.scores))))
         total = sum(weight for weight, _, _ in best)
-        found[index - 1] = FrameClass(
-            area=count / label_map.numel(),
-            sound=sum(weight * sound for weight, sound, _ in best) / total,
-            score=sum(weight * score for weight, _, score in best) / total,
-        )
+        sound, score = (sum(row[0] * row[i] for row in best) / total for i in (1, 2))
+        found[index - 1] = FrameClass(area=count / label_map.numel(), sound=sound, score=score)
     return found

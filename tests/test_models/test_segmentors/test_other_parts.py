@@ -177,6 +177,12 @@ def test_a_tracker_gives_queries_of_frames_one_order():
         assert torch.equal(queries.masks[:, t], frame.masks.roll(-t, 0)[:, 0])
 
 
+def test_queries_of_frames_need_a_tracker():
+    model = build(**head_of('FrameQueries'))
+    with pytest.raises(ValueError, match='single frames: set model.tracker'):
+        model.predict(**prepare(model, [make_clip(2, (32, 64))]))
+
+
 def test_a_model_may_have_no_neck():
     model = build(neck=None, classifier=None, **head_of('Dense', classes=4))
     assert not model.with_neck
