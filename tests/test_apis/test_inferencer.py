@@ -160,9 +160,7 @@ def test_patches_belong_to_their_frames(inferencer):
             np.testing.assert_allclose(items[j]['audio'][0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ('seconds', 'rate'), [(3, 16000), (5, 44100), (13, 16000), (13, 48000), (13, 8000)]
-)
+@pytest.mark.parametrize(('seconds', 'rate'), [(3, 16000), (5, 44100), (13, 16000), (13, 48000), (13, 8000)])
 def test_a_clip_gets_the_label_map_of_a_test(inferencer, tmp_path, seconds, rate):
     """The same rows of sound and the same labels as through the config's own test pipeline."""
     (tmp_path / 'clip/frames').mkdir(parents=True)

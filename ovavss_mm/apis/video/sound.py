@@ -131,9 +131,7 @@ class SoundReader:
         if new == old:
             return self._own(start, length, kept=start - self.rate)
         room = math.ceil(FILTER_ZEROS * max(1, new / old))
-        first = (
-            start - room
-        ) // new  # both rates have a sample at each ``new``-th of the wanted ones
+        first = (start - room) // new  # both rates have a sample at each ``new``-th of the wanted ones
         stop = -(-(start + length + room) * old // new)
         samples = self._own(first * old, stop - first * old, kept=first * old - self.rate)
         samples = to_mono(samples, self.rate, self.sample_rate)
