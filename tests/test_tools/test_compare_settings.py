@@ -14,14 +14,15 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / 'tools/analysis_tools')]
 
+import compare_settings as tool  # noqa: E402
 import published  # noqa: E402
 
 from ovavss_mm.datasets import AVSBenchOVDataset  # noqa: E402
 from ovavss_mm.engine import launch  # noqa: E402
 
-tool = published.load_tool('analysis_tools/compare_settings.py')
 PIPELINE = [
     dict(type='SampleClipFrames', num_frames=None),
     dict(type='LoadClipFrames'),

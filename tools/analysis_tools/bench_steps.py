@@ -2,11 +2,11 @@
 """Steps to measure: a model in training or testing, or the loading of clips; on the config's clips or made-up ones."""
 
 import json
-import os.path as osp
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
+from itertools import cycle, islice, product
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import set_random_seed
+from mmengine.runner import Runner, set_random_seed
 from mmengine.structures import InstanceData
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
@@ -51,7 +51,7 @@ def build_dataset(config: Config, args: Any, folder: str) -> tuple[Any, bool]:
     datasets = list(iter_datasets(loader))
     if not datasets:
         raise ValueError(f'the config has no data set with a data_root for --mode {args.mode}')
-    there = all(osp.isdir(dataset['data_root']) for dataset in datasets)
+    there = all(Path(dataset['data_root']).is_dir() for dataset in datasets)
     made_up = bool(not there or args.size or args.frames or args.names)
     if made_up:
         clips, frames = (10, 10) if args.mode == 'loader' else (args.batch, 5)
@@ -74,23 +74,22 @@ def load_batch(dataset: Any, args: Any) -> tuple[Callable[[], dict], dict[str, i
     batch = pseudo_collate([dataset[i % len(dataset)] for i in range(args.batch)])
     if (args.names or 0) > MAX_LABELLED:
         for sample in batch['data_samples']:
-            sample.set_metainfo(dict(vocabulary=_names(args.names)))
+            sample.set_metainfo(dict(vocabulary=tuple(f'thing {i}' for i in range(args.names))))
     frames, _, height, width = batch['inputs']['imgs'][0].shape
     names = len(batch['data_samples'][0].get('vocabulary', ()))
-    sizes = dict(batch=args.batch, frames=frames, height=height, width=width, names=names)
-    return lambda: deepcopy(batch), sizes
+    return lambda: deepcopy(batch), dict(batch=args.batch, frames=frames, height=height, width=width, names=names)
 
 
 def write_clips(root: Path, clips: int, frames: int, size: tuple[int, int], names: int) -> None:
     """Write clips of both splits in the layout of AVSBench-semantic: blots, boxes as objects, noise as sound."""
     rng = np.random.default_rng(0)
     height, width = size
-    labels = ('background', *_names(names))
-    (root / 'label2idx.json').write_text(json.dumps(dict(zip(labels, range(256), strict=False))))
+    labels = ('background', *(f'thing {i}' for i in range(names)))
+    (root / 'label2idx.json').write_text(json.dumps({name: i for i, name in enumerate(labels)}))
     colors = np.array(voc_palette(len(labels)), np.uint8)[:, ::-1]  # BGR, as OpenCV writes
     rows = ['uid,a_obj,split,label']
-    for uid, split in ((f'{split}{i}', split) for split in ('train', 'test') for i in range(clips)):
-        folder = root / 'v2' / uid
+    for split, i in product(('train', 'test'), range(clips)):
+        folder = root / 'v2' / f'{split}{i}'
         for name in ('frames', 'labels_rgb'):
             (folder / name).mkdir(parents=True)
         blots = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
@@ -102,21 +101,27 @@ def write_clips(root: Path, clips: int, frames: int, size: tuple[int, int], name
             cv2.imwrite(str(folder / 'frames' / f'{t}.jpg'), frame)
             cv2.imwrite(str(folder / 'labels_rgb' / f'{t}.png'), colors[label])
         soundfile.write(folder / 'audio.wav', rng.uniform(-0.5, 0.5, frames * 16000), 16000)
-        rows.append(f'{uid},{"_".join(labels[1:4])},{split},v2')
+        rows.append(f'{folder.name},{"_".join(labels[1:4])},{split},v2')
     (root / 'metadata.csv').write_text('\n'.join(rows) + '\n')
-
-
-def _names(count: int) -> tuple[str, ...]:
-    """N names that mean nothing."""
-    return tuple(f'thing {i}' for i in range(count))
 
 
 # ------------------------------------------------------------------ steps
 def loader_bench(dataset: Any) -> Bench:
     """Loading of clips in this process; the ranges are the transforms of the pipeline."""
     ranges = [Range(type(t).__name__, t, 'transform') for t in dataset.pipeline.transforms]
-    clips = iter(range(10**9))
-    return Bench(ranges, lambda: next(clips) % len(dataset), dataset.__getitem__, [])
+    return Bench(ranges, cycle(range(len(dataset))).__next__, dataset.__getitem__, [])
+
+
+def loading_rate(config: Config, dataset: Any, workers: int, count: int) -> float:
+    """Clips a second of real time through the dataloader of the training; without workers in this process."""
+    loader = deepcopy(config.train_dataloader)
+    loader.update(dataset=dataset, num_workers=workers, batch_size=1, persistent_workers=False)
+    batches = iter(Runner.build_dataloader(loader, seed=0))
+    for _ in range(2 * max(1, workers)):  # workers start
+        next(batches)
+    start = perf_counter()
+    count = sum(1 for _ in islice(batches, count))
+    return count / (perf_counter() - start)
 
 
 def model_bench(config: Config, args: Any, batch: Callable[[], dict], amp: bool, compile: str | list[str]) -> Bench:

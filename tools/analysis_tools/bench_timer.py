@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time, operations and memory of named ranges of a step, measured from outside of the model."""
 
+import os
+import platform
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +17,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+from mmengine.runner import set_random_seed
+from mmengine.utils import track_iter_progress
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,26 +51,19 @@ def model_ranges(model: nn.Module) -> list[Range]:
         compiled = getattr(part, '_compiled_call_impl', None) is not None
         calls = ['_compiled_call_impl' if compiled else 'forward', 'encode_image', 'match']  # encode_image: of CLIP
         calls += [] if part is model else ['loss', 'predict']
-        names = dict(match=f'{name}.match')
-        ranges += [Range(names.get(call, name), part, call) for call in calls if hasattr(part, call)]
+        calls = [call for call in calls if hasattr(part, call)]
+        ranges += [Range(f'{name}.match' if call == 'match' else name, part, call) for call in calls]
     return ranges
 
 
 @dataclass
 class RangeTimer:
-    """Splits steps into ranges: each moment counts for the innermost one, so that ranges add up to the step.
+    """Splits steps into ranges: each moment counts for the innermost one, so that ranges add up to the step."""
 
-    Attributes:
-        read (Callable): reads a clock, or anything else that grows. Defaults to the time in seconds.
-        between (Callable): how much it grew between two readings.
-        sync (Callable): waits until all readings are there.
-        steps (list[dict[str, float]]): what each range, ``'other'`` and ``'total'`` took, a dict a step.
-    """
-
-    read: Callable[[], Any] = time.perf_counter
-    between: Callable[[Any, Any], float] = lambda start, end: end - start  # noqa: E731
-    sync: Callable[[], object] = lambda: None  # noqa: E731
-    steps: list[dict[str, float]] = field(default_factory=list)
+    read: Callable[[], Any] = time.perf_counter  # of a clock, or anything else that grows
+    between: Callable[[Any, Any], float] = lambda start, end: end - start  # how much it grew  # noqa: E731
+    sync: Callable[[], object] = lambda: None  # waits until all readings are there  # noqa: E731
+    steps: list[dict[str, float]] = field(default_factory=list)  # what each range, 'other' and 'total' took
 
     @classmethod
     def on(cls, device: str) -> 'RangeTimer':
@@ -124,19 +122,42 @@ def _cuda_event() -> torch.cuda.Event:
     return event
 
 
+def measure(benches: list, args: Any) -> tuple[list[list[dict]], float]:
+    """Take steps, of several benches in turn: seconds of the ranges a step a bench, and the peak of memory in MiB."""
+    # of loading, the processor's time: other programs disturb it less than real time
+    timers = [RangeTimer(time.process_time) if args.mode == 'loader' else RangeTimer.on(args.device) for _ in benches]
+    with ExitStack() as stack:
+        for bench, timer in zip(benches, timers, strict=True):
+            stack.enter_context(timer.watching(bench.ranges))
+        for i in track_iter_progress(range(args.warmup + args.repeats), file=sys.stderr):
+            if i == args.warmup:
+                reset_peak_memory(args.device)
+            for bench, timer in zip(benches, timers, strict=True):
+                data = bench.batch()
+                set_random_seed(0)  # each step does the same work
+                with timer.step():
+                    bench.step(data)
+    return [timer.steps[args.warmup :] for timer in timers], peak_memory(args.device)
+
+
 def count_flops(step: Callable[[], object], ranges: list[Range]) -> dict[str, float]:
     """Operations of the matrix products and convolutions of each range in a step, two a multiply-add."""
-    # attention is taken apart into products: the counter does not know all of its fused forms
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            timer = RangeTimer(counter.get_total_flops)
-            with timer.watching(ranges), timer.step():
-                step()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    mha = torch.backends.mha
+    with ExitStack() as stack, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        # attention is taken apart into products: the counter does not know all of its fused forms
+        stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+        mha.set_fastpath_enabled(False)
+        timer = RangeTimer(counter.get_total_flops)
+        with timer.watching(ranges), timer.step():
+            step()
     return timer.steps[0]
+
+
+def describe_machine(device: str) -> str:
+    """What the figures are measured on, in a line."""
+    name = torch.cuda.get_device_name(device) if device.startswith('cuda') else platform.processor() or 'CPU'
+    name += f' ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
+    return f'{name}, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}'
 
 
 def matmul_ceiling(device: str, amp: bool) -> float:
@@ -155,11 +176,8 @@ def idle_share(step: Callable[[], object], seconds: float) -> float:
     with torch.profiler.profile() as profiler:
         step()
         torch.cuda.synchronize()
-    busy = sum(
-        event.time_range.elapsed_us()
-        for event in profiler.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
-    )
+    on_gpu = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(event.time_range.elapsed_us() for event in on_gpu if not event.is_user_annotation)
     return max(0.0, 1 - busy / 1e6 / seconds)
 
 

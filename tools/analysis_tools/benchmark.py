@@ -13,16 +13,12 @@ whole process on a CPU.
 """
 
 import argparse
-import contextlib
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
-from copy import deepcopy
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from math import log
 from statistics import linear_regression, median, quantiles
 from typing import Any
@@ -87,6 +83,12 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print and write."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        report(lambda: grow(argv, args.grow, folder) if args.grow else run(args, folder), args.out)
+
+
+def report(measure: Callable[[], dict], out: str | None) -> None:
+    """Set the process up, measure, write the result to the file ``out``; mistakes end the process with a line."""
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # waiting threads leave busy cores to others
     from ovavss_mm.compat import import_quietly
 
@@ -94,28 +96,27 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
-    MMLogger.get_current_instance().setLevel('ERROR')
+    MMLogger.get_current_instance().setLevel('ERROR')  # tables of all classes would bury ours
     try:
-        with DefaultScope.overwrite_default_scope('mmseg'), tempfile.TemporaryDirectory() as folder:
-            result = grow(argv, args.grow, folder) if args.grow else run(args, folder)
-        if args.out:
-            mmengine.dump(result, args.out, indent=1)
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            result = measure()
+        if out:
+            mmengine.dump(result, out, indent=1)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
 
 
 def run(args: argparse.Namespace, folder: str) -> dict:
     """Measure A, or A and B in turn, and print tables; made-up clips go to ``folder``."""
-    from bench_steps import build_dataset, load_batch, loader_bench, model_bench
-    from bench_timer import count_flops, idle_share, matmul_ceiling
+    from bench_steps import build_dataset, load_batch, loader_bench, loading_rate, model_bench
+    from bench_timer import count_flops, describe_machine, idle_share, matmul_ceiling, measure
 
     settings = read_settings(args)
     config = settings[0][0]
     dataset, made_up = build_dataset(config, args, folder)
     result = dict(settings=vars(args), machine=describe_machine(args.device), made_up_clips=made_up)
     if args.mode == 'loader':
-        bench = loader_bench(dataset)
-        (steps,), _ = measure([bench], args)
+        (steps,), result['peak memory, MiB'] = measure([loader_bench(dataset)], args)
         result['ranges'] = rows_of(steps)
         for workers in dict.fromkeys((0, args.workers)):
             result[f'clips a second, {workers} workers'] = loading_rate(config, dataset, workers, args.repeats)
@@ -151,43 +152,9 @@ def read_settings(args: argparse.Namespace) -> list[tuple[Config, dict]]:
     if args.compare or args.compare_options:
         options = dict(args.compare_options or {})
         own = {key: options.pop(key, value) for key, value in own.items()}
-        config = read_config(find_config(args.compare or args.config), args.cfg_options)
-        config.merge_from_dict(options)
-        settings.append((config, own))
+        options = {**(args.cfg_options or {}), **options}
+        settings.append((read_config(find_config(args.compare or args.config), options), own))
     return settings
-
-
-def describe_machine(device: str) -> str:
-    """What the figures are measured on, in a line."""
-    import torch
-
-    name = torch.cuda.get_device_name(device) if device.startswith('cuda') else platform.processor() or 'CPU'
-    name += f' ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
-    return f'{name}, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}'
-
-
-# ------------------------------------------------------------------ measurements
-def measure(benches: list, args: argparse.Namespace) -> tuple[list[list[dict]], float]:
-    """Take steps, of several benches in turn: seconds of the ranges a step a bench, and the peak of memory in MiB."""
-    from bench_timer import RangeTimer, peak_memory, reset_peak_memory
-    from mmengine.runner import set_random_seed
-    from mmengine.utils import track_iter_progress
-
-    # of loading, the processor's time: other programs disturb it less than real time
-    loading = args.mode == 'loader'
-    timers = [RangeTimer(time.process_time) if loading else RangeTimer.on(args.device) for _ in benches]
-    with contextlib.ExitStack() as stack:
-        for bench, timer in zip(benches, timers, strict=True):
-            stack.enter_context(timer.watching(bench.ranges))
-        for i in track_iter_progress(range(args.warmup + args.repeats), file=sys.stderr):
-            if i == args.warmup:
-                reset_peak_memory(args.device)
-            for bench, timer in zip(benches, timers, strict=True):
-                data = bench.batch()
-                set_random_seed(0)  # each step does the same work
-                with timer.step():
-                    bench.step(data)
-    return [timer.steps[args.warmup :] for timer in timers], peak_memory(args.device)
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -213,36 +180,20 @@ def compared(a: list[dict], b: list[dict]) -> dict[str, dict]:
     for name in a[0]:
         pairs = [(x.get(name, 0), y.get(name, 0)) for x, y in zip(a, b, strict=True)]
         if min(map(min, pairs)) > 0:
-            medians = map(median, zip(*pairs, strict=True))
-            rows[name] = dict(zip('ab', medians, strict=True), **spread([y / x for x, y in pairs]))
+            of_a, of_b = map(median, zip(*pairs, strict=True))
+            rows[name] = dict(a=of_a, b=of_b, **spread([y / x for x, y in pairs]))
     return rows
 
 
-def loading_rate(config: Config, dataset: Any, workers: int, count: int) -> float:
-    """Clips a second of real time through the dataloader of the training; without workers in this process."""
-    from mmengine.runner import Runner
-
-    loader = deepcopy(config.train_dataloader)
-    loader.update(dataset=dataset, num_workers=workers, batch_size=1, persistent_workers=False)
-    batches = iter(Runner.build_dataloader(loader, seed=0))
-    for _ in range(2 * max(1, workers)):  # workers start
-        next(batches)
-    start = time.perf_counter()
-    count = sum(1 for _ in islice(batches, count))
-    return count / (time.perf_counter() - start)
-
-
-# ------------------------------------------------------------------ tables and growth
 def text_of(result: dict) -> str:
     """Write the figures for people."""
     ms = lambda seconds: f'{1e3 * seconds:.2f}'  # noqa: E731
-    header = ['range', 'median ms', 'IQR ms', 'share %', 'GFLOP', '% of ceiling']
     rows = []
     for name, row in result['ranges'].items():
         cells = [name, ms(row['median']), ms(row['q3'] - row['q1']), f'{100 * row["share"]:.1f}']
-        done = row.get('flops')
-        rows.append(cells + ([f'{done / 1e9:.2f}', f'{100 * row["ceiling_share"]:.1f}'] if done else ['-', '-']))
-    lines = [table_of(header, rows)]
+        counted = [f'{row["flops"] / 1e9:.2f}', f'{100 * row["ceiling_share"]:.1f}'] if row.get('flops') else ['-', '-']
+        rows.append(cells + counted)
+    lines = [table_of(['range', 'median ms', 'IQR ms', 'share %', 'GFLOP', '% of ceiling'], rows)]
     for key, value in result.items():
         if key not in ('settings', 'ranges', 'comparison'):
             lines.append(f'{key}: {value:.4g}' if isinstance(value, float) else f'{key}: {value}')

@@ -10,13 +10,12 @@ import argparse
 import ast
 import copy
 import math
-import os
 import re
 import sys
 import time
 from typing import Any
 
-import mmengine
+from benchmark import report, table_of
 from mmengine.config import Config, DictAction
 
 EXAMPLES = """examples:
@@ -90,26 +89,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Test all settings and print the table."""
     args = parse_args(argv)
-    os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # waiting threads leave busy cores to others
-    from ovavss_mm.compat import import_quietly
-
-    import_quietly('ovavss_mm.engine.launch').keep_freed_memory()
-    from mmengine.logging import MMLogger
-    from mmengine.registry import DefaultScope
-
-    MMLogger.get_current_instance().setLevel('ERROR')  # tables of all classes would bury ours
-    try:
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            result = compare(args)
-        print(table_of(result))
-        if args.out:
-            mmengine.dump(result, args.out, indent=1)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    report(lambda: compare(args), args.out)
 
 
 def compare(args: argparse.Namespace) -> dict:
-    """Build everything, test, and put the figures together, fit for JSON."""
+    """Build everything, test, print the table, and put the figures together, fit for JSON."""
     from mmengine.runner import Runner
     from mmseg.registry import DATASETS, MODELS
 
@@ -119,8 +103,9 @@ def compare(args: argparse.Namespace) -> dict:
 
     cfg = read_config(find_config(args.config), args.cfg_options)
     check_files(cfg, ('test_dataloader',))
-    base = MODELS.build(cfg.model).to(choose_device(args.device))
-    load_strictly(base, read_checkpoint(args.checkpoint), cfg)
+    device, checkpoint = choose_device(args.device), read_checkpoint(args.checkpoint)
+    base = MODELS.build(cfg.model).to(device)
+    load_strictly(base, checkpoint, cfg)
     for data in iter_datasets(cfg.test_dataloader) if args.split else ():
         data['split'] = args.split
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -130,7 +115,9 @@ def compare(args: argparse.Namespace) -> dict:
     cfg.test_dataloader.dataset = dataset
     pixels = test(runs, Runner.build_dataloader(cfg.test_dataloader))
     rows = [run.figures(len(dataset), pixels) for run in runs]
-    return dict(command=vars(args), clips=len(dataset), pixels=pixels, settings=rows)
+    result = dict(command=vars(args), clips=len(dataset), pixels=pixels, settings=rows)
+    print(text_of(result))
+    return result
 
 
 def parse_setting(text: str) -> dict:
@@ -188,17 +175,15 @@ def test(runs: list[Run], loader: Any) -> int:
     return pixels
 
 
-def table_of(result: dict) -> str:
+def text_of(result: dict) -> str:
     """Write the figures for people."""
-    from prettytable import PrettyTable
-
-    columns = ('equal pixels, %', 'Base', 'Novel', 'Harmonic', 'mIoU', 'seconds a clip')
-    table = PrettyTable(['setting', *columns], align='r')
+    rows = []
     for row in result['settings']:
         equal = f'{math.floor(1e5 * row["equal_share"]) / 1e3:.3f}'  # 100.000 means all of them
         figures = ['-' if row[key] is None else f'{row[key]:.2f}' for key in FIGURES]
-        table.add_row([row['setting'], equal, *figures, f'{row["seconds_per_clip"]:.3f}'])
-    return f'{result["clips"]} clips; equal pixels have the label of the first setting\n{table}'
+        rows.append([row['setting'], equal, *figures, f'{row["seconds_per_clip"]:.3f}'])
+    header = ['setting', 'equal pixels, %', 'Base', 'Novel', 'Harmonic', 'mIoU', 'seconds a clip']
+    return f'{result["clips"]} clips; equal pixels have the label of the first setting\n{table_of(header, rows)}'
 
 
 if __name__ == '__main__':
