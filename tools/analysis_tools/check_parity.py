@@ -14,15 +14,7 @@ import sys
 import zipfile
 from typing import Any
 
-ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
-
-try:
-    import ovavss_mm  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != 'ovavss_mm':
-        raise
-    sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
-sys.path.insert(0, osp.join(ROOT, 'tools', 'model_converters'))  # released/ and parity/
+sys.path.insert(0, osp.join(osp.dirname(osp.abspath(__file__)), '..', 'model_converters'))  # released/ and parity/
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -5,17 +5,7 @@ Frozen batch norms are constants: their weights count as buffers, not as paramet
 """
 
 import argparse
-import os.path as osp
 import sys
-
-ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
-
-try:
-    import ovavss_mm  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != 'ovavss_mm':
-        raise
-    sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

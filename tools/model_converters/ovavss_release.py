@@ -11,13 +11,6 @@ import sys
 from typing import Any
 
 ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
-
-try:
-    import ovavss_mm  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != 'ovavss_mm':
-        raise
-    sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
 sys.path.insert(0, osp.dirname(osp.abspath(__file__)))  # the folders beside this script
 
 EXAMPLES = """example:

@@ -11,15 +11,6 @@ import os.path as osp
 import sys
 from typing import Any
 
-ROOT = osp.join(osp.dirname(osp.abspath(__file__)), '..', '..')
-
-try:
-    import ovavss_mm  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != 'ovavss_mm':
-        raise
-    sys.path.insert(0, ROOT)  # run from a checkout in which the package is not installed
-
 EXAMPLES = """example: the mini model that comes with the package
   python tools/model_converters/publish.py ovavss_mini work_dirs/demo/iter_1200.pth \\
       ovavss_mm/mini_world/ovavss_mini.safetensors
