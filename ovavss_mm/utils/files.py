@@ -74,8 +74,8 @@ def _flush(path: Path, mode: int) -> None:
 
 def write_atomic(path: str | Path, content: str | bytes, sync: bool = False) -> None:
     """Write text (UTF-8) or bytes with :func:`atomic_path`."""
-    with atomic_path(path, sync) as beside:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+    with atomic_path(path, sync) as beside, open(beside, 'wb') as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def remove_path(path: Path) -> None:
