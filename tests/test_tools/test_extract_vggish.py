@@ -221,12 +221,16 @@ def test_killed_run_goes_on(script, root, tmp_path, weights, monkeypatch):
     where = [str(Path(__file__).parent), str(root), str(path), weights]
     environment = os.environ | {'PYTHONPATH': str(Path(archive.__file__).parent)}
     process = subprocess.Popen(
-        [sys.executable, '-c', DRIVER, *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, '-c', DRIVER, *where],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(list(parts.glob('0*.safetensors'))) < 3:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # its workers too, which would outlive it
     assert process.wait() == -signal.SIGKILL, 'it ended before it could be killed'
     assert not path.exists()
     done = script.FeatureWriter(path, weights).done
