@@ -210,13 +210,39 @@ def read_label2idx(path: str) -> dict[str, int]:
 
 
 def read_names(path: str) -> tuple[str, ...]:
-    """Read a list of names, one a line; blank lines are skipped.
+    """Read a list of names, one a line or as a JSON list; blank lines are skipped. Commas belong to the names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not in UTF-8, or a name has control characters.
+        ValueError: it is not in UTF-8, looks like JSON and is no list of texts, or a name has control characters.
     """
-    return _checked_names((line for line in read_utf8(path).splitlines() if line.strip()), f'{path}: the')
+    text = read_utf8(path)
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        names = split_names([text]) if text.lstrip().startswith(('[', '{')) else lines
+    except ValueError as err:
+        raise ValueError(f'{path}: {err}') from err
+    if len(names) == 1 and ',' in names[0]:
+        raise ValueError(f'{path} has one line with commas: a name a line is expected, or a JSON list')
+    return _checked_names(names, f'{path}: the')
+
+
+def split_names(entries: Sequence[str]) -> list[str]:
+    """Names as people type them: one an entry, with commas between them, or as a JSON list.
+
+    Raises:
+        ValueError: what looks like JSON is none, or no list of texts.
+    """
+    text = ' '.join(entries).strip()
+    if not text.startswith(('[', '{', '"')):
+        return [name.strip() for entry in entries for name in entry.split(',') if name.strip()]
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'names are given one by one, with commas, or as a JSON list of texts; got {one_line(text)}')
+    return names
 
 
 def _checked_names(names: Iterable[str], title: str) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ from video_files import write_mp4
 
 from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.inferencer import pack
+from ovavss_mm.apis.video.base import Picture, Source
 from ovavss_mm.apis.video.outputs import LabelPictures
 from ovavss_mm.apis.video.request import MAX_FPS
-from ovavss_mm.apis.video.sources import Picture, Source, open_source
+from ovavss_mm.apis.video.sources import open_source
 from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 from ovavss_mm.datasets.vocabulary import Vocabulary
 from ovavss_mm.models.segmentors.windows import Window

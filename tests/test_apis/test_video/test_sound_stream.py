@@ -7,7 +7,7 @@ import video_files
 from video_files import RATE, clicks
 
 from ovavss_mm.apis.video.sound import SoundReader, SoundTrack, track_of_array
-from ovavss_mm.apis.video.sources import VideoSource
+from ovavss_mm.apis.video.video_source import VideoSource
 
 LONG = 60  # seconds
 

@@ -11,8 +11,10 @@ import video_files
 from PIL import Image
 from video_files import number_of, numbered, write_mp4
 
+from ovavss_mm.apis.video.base import Picture, Source, frames_at
 from ovavss_mm.apis.video.listing import list_inputs
-from ovavss_mm.apis.video.sources import Picture, PicturesSource, Source, VideoSource, frames_at, open_source
+from ovavss_mm.apis.video.sources import PicturesSource, open_source
+from ovavss_mm.apis.video.video_source import VideoSource
 
 SIZE = (32, 48)
 
