@@ -27,6 +27,7 @@ from .sound import SoundTrack
 
 # Sound and pictures that end so much apart, or begin so, are meant to; less is rounding, or padding of a codec.
 APART = 0.5  # s
+PADDING = 0.2  # s that codecs add at the end of a sound; a second of so little is not labelled
 TS_PACKETS = (188, 192, 204)  # bytes: plain, of Blu-ray discs and camcorders (.MTS), with error correction
 
 
@@ -104,7 +105,8 @@ class VideoSource(Source):
         self._last = 0.0  # until when the last picture is shown at least
         if sound is not None:
             if sound[1] - end > APART:
-                self._last = min(sound[1] - self.start, float(MAX_SECONDS))
+                whole, rest = divmod(sound[1] - self.start, 1)
+                self._last = min(whole if rest < PADDING else whole + rest, float(MAX_SECONDS))
             if self.start - sound[0] > APART:
                 self.notes.append(
                     f'the pictures of {self.name} begin {self.start - sound[0]:.2f} s after its sound: what is heard '
