@@ -6,36 +6,9 @@ import unicodedata
 
 from mmengine.fileio import exists, get_text, isdir, join_path, list_dir_or_file
 
-SOUNDS = (
-    '.wav',
-    '.flac',
-    '.mp3',
-    '.ogg',
-    '.oga',
-    '.opus',
-    '.aif',
-    '.aiff',
-    '.aifc',
-    '.au',
-    '.caf',
-    '.w64',
-)  # libsndfile
-# Sound that libsndfile does not read.
-OTHER_SOUNDS = (
-    '.m4a',
-    '.aac',
-    '.wma',
-    '.amr',
-    '.ac3',
-    '.mka',
-    '.weba',
-    '.mp4',
-    '.m4v',
-    '.mov',
-    '.mkv',
-    '.webm',
-    '.avi',
-)
+# Endings of sounds that libsndfile reads, and of others that it does not.
+SOUNDS = tuple('.wav .flac .mp3 .ogg .oga .opus .aif .aiff .aifc .au .caf .w64'.split())
+OTHER_SOUNDS = tuple('.m4a .aac .wma .amr .ac3 .mka .weba .mp4 .m4v .mov .mkv .webm .avi'.split())
 # Kinds of letters that no name and no file of text may have: they end lines, or steer a terminal.
 _STEERING = ('Cc', 'Cs', 'Zl', 'Zp')
 
