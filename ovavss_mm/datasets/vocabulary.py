@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Class names: which there are, which are met in training, and which other words stand for them."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property

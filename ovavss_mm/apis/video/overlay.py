@@ -76,6 +76,7 @@ class OverlayVideo:
         self._pending: Picture | None = next(self._pictures, None)
         self._shown: Picture | None = None  # before the pending one
         self._written = -1.0
+        self._lengths: dict[int, int] = {}  # of the pictures in the encoder, by time stamp
         with ExitStack() as unless_ready:  # whatever ends this half-way, the file is closed
             self._file = av.open(str(path), 'w', options={'movflags': 'faststart'})
             unless_ready.callback(self._file.close)
@@ -126,10 +127,15 @@ class OverlayVideo:
         base = self._stream.codec_context.time_base
         end = picture.end if until is None else min(picture.end, max(until, picture.time))
         frame.pts, frame.time_base = round(picture.time / base), base
-        if hasattr(type(frame), 'duration'):
-            frame.duration = max(1, round((end - picture.time) / base))
-        self._file.mux(self._stream.encode(frame))
+        self._lengths[frame.pts] = max(1, round((end - picture.time) / base))
+        self._mux(self._file, self._stream.encode(frame))
         self._written, self.end = picture.time, max(self.end, end)
+
+    def _mux(self, file: av.container.OutputContainer, packets: list[av.Packet]) -> None:
+        """Write encoded pictures; the encoder takes each for as long as the mean rate says."""
+        for packet in packets:
+            packet.duration = self._lengths.pop(packet.pts, packet.duration)
+            file.mux(packet)
 
     def close(self) -> None:
         """Finish the file."""
@@ -137,7 +143,7 @@ class OverlayVideo:
             return
         file, self._file = self._file, None
         try:
-            file.mux(self._stream.encode(None))
+            self._mux(file, self._stream.encode(None))
             if self._sound is not None:
                 self._sound.finish(self.end)
         finally:
