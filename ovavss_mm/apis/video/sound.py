@@ -149,7 +149,9 @@ class SoundReader:
             track.seconds, track.cancelled, track.damage = 0.0, 0.0, None
 
     def span(self, start: int, length: int) -> np.ndarray:
-        """Samples ``start`` to ``start + length``, float32 in [-1, 1], silence where there are none.
+        """Samples ``start`` to ``start + length``, float32, silence where there are none.
+
+        They are in [-1, 1]; only loud surround, which is added up, may go beyond.
 
         Raises:
             ValueError: ``start`` is more than a second before that of an earlier call.
