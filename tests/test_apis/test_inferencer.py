@@ -239,7 +239,7 @@ def test_truncated_video(inferencer, tmp_path):
     with pytest.warns(UserWarning, match='cut is damaged or incomplete: its pictures end'):
         (prediction,) = inferencer(str(cut), NAMES, out_dir=str(tmp_path / 'out'))['predictions']
     count = prediction['num_frames']
-    assert 1 <= count < 6 and prediction['duration'] == count
+    assert 1 <= count < 6 and count - 1 < prediction['duration'] <= count
     assert len(list((tmp_path / 'out/pred/cut').iterdir())) == count
     assert (tmp_path / 'out/vis/cut.mp4').stat().st_size > 1000
 

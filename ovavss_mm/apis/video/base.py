@@ -10,6 +10,7 @@ from .sound import SoundTrack
 
 # A frame may be this much later than the time stamp it stands for, whatever the frame rate.
 MAX_TOLERANCE = 0.05  # s
+LEAST_REST = 0.2  # of the time between two labels, below which the rest of a video gets none of its own
 
 
 @dataclass
@@ -64,14 +65,24 @@ def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
 
     Yields:
         tuple[float, np.ndarray]: time ``j / fps``, and the last frame, uint8 RGB (H, W, 3), that is shown by then or up
-        to ``source.tolerance`` later. There is at least one.
+        to ``source.tolerance`` later. There is at least one; what remains at the end for less than ``LEAST_REST`` of the
+        time between two is left out.
     """
-    number, before = 0, None
+    rest = max(source.tolerance, LEAST_REST / fps)
+    number, before, pace = 0, None, 0.0
+    due: list[tuple[float, Picture]] = []  # until it is known how long the video goes on
     for picture in source.pictures():
         while before is not None and picture.time > number / fps + source.tolerance:
-            yield number / fps, before.rgb()
+            due.append((number / fps, before))
             number += 1
+        while due and (due[0][0] == 0 or due[0][0] + rest <= picture.end):
+            time, shown = due.pop(0)
+            yield time, shown.rgb()
+        if before is not None:
+            pace = picture.time - before.time
         before = picture
-    while before is not None and (number == 0 or number / fps <= before.end - source.tolerance):
+    if pace > rest:  # how long the last one of slow pictures is shown is not known
+        rest = source.tolerance
+    while before is not None and (number == 0 or number / fps + rest <= before.end):
         yield number / fps, before.rgb()
         number += 1

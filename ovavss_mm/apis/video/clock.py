@@ -9,6 +9,7 @@ import av
 from .media import MAX_STILL
 
 RESTART_SECONDS = 1.0  # a clock that goes back by more has been started anew: recordings that were joined
+MISSING_SECONDS = 0.5  # without picture and sound, before more of both: there, packets are missing
 JUMP_SECONDS = 10.0  # without any packet, after which a live clock has jumped
 # Formats of broadcasts and streams, whose clocks may jump; in others a gap is meant, such as between slides.
 LIVE_FORMATS = ('mpegts', 'mpeg', 'flv')
@@ -41,11 +42,13 @@ class Clock:
 class _Stream:
     """A stream while its packets are read: ``parts`` holds (number of the first packet, part of the file)."""
 
+    kind: str  # 'video', 'audio', 'subtitle', ...
     parts: list[tuple[int, int]] = field(default_factory=list)
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)  # by part of the file, on the file's clock
     count: int = 0
     next: float = 0.0  # when the next packet is due
-    broken: list[float] = field(default_factory=list)  # times of packets that are incomplete
+    gap: tuple[float, float] = (0.0, 0.0)  # the last stretch without a packet
+    broken: list[float] = field(default_factory=list)  # times of packets that are incomplete or missing
 
     @property
     def part(self) -> int:
@@ -69,7 +72,7 @@ def read_clock(container: av.container.InputContainer) -> Clock:
     damage = None
     try:
         for packet in container.demux():
-            stream = streams.setdefault(packet.stream.index, _Stream())
+            stream = streams.setdefault(packet.stream.index, _Stream(packet.stream.type))
             _read(packet, stream, streams.values(), limit)
             stream.count += packet.size > 0
     except av.FFmpegError as error:
@@ -89,24 +92,37 @@ def _read(packet: av.Packet, stream: _Stream, streams: Iterable[_Stream], limit:
     time = float(stamp * packet.time_base)
     length = min(float((packet.duration or 0) * packet.time_base), float(MAX_STILL))
     top = max(other.part for other in streams)
-    if stream.part < 0:
+    start = time if packet.pts is None else float(packet.pts * packet.time_base)
+    if stream.parts and packet.dts is None and not packet.is_keyframe:
+        # without decoding times only key frames tell, as others may come in another order than they are shown in
+        stream.cover(start, start + length)
+        return
+    if not stream.parts:
         stream.parts.append((0, max(top, 0)))
-    elif _jumps(packet, time, stream, streams, limit):
+        stream.next = time
+    elif _jumps(time, stream, streams, limit):
         stream.parts.append((stream.count, top if stream.part < top else top + 1))
         # where recordings are joined, the count of packets starts anew too: the last ones look incomplete
         stream.broken = [time for time in stream.broken if time < stream.next - RESTART_SECONDS]
         stream.next = time
-    if packet.is_corrupt:
-        stream.broken.append(time)
+    if packet.is_corrupt or _missing_before(time, stream, streams):
+        stream.broken.append(min(time, stream.next))
     stream.next = max(stream.next, time + length)
-    start = time if packet.pts is None else float(packet.pts * packet.time_base)
     stream.cover(start, start + length)
 
 
-def _jumps(packet: av.Packet, time: float, stream: _Stream, streams: Iterable[_Stream], limit: float) -> bool:
+def _missing_before(time: float, stream: _Stream, streams: Iterable[_Stream]) -> bool:
+    """Whether both picture and sound have stopped for a while before a packet: formats go on after damage in silence."""
+    if time <= stream.next + MISSING_SECONDS:
+        return False
+    stream.gap = start, end = stream.next, time
+    gaps = [other.gap for other in streams if {other.kind, stream.kind} == {'video', 'audio'}]
+    return any(min(end, last) - max(start, first) > MISSING_SECONDS for first, last in gaps)
+
+
+def _jumps(time: float, stream: _Stream, streams: Iterable[_Stream], limit: float) -> bool:
     """Whether the clock restarts or jumps at a packet."""
-    # without decoding times only key frames tell, as others may come in another order than they are shown in
-    if time < stream.next - RESTART_SECONDS and (packet.dts is not None or packet.is_keyframe):
+    if time < stream.next - RESTART_SECONDS:
         return True
     beside = [other.next for other in streams if other.part == stream.part]
     return time > max(beside) + limit or (stream.part < max(s.part for s in streams) and time > stream.next + limit)

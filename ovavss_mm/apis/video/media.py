@@ -25,6 +25,9 @@ MAX_STILL = 3600  # seconds without a new frame
 MAX_SOUND_RATE = 768_000  # Hz
 MAX_CHANNELS = 64
 OPTIONS = {'format_whitelist': ','.join(FORMATS), 'protocol_whitelist': 'file', 'max_pixels': str(MAX_PIXELS)}
+TS_PACKETS = (188, 192, 204)  # bytes: plain, of Blu-ray discs and camcorders (.MTS), with error correction
+_ASF_PROPERTIES = bytes.fromhex('a1dcab8c47a9cf118ee400c00c205365')
+_OGG_PAGE = 65307  # bytes at most
 _BOXES = (b'moov', b'trak', b'mdia', b'minf', b'stbl', b'moof', b'traf')  # boxes with boxes inside
 _MAX_DEPTH, _MAX_BOXES = 8, 100_000
 
@@ -90,8 +93,8 @@ def sound_stream(
 
     Args:
         container (av.container.InputContainer): the open file.
-        track (int): its number, from 1. Defaults to the first that is marked as default and can be decoded, else the
-            first that can be.
+        track (int): its number, from 1. Defaults to one that can be decoded: no commentary or description of the
+            pictures, where there is another; then one that is marked as default; then the first.
         name (str): of the file in messages.
 
     Raises:
@@ -100,8 +103,11 @@ def sound_stream(
     streams = sound_streams(container)
     known = [stream for stream in streams if stream.codec_context is not None]
     if track is None:
-        marked = [stream for stream in known if stream.disposition & av.stream.Disposition.default]
-        return next(iter(marked + known), None)
+        kind = av.stream.Disposition
+        spoken = kind.comment | kind.visual_impaired | kind.descriptions
+        return min(
+            known, key=lambda s: (bool(s.disposition & spoken), not s.disposition & kind.default), default=None
+        )
     if not isinstance(track, int) or not 1 <= track <= len(streams):
         raise ValueError(f'audio_track must be the number of a sound track, {name} has {len(streams)}; got {track!r}')
     if streams[track - 1] not in known:
@@ -150,6 +156,25 @@ def announced_seconds(container: av.container.InputContainer, path: str) -> floa
         return None if whole or stream.duration is None else float(stream.duration * stream.time_base)
     stored = {'matroska', 'avi', 'asf'} & set(kinds) and container.duration is not None
     return container.duration / av.time_base if stored else None
+
+
+def is_cut_off(container: av.container.InputContainer, path: str) -> bool:
+    """Whether a file ends before it should by its packets (MPEG-TS), its header (AVI, ASF) or its last page (Ogg)."""
+    kind, size = container.format.name, os.path.getsize(path)
+    if kind == 'mpegts':
+        return all(size % packet for packet in TS_PACKETS)
+    with open(path, 'rb') as file:
+        head = file.read(2**16)
+        tail = head if size <= len(head) else (file.seek(size - _OGG_PAGE), file.read())[1]
+    if kind == 'avi':
+        return 8 + int.from_bytes(head[4:8], 'little') > size
+    if kind == 'asf' and (at := head.find(_ASF_PROPERTIES)) >= 0:
+        broadcast = head[at + 88 : at + 89] != b'\x02'
+        return not broadcast and int.from_bytes(head[at + 40 : at + 48], 'little') > size
+    if kind == 'ogg' and (at := tail.rfind(b'OggS')) >= 0:
+        count = tail[at + 26] if at + 26 < len(tail) else 255
+        return at + 27 + count + sum(tail[at + 27 : at + 27 + count]) > len(tail)
+    return False
 
 
 # ------------------------------------------------------------------ tables of mp4 files

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the input video with its sound and the predicted masks overlaid."""
 
+import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -150,6 +151,21 @@ class OverlayVideo:
             file.close()
 
 
+def _can_copy(track: SoundTrack) -> bool:
+    """Whether an mp4 file takes the packets of a track as they are: its first one is tried."""
+    with track.open() as given, av.open(io.BytesIO(), 'w', 'mp4') as file:
+        stream = track.stream(given)
+        if stream.codec_context.name.split('_')[0].removesuffix('float') not in COPIED:
+            return False
+        try:
+            packet = next(given.demux(stream))
+            packet.stream = file.add_stream_from_template(stream)
+            file.mux(packet)
+        except (ValueError, av.FFmpegError):
+            return False
+    return True
+
+
 class _Sound:
     """Copies the sound of a track into a file, or makes AAC of it where that cannot be."""
 
@@ -157,10 +173,10 @@ class _Sound:
         self._track, self._input, self._file = track, track.open(), file
         stream = track.stream(self._input)
         self._start = track.start_on_clock(self._input)
-        if stream.codec_context.name.split('_')[0].removesuffix('float') in COPIED:
+        if _can_copy(track):
             self._stream, self._packets = file.add_stream_from_template(stream), self._copy(stream)
         else:
-            rate = min(AAC_RATES, key=lambda r: abs(r - stream.codec_context.sample_rate))
+            rate = min(AAC_RATES, key=lambda r: abs(r - (stream.codec_context.sample_rate or AAC_RATES[-1])))
             layout = stream.layout.name if stream.layout.name in ('mono', 'stereo') else 'mono'
             self._stream = file.add_stream('aac', rate=rate, layout=layout)
             frames = self._decoded() if layout == stream.layout.name else self._mixed(rate)
@@ -170,7 +186,10 @@ class _Sound:
     def mux(self, until: float) -> None:
         """Write the sound up to a time in seconds."""
         while self._pending is not None and self._pending[0] < until:
-            self._file.mux(self._pending[1])
+            try:
+                self._file.mux(self._pending[1])
+            except av.FFmpegError:
+                pass  # damaged, or out of order: said where the sound is read for the model
             self._pending = next(self._packets, None)
 
     def finish(self, end: float) -> None:

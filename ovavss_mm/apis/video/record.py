@@ -173,7 +173,7 @@ class Recorder:
         fps, source = self.request.fps, self.source
         duration = self.timeline.num_frames / fps
         if source.duration is not None:
-            duration = min(duration, max(source.duration, 1 / fps))
+            duration = min(duration, source.duration)
         if source.damage:
             self._note(f'{source.name} is damaged or incomplete: {source.damage}')
         if source.sound is not None and self.request.with_audio:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos, read by PyAV frame by frame."""
 
-import os
 import os.path as osp
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from .media import (
     READABLE,
     announced_seconds,
     check_picture,
+    is_cut_off,
     open_media,
     picture_stream,
     sound_stream,
@@ -28,7 +28,6 @@ from .sound import SoundTrack
 # Sound and pictures that end so much apart, or begin so, are meant to; less is rounding, or padding of a codec.
 APART = 0.5  # s
 PADDING = 0.2  # s that codecs add at the end of a sound; a second of so little is not labelled
-TS_PACKETS = (188, 192, 204)  # bytes: plain, of Blu-ray discs and camcorders (.MTS), with error correction
 
 
 class VideoSource(Source):
@@ -62,6 +61,8 @@ class VideoSource(Source):
             own = sound_stream(container, audio_track, self.path) if sound is None else None
             if own is not None:
                 self._note_tracks(container, own)
+            elif sound is None and sound_streams(container):
+                self.notes.append(f'the sound of {self.name} is of a format that is not known')
             own_index = own and own.index
             clock = read_clock(container)
             self._index, self._shifts = stream.index, clock.shifts.get(stream.index, [])
@@ -85,7 +86,7 @@ class VideoSource(Source):
         """Say which of several sound tracks is taken."""
         tracks = sound_streams(container)
         if len(tracks) > 1:
-            language = f' ({taken.language})' if taken.language else ''
+            language = f' ({taken.language})' if taken.language not in (None, 'und') else ''
             number = [track.index for track in tracks].index(taken.index) + 1
             self.notes.append(
                 f'{self.name} has {len(tracks)} sound tracks: number {number}{language} is taken; --audio-track N, or '
@@ -112,7 +113,7 @@ class VideoSource(Source):
                     f'the pictures of {self.name} begin {self.start - sound[0]:.2f} s after its sound: what is heard '
                     'before them is left out'
                 )
-        self.duration = min(max(end - self.start, self._last, 0.0), float(MAX_SECONDS))
+        self.duration = min(max(end - self.start, self._last, 0.0), float(MAX_SECONDS)) or None
 
     def _open(self) -> av.container.InputContainer:
         """Open the file and check that it has moving pictures."""
@@ -174,7 +175,8 @@ class VideoSource(Source):
             length = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / self.rate
             before, time, end = frame, max(stamp, 0.0), max(stamp, 0.0) + min(max(length, 0.0), float(MAX_STILL))
         if before is not None:
-            yield self._picture(before, time, max(end, self._last))
+            self.duration = min(max(end, self._last), float(MAX_SECONDS))  # packets may say more than is there
+            yield self._picture(before, time, self.duration)
 
     def _picture(self, frame: av.VideoFrame, time: float, end: float) -> Picture:
         """A frame that is shown from one time to another."""
@@ -187,13 +189,15 @@ class VideoSource(Source):
 
 def _missing(container: av.container.InputContainer, path: str, clock: Clock) -> str | None:
     """Say what a file announces and does not have, of an mp4 file by its pictures, of others by its longest stream."""
-    if container.format.name == 'mpegts' and all(os.path.getsize(path) % size for size in TS_PACKETS):
-        return 'it ends in the middle of a packet'
+    if is_cut_off(container, path):
+        return 'it is cut off'
     announced, spans = announced_seconds(container, path), clock.spans
     if 'mp4' in container.format.name:
         index = picture_stream(container).index
         spans = {index: spans[index]} if index in spans else {}
-    found = max(end for _, end in spans.values()) - min(start for start, _ in spans.values()) if spans else 0.0
+    found = max((end for _, end in spans.values()), default=0.0)
+    if 'matroska' not in container.format.name:  # whose length counts from 0 of the clock
+        found -= min((start for start, _ in spans.values()), default=0.0)
     if announced is None or announced - found <= APART:
         return None
     also = f': {clock.damage}' if clock.damage else ''

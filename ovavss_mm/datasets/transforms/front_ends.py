@@ -108,7 +108,7 @@ def pad(waveform: np.ndarray, length: int) -> np.ndarray:
 
 # Share of each loudspeaker in one channel, as players mix (ITU-R BS.775): the centre in full; the bass is left out.
 WEIGHTS = dict(FL=0.5**0.5, FR=0.5**0.5, FC=1.0, LFE=0.0, LFE2=0.0, BC=0.5**0.5)
-SURROUND = 0.5  # of all others
+SURROUND = 0.5  # of each other one, of more than four less: as much in all as four
 # Loudspeakers of so many channels where a file does not name them.
 UNNAMED = {
     5: ('FL', 'FR', 'FC', 'BL', 'BR'),
@@ -137,7 +137,8 @@ def mix(waveform: np.ndarray, speakers: Sequence[str] = ()) -> tuple[np.ndarray,
         speakers = UNNAMED.get(count, ())
     weights = np.full(count, 1 / count)
     if count > 2 and speakers:
-        weights = np.array([WEIGHTS.get(name, SURROUND) for name in speakers])
+        surround = SURROUND * min(1.0, 4 / max(1, len(set(speakers) - set(WEIGHTS))))
+        weights = np.array([WEIGHTS.get(name, surround) for name in speakers])
     weights = weights.astype(waveform.dtype)
     mixed, power = waveform @ weights, (waveform**2).mean(0) * weights**2
     cancelled = len(mixed) > 0 and bool((mixed**2).mean() < CANCELLED * power.sum())
