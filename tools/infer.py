@@ -103,9 +103,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f'error: {printable(str(error))}')
     except KeyboardInterrupt:
         sys.exit('interrupted: of the video that was being labelled nothing is kept')
-    failed = [report(prediction) for prediction in results['predictions']].count(False)
-    if failed:
-        sys.exit(f'error: {failed} of {len(results["predictions"])} inputs could not be labelled')
+    predictions = results['predictions']
+    if len(predictions) == 1 and 'error' in predictions[0]:
+        sys.exit(f'error: {printable(predictions[0]["error"])}')
+    if failed := [report(prediction) for prediction in predictions].count(False):
+        sys.exit(f'error: {failed} of {len(predictions)} inputs could not be labelled')
 
 
 def call_options(args: argparse.Namespace) -> dict:
@@ -133,7 +135,7 @@ def call_options(args: argparse.Namespace) -> dict:
         classes=classes,
         synonyms=synonyms,
         prompt_templates=templates,
-        on_error='raise' if len(args.videos) == 1 else 'skip',
+        on_error='skip',
         **{key: getattr(args, key) for key in (*keys, 'no_save_vis', 'no_save_pred')},
     )
 

@@ -19,6 +19,7 @@ PACKAGED_NAMES = Path(__file__).parent / 'avsbench_semantic_names.txt'  # the 70
 ALL_NAMES = 'all'  # every name is a base name
 MAX_NAMES = 32766  # label maps have at most 16 bits
 MAX_LETTERS = 500
+COMMAS = '[,;\uff0c\uff1b\u3001\u060c]'  # between names, also those of Chinese, Japanese and Arabic keyboards
 MAX_TEMPLATES = 1000
 
 
@@ -218,7 +219,7 @@ def read_names(path: str) -> tuple[str, ...]:
         names = split_names([text]) if text.lstrip().startswith(('[', '{')) else lines
     except ValueError as err:
         raise ValueError(f'{path}: {err}') from err
-    if len(names) == 1 and ',' in names[0]:
+    if len(names) == 1 and re.search(COMMAS, names[0]):
         raise ValueError(f'{path} has one line with commas: a name a line is expected, or a JSON list')
     return _checked_names(names, f'{path}: the')
 
@@ -230,8 +231,8 @@ def split_names(entries: Sequence[str]) -> list[str]:
         ValueError: what looks like JSON is none, or no list of texts.
     """
     text = ' '.join(entries).strip()
-    if not text.startswith(('[', '{', '"')):
-        return [name.strip() for entry in entries for name in entry.split(',') if name.strip()]
+    if not text.startswith(('[', '{', '"', "'")):
+        return [name.strip() for entry in entries for name in re.split(COMMAS, entry) if name.strip()]
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):

@@ -65,8 +65,8 @@ def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
 
     Yields:
         tuple[float, np.ndarray]: time ``j / fps``, and the last frame, uint8 RGB (H, W, 3), that is shown by then or up
-        to ``source.tolerance`` later. There is at least one; what remains at the end for less than ``LEAST_REST`` of the
-        time between two is left out.
+        to ``source.tolerance`` later. There is at least one; a rest at the end of less than ``LEAST_REST`` of the time
+        between two has none.
     """
     rest = max(source.tolerance, LEAST_REST / fps)
     number, before, pace = 0, None, 0.0

@@ -112,7 +112,7 @@ def _read(packet: av.Packet, stream: _Stream, streams: Iterable[_Stream], limit:
 
 
 def _missing_before(time: float, stream: _Stream, streams: Iterable[_Stream]) -> bool:
-    """Whether both picture and sound have stopped for a while before a packet: formats go on after damage in silence."""
+    """Whether picture and sound have both stopped for a while: some formats pass over damage without a word."""
     if time <= stream.next + MISSING_SECONDS:
         return False
     stream.gap = start, end = stream.next, time

@@ -72,8 +72,8 @@ def _expand_folder(folder: str) -> list[str]:
     pictures = list_files(folder, PICTURES)
     if videos := _list_videos(folder):
         if pictures:
-            left = f'{len(pictures)} {"picture" if len(pictures) == 1 else "pictures"} beside'
-            warnings.warn(f'{folder}: its {len(videos)} videos are taken, the {left} them are left out', stacklevel=4)
+            counts = f'videos are taken ({len(videos)}), the pictures beside them ({len(pictures)}) are left out'
+            warnings.warn(f'{folder}: {counts}', stacklevel=4)
         return videos
     if pictures or osp.isdir(osp.join(folder, 'frames')):
         return [folder]

@@ -105,9 +105,7 @@ def sound_stream(
     if track is None:
         kind = av.stream.Disposition
         spoken = kind.comment | kind.visual_impaired | kind.descriptions
-        return min(
-            known, key=lambda s: (bool(s.disposition & spoken), not s.disposition & kind.default), default=None
-        )
+        return min(known, key=lambda s: (bool(s.disposition & spoken), not s.disposition & kind.default), default=None)
     if not isinstance(track, int) or not 1 <= track <= len(streams):
         raise ValueError(f'audio_track must be the number of a sound track, {name} has {len(streams)}; got {track!r}')
     if streams[track - 1] not in known:

@@ -179,7 +179,7 @@ class _Sound:
             rate = min(AAC_RATES, key=lambda r: abs(r - (stream.codec_context.sample_rate or AAC_RATES[-1])))
             layout = stream.layout.name if stream.layout.name in ('mono', 'stereo') else 'mono'
             self._stream = file.add_stream('aac', rate=rate, layout=layout)
-            frames = self._decoded() if layout == stream.layout.name else self._mixed(rate)
+            frames = self._decoded(layout, rate) if layout == stream.layout.name else self._mixed(rate)
             self._packets = self._encode(frames)
         self._pending = next(self._packets, None)
 
@@ -214,8 +214,9 @@ class _Sound:
         except av.FFmpegError:
             return  # damaged: said where the sound is read for the model
 
-    def _decoded(self) -> Iterator[av.AudioFrame]:
-        """Decoded sound on the pictures' clock, from their start on."""
+    def _decoded(self, layout: str, rate: int) -> Iterator[av.AudioFrame]:
+        """Decoded sound of one layout and rate, whatever it changes to, on the pictures' clock from their start on."""
+        converter, kind = None, None
         for frame in self._track.decoded(self._input):
             if isinstance(frame, str):
                 continue
@@ -223,7 +224,10 @@ class _Sound:
                 frame.pts -= round(self._start / frame.time_base)
                 if frame.pts < 0:
                     continue
-            yield frame
+            now = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if now != kind:
+                converter, kind = av.AudioResampler('fltp', layout, rate), now
+            yield from converter.resample(frame)
 
     def _mixed(self, rate: int) -> Iterator[av.AudioFrame]:
         """Channels that an mp4 file may not have, mixed as the model hears them."""

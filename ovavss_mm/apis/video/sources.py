@@ -136,7 +136,7 @@ def _folder(folder: str, name: str | None = None, sound: SoundTrack | None = Non
     if not pictures and osp.isdir(osp.join(folder, 'frames')):
         pictures = list_files(osp.join(folder, 'frames'), PICTURES)
     if not pictures:
-        raise ValueError(f'{folder} has no pictures ({", ".join(PICTURES)}) in it')
+        raise ValueError(f'{folder} has neither pictures ({", ".join(PICTURES)}) nor videos in it. {READABLE}')
     sounds = list_files(folder, SOUNDS)
     if sound is None and len(sounds) > 1:
         raise ValueError(f"{folder} has {len(sounds)} sound files; say which with dict(frames={folder!r}, sound='...')")
