@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.compat import import_quietly
 
     launch = import_quietly('ovavss_mm.engine.launch')
+    from ovavss_mm.engine.config_check import ConfigError
     from ovavss_mm.engine.runner import leave_group
     from ovavss_mm.utils.safe_loading import CheckpointError
 
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         launch.build_runner(cfg).test()
         leave_group()
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         sys.exit(f'error: {error}')
 
 

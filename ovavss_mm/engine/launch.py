@@ -17,6 +17,7 @@ from mmseg.registry import RUNNERS
 
 from ..utils.files import FolderLock, mend_last_checkpoint
 from ..utils.known_weights import how_to_get, known_weights, missing_files
+from .config_check import apply_options, check_config
 from .runner import AVRunner
 
 _RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')  # variables that launchers set
@@ -29,7 +30,7 @@ def load_config(
     cfg_options: dict[str, Any] | None = None,
     base: str | None = None,
 ) -> Config:
-    """Read a config and merge the command line into it.
+    """Read a config, merge the command line into it, and check that its keys are read by something.
 
     Args:
         path (str): the config file.
@@ -46,6 +47,7 @@ def load_config(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the config has no base that can be replaced.
+        ConfigError: nothing reads a key, or a part does not take it, see :func:`check_config`.
     """
     if not osp.isfile(path):
         advice = f'A bare file name is found by mim: mim train ovavss_mm {osp.basename(path)}'
@@ -58,7 +60,8 @@ def load_config(
         cfg = _read_on(base, path)
         name = f'{name}_on_{Path(base).stem}'
     cfg.launcher = launcher
-    cfg.merge_from_dict(cfg_options or {})
+    apply_options(cfg, cfg_options or {})
+    check_config(cfg)
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -108,7 +111,7 @@ def _read_on(base: str, path: str) -> Config:
     folder = Path(path).resolve().parent
     bases = [base if entry == own else str(folder / entry) for entry in entries]
     cfg = Config.fromstring(f'_base_ = {bases!r}\n{ast.unparse(tree)}', '.py')
-    return Config(cfg.to_dict(), filename=path)
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename=path)
 
 
 @contextmanager

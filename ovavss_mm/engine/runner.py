@@ -11,11 +11,12 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from mmseg.registry import RUNNERS
+from mmseg.registry import MODELS, RUNNERS, TASK_UTILS
 from torch import nn
 
 from ..compat import concerns_user
 from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
+from .config_check import explain
 
 
 @RUNNERS.register_module()
@@ -45,8 +46,17 @@ class AVRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Build the model, with mixed precision if ``cfg.amp`` asks for it."""
-        model = super().build_model(model)
+        """Build the model, with mixed precision if ``cfg.amp`` asks for it.
+
+        Raises:
+            ConfigError: a part of it does not take an argument or a value, or is not registered.
+        """
+        try:
+            model = super().build_model(model)
+        except (TypeError, KeyError, ValueError) as error:
+            if told := explain(error, self.cfg, 'model', (MODELS, TASK_UTILS)):
+                raise told from error
+            raise
         if self.cfg.get('amp'):
             model.forward = torch.autocast(get_device(), dtype=torch.bfloat16)(model.forward)
         return model
