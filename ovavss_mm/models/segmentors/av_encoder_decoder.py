@@ -52,8 +52,8 @@ class AVEncoderDecoder(EncoderDecoder):
         pretrained (None): mmseg's ``init_model`` sets it; weights are named by the parts' ``init_cfg``.
 
     Raises:
-        ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or head
-            that needs audio without an audio encoder.
+        ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
+            head that needs audio without an audio encoder.
     """
 
     def __init__(
