@@ -5,6 +5,7 @@ import ast
 import ctypes
 import os
 import os.path as osp
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
+from torch.utils.benchmark import Timer
 
 from ..utils.files import FolderLock, mend_last_checkpoint
 from ..utils.known_weights import how_to_get, known_weights, missing_files
@@ -215,11 +217,27 @@ def enable_amp(cfg: Config) -> None:
     """Switch a config to mixed precision: forward passes in bfloat16, see :class:`AVRunner`.
 
     On a GPU, training takes mmengine's ``AmpOptimWrapper``, which a CPU cannot. float16 is
-    ``optim_wrapper.type='AmpOptimWrapper'`` without this.
+    ``optim_wrapper.type='AmpOptimWrapper'`` without this. Not all CPUs gain by bfloat16: a warning says so.
     """
     cfg.amp = True
-    if torch.cuda.is_available() and cfg.get('optim_wrapper'):
-        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
+    if torch.cuda.is_available():
+        if cfg.get('optim_wrapper'):
+            cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
+        return
+    full, half = (product_speed(dtype) for dtype in (torch.float32, torch.bfloat16))
+    if half < full:
+        warnings.warn(
+            f'--amp is slower on this CPU: it multiplies matrices in bfloat16 at {half:.0f} GFLOP/s, in float32 at '
+            f'{full:.0f}, {full / half:.1f} times as fast. Leave --amp out, unless it is for the numbers',
+            stacklevel=2,
+        )
+
+
+def product_speed(dtype: torch.dtype, size: int = 512) -> float:
+    """Speed in GFLOP/s at which the CPU multiplies square matrices of ``size``, measured for a tenth of a second."""
+    matrix = torch.ones(size, size, dtype=dtype)
+    timer = Timer('matrix @ matrix', globals=dict(matrix=matrix), num_threads=torch.get_num_threads())
+    return 2e-9 * size**3 / timer.blocked_autorange(min_run_time=0.1).median
 
 
 def make_deterministic(cfg: Config) -> None:
