@@ -111,8 +111,8 @@ def import_quietly(name: str) -> types.ModuleType:
 def register_parts() -> None:
     """Have mmseg's registries import the parts of this package when they are asked for one, as they import mmseg's own.
 
-    So ``import ovavss_mm``, and ``custom_imports`` of it in a config, are enough, and do not wait for torch. Where mmseg
-    cannot be imported nothing happens: that is told where it is needed.
+    So ``import ovavss_mm``, and ``custom_imports`` of it in a config, are enough, and do not wait for torch. Where
+    mmseg cannot be imported nothing happens: that is told where it is needed.
     """
     try:
         registries = import_quietly('mmseg.registry')

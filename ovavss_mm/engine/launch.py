@@ -5,6 +5,7 @@ import ast
 import ctypes
 import os
 import os.path as osp
+import timeit
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,11 +16,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
-from torch.utils.benchmark import Timer
 
+from ..utils.config_check import apply_options, check_config
 from ..utils.files import FolderLock, mend_last_checkpoint
 from ..utils.known_weights import how_to_get, known_weights, missing_files
-from .config_check import apply_options, check_config
 from .runner import AVRunner
 
 _RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')  # variables that launchers set
@@ -234,10 +234,9 @@ def enable_amp(cfg: Config) -> None:
 
 
 def product_speed(dtype: torch.dtype, size: int = 512) -> float:
-    """Speed in GFLOP/s at which the CPU multiplies square matrices of ``size``, measured for a tenth of a second."""
+    """Speed in GFLOP/s at which the CPU multiplies square matrices of ``size``: the best of a few tries."""
     matrix = torch.ones(size, size, dtype=dtype)
-    timer = Timer('matrix @ matrix', globals=dict(matrix=matrix), num_threads=torch.get_num_threads())
-    return 2e-9 * size**3 / timer.blocked_autorange(min_run_time=0.1).median
+    return 2e-9 * size**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=20))
 
 
 def make_deterministic(cfg: Config) -> None:

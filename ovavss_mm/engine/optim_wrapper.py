@@ -12,8 +12,8 @@ from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from ..utils.config_check import check_known
 from ..utils.text import shorten
-from .config_check import check_known
 
 # Keys of paramwise_cfg that mmengine's constructor looks up.
 PARAMWISE = {'custom_keys', 'bypass_duplicate', 'dcn_offset_lr_mult', 'bias_lr_mult', 'bias_decay_mult'}

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..compat import concerns_user
 from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
-from .config_check import explain
+from ..utils.config_check import explain
 from .schedule import follow_schedule, schedule_of
 
 

@@ -22,8 +22,8 @@ from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from ..utils.arguments import arguments_of
-from ..utils.text import one_line, shorten
+from .arguments import arguments_of
+from .text import one_line, shorten
 
 # Top-level keys that the runner reads, and those of the hosts' tools for test-time augmentation.
 RUNNER_KEYS = {*inspect.signature(Runner).parameters} - {'cfg'} | {
