@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import FUNCTIONS, Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
@@ -113,12 +113,16 @@ def check_config(cfg: Config) -> None:
         ConfigError: a top-level key looks like one that the runner reads, misspelt; a part does not take an argument,
             or is not registered; nothing looks up a key of a dict that is no part's.
     """
-    for name in sorted(set(cfg) - RUNNER_KEYS):
+    imported = getattr(cfg, '_imported_names', set())  # by a config that is plain Python
+    for name in sorted(set(cfg) - RUNNER_KEYS - imported):
         near = [key for key in get_close_matches(name, RUNNER_KEYS, 1, 0.8) if abs(len(key) - len(name)) <= 3]
         if near and not _is_variable(cfg, name):
             raise ConfigError(f'{cfg.filename}: no part reads the key {name!r}; nearest known: {near[0]}')
     hooks = cfg.get('default_hooks') or {}
-    whole = {name for name, hook in hooks.items() if hook is None or isinstance(hook, dict) and 'type' in hook}
+    parts = (Hook, type(None))
+    whole = {
+        name for name, hook in hooks.items() if isinstance(hook, parts) or isinstance(hook, dict) and 'type' in hook
+    }
     for name in set(hooks) - whole:
         raise ConfigError(f'default_hooks.{name}: there is no such hook{_nearest(name, whole | HOST_HOOKS)}')
     if cfg.get('default_scope') not in (None, 'mmseg'):
@@ -160,6 +164,8 @@ def explain(error: Exception, cfg: Config, section: str, registries: Collection[
 def _check_keys(path: str, node: dict, registries: Collection[Registry]) -> None:
     """Raise ConfigError for a key of a dict that what takes the dict does not know."""
     plain = next((takers for pattern, takers in _PLAIN.items() if fnmatchcase(path, pattern)), ())
+    if path == 'optim_wrapper' and not {'type', 'optimizer'} & set(node):
+        return  # several optimizers by their own names
     if 'type' in node and {'type'} not in plain:
         takers = [_find(node['type'], registries) or _find(node['type'], vars(registry).values())]
         if takers == [None] and '.transforms.' in path:  # of another library

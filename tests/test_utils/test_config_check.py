@@ -12,6 +12,7 @@ import mmseg
 import published
 import pytest
 from mmengine.config import Config, DictAction
+from mmengine.hooks import IterTimerHook
 from mmengine.registry import DefaultScope
 
 from ovavss_mm.engine import launch
@@ -260,3 +261,33 @@ def test_modules_named_on_the_command_line_are_imported(here, monkeypatch):
     monkeypatch.syspath_prepend(str(here))
     load('custom_imports.imports=[ovavss_mm,my_own_part]')
     assert (here / 'was_imported').exists()
+
+
+def test_configs_in_plain_python_are_checked_alike(here):
+    """Their names are imported, their types are classes."""
+    (here / 'base.py').write_text(
+        'from mmengine.hooks import CheckpointHook\nfrom mmengine.optim import OptimWrapper\n'
+        'from torch.optim import AdamW\n'
+        'default_hooks = dict(checkpoint=dict(type=CheckpointHook, interval=3))\n'
+        'optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=AdamW, lr=1))\n'
+    )
+    path = here / 'mine.py'
+    path.write_text('from mmengine.config import read_base\n\nwith read_base():\n    from .base import *\n')
+    assert load('optim_wrapper.optimizer.lr=2', config=path).optim_wrapper.optimizer.lr == 2
+    for option, near in (('default_hooks.checkpoint.intervall=2', 'interval'), ('optim_wrapper.optimizer.lrr=2', 'lr')):
+        with pytest.raises(ConfigError, match=f'nearest known: {near}$'):
+            load(option, config=path)
+
+
+def test_parts_that_only_their_owners_know_are_left_alone():
+    """Several optimizers, hooks that are there already, and the parts of another library."""
+    cfg = Config(
+        dict(
+            optim_wrapper=dict(
+                generator=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1)), constructor='Mine'
+            ),
+            default_hooks=dict(timer=IterTimerHook()),
+        )
+    )
+    check_config(cfg)
+    check_config(Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=dict(type='CocoDataset', a=1)))))
