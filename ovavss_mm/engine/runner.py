@@ -13,10 +13,11 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmseg.registry import MODELS, RUNNERS, TASK_UTILS
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..compat import concerns_user
 from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
-from ..utils.config_check import explain
+from ..utils.config_check import ConfigError, explain
 from .schedule import follow_schedule, schedule_of
 
 
@@ -63,6 +64,18 @@ class AVRunner(Runner):
         if self.cfg.get('amp'):
             model.forward = torch.autocast(get_device(), dtype=torch.bfloat16)(model.forward)
         return model
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a dataloader as mmengine does.
+
+        Raises:
+            ConfigError: its data set has no data, or data that are not as they should be; the message says which.
+        """
+        try:
+            return Runner.build_dataloader(dataloader, *args, **kwargs)
+        except (FileNotFoundError, ValueError) as error:
+            raise ConfigError(str(error)) from error
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load a checkpoint as plain data, without ``meta['config']``: mmengine executes that text when it resumes.
