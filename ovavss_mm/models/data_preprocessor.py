@@ -18,8 +18,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
     Clips of a batch keep their own sizes and T: padding one clip to the size of another would change its
     predictions.
 
-    With ``num_frames`` training clips are of one length, as batch norm wants it; with ``input_size`` all clips are of one
-    size, whatever their aspect ratio.
+    With ``num_frames`` training clips are of one length, as batch norm wants it; with ``input_size`` all clips are of
+    one size, whatever their aspect ratio.
 
     Args:
         mean (Sequence[float]): of R, G, B, in 0..255.

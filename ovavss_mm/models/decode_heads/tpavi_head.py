@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TPAVI: dense logits of the classes of training, from maps that have seen the sound of their window (paper Table 2)."""
+"""TPAVI: logits of each pixel, from maps that have seen the sound of their window (paper Table 2)."""
 
 import warnings
 from collections.abc import Sequence
@@ -92,8 +92,8 @@ class TPAVIHead(BaseModule):
             valid (Tensor, optional): (B, T) bool, which frames exist; None: all.
 
         Returns:
-            tuple: fused maps (M, C, h, w) and aligned audio (M, C) of each level, and (B, T) int64, which of the M frames
-            are those of the input; the others fill up windows.
+            tuple: fused maps (M, C, h, w) and aligned audio (M, C) of each level, and (B, T) int64, which of the M
+            frames are those of the input; the others fill up windows.
         """
         feats, audio = x
         if audio.ndim == 4:

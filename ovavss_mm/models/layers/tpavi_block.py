@@ -9,8 +9,8 @@ class TPAVIBlock(nn.Module):
 
     With ``A = align(audio)``, the same at each pixel of a frame, TPAVI is
     ``z = LN(x + BN(out(y)))``, ``y_i = 1/N sum_j (theta(x_i) . phi(A_j)) g(x_j)`` over the N = T' h w positions of a
-    window of T' frames. As ``phi(A_j)`` depends on the frame t of j only, the sum over a frame's pixels is that of g, and
-    as theta, g and out are linear, so that g of a mean is the mean of g,
+    window of T' frames. As ``phi(A_j)`` depends on the frame t of j only, the sum over a frame's pixels is that of g,
+    and as theta, g and out are linear, so that g of a mean is the mean of g,
     ``out(y_i) = 1/T' sum_t (theta(x_i) . phi(A_t)) W_out g(mean x_t) + b_out``: exact, and no N x N matrix is made.
 
     Args:

@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,9 +12,9 @@ REDUCTIONS = ('mean', 'sum')
 
 @MODELS.register_module()
 class AudioVisualMatchLoss(nn.Module):
-    """``KL(softmax(A) || softmax(v))`` of audio A and the mean v of a map in the predicted foreground, mean over levels.
+    """``KL(softmax(A) || softmax(v))`` of audio A and the mean v of a map in the predicted foreground.
 
-    The means are over all positions of a map, masked ones as zeros. With K classes the mask is where background is not
+    The loss is the mean over levels. The means v are over all positions of a map, masked ones as zeros. With K classes the mask is where background is not
     the best class, and no gradient goes through it; with one, it is the sigmoid of the pooled logits, and gradients do.
 
     Args:
