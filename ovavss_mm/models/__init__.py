@@ -5,7 +5,7 @@ from .audio_encoders import LogMelEncoder, VGGishEncoder
 from .backbones import PVTv2
 from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier
 from .data_preprocessor import AVSegDataPreProcessor
-from .decode_heads import AudioMaskDecHead, TPAVIHead
+from .decode_heads import AudioMaskDecHead, CATRHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
@@ -20,6 +20,7 @@ __all__ = [
     'AudioMaskDecoder',
     'AudioVisualMatchLoss',
     'BiAttention',
+    'CATRHead',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
     'OpenVocabularyClassifier',

@@ -14,8 +14,9 @@ REDUCTIONS = ('mean', 'sum')
 class AudioVisualMatchLoss(nn.Module):
     """``KL(softmax(A) || softmax(v))`` of audio A and the mean v of a map in the predicted foreground.
 
-    The loss is the mean over levels. The means v are over all positions of a map, masked ones as zeros. With K classes the mask is where background is not
-    the best class, and no gradient goes through it; with one, it is the sigmoid of the pooled logits, and gradients do.
+    The loss is the mean over levels, v the mean over all positions of a map, masked ones as zeros. With K classes the
+    mask is where background is not the best class, and no gradient goes through it; with one, it is the sigmoid of the
+    pooled logits, and gradients do.
 
     Args:
         loss_weight (float): weight in the sum of losses. Defaults to 0.5.

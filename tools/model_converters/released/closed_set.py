@@ -44,9 +44,60 @@ output_conv.*           decode_head.output.*
 {_refine('decode_head.refine')}
 {chr(10).join(map(_tpavi_block, _LEVELS))}
 """
-RULES = dict(tpavi=TPAVI)
+_LAYER = {
+    'self_attn': 'attn',
+    'linear1': 'ffn.layers.0.0',
+    'linear2': 'ffn.layers.1',
+    'norm1': 'norms.0',
+    'norm2': 'norms.1',
+}
+_DECODER = {**_LAYER, 'self_attn': 'self_attn.attn', 'multihead_attn': 'cross_attn.attn', 'norm3': 'norms.2'}
+_FUSIONS = ('transformer.temporal_encoder.av_atten', 'transformer.temporal_encoder.va_atten', 'fusion_module')
+_TEMPORAL = 'transformer.temporal_encoder.layers'
+
+
+def _layers(theirs: str, ours: str, names: dict[str, str]) -> str:
+    """Rules of the layers of a Transformer."""
+    return '\n'.join(f'{theirs}.#.{a}.*  {ours}.{b}.*' for a, b in names.items())
+
+
+def _unused() -> str:
+    """Rules of what nothing uses."""
+    parts = [*_FUSIONS, *(f'{_TEMPORAL}.{i}.{name}' for i in range(3) for name in ('av_atten', 'va_atten'))]
+    projs = [f'{name}.vid_embed_proj.*  decode_head.unused.projs.{i}.*' for i, name in enumerate(parts)]
+    fusions = [f'{name}.multihead_attn.*  decode_head.unused.fusions.{i}.*' for i, name in enumerate(_FUSIONS)]
+    return '\n'.join([*projs, *fusions, _refine('decode_head.unused.paths')])
+
+
+CATR = f"""
+{PVT}*                  backbone.*
+{_CONTEXT}
+vid_embed_proj.*        decode_head.visual_proj.*
+obj_queries.weight      decode_head.query_embed.weight
+{_layers('transformer.spatial_encoder.layers', 'decode_head.spatial_layers.#', _LAYER)}
+{_layers(_TEMPORAL, 'decode_head.temporal_layers.#.encoder', _LAYER)}
+{_TEMPORAL}.#.av_atten.multihead_attn.*  decode_head.temporal_layers.#.visual_attn.*
+{_TEMPORAL}.#.va_atten.multihead_attn.*  decode_head.temporal_layers.#.audio_attn.*
+transformer.temporal_encoder.attention_feature.0.*  decode_head.gate.conv.*
+transformer.temporal_encoder.output1.*  decode_head.gate.second.*
+transformer.temporal_encoder.output2.*  decode_head.gate.third.*
+{_layers('transformer.decoder.layers', 'decode_head.decoder.layers.#', _DECODER)}
+transformer.decoder.norm.*              decode_head.decoder.post_norm.*
+transformer.audio_proj.fc.*             decode_head.audio_proj.0.*
+transformer.audio_proj.layer_norm.*     decode_head.audio_proj.1.*
+{chr(10).join(f'spatial_decoder.lay{i}.*  decode_head.mask_features.convs.{i - 1}.conv.*' for i in _LEVELS)}
+{chr(10).join(f'spatial_decoder.gn{i}.*  decode_head.mask_features.convs.{i - 1}.gn.*' for i in _LEVELS)}
+spatial_decoder.adapter1.*              decode_head.mask_features.adapters.0.*
+spatial_decoder.adapter2.*              decode_head.mask_features.adapters.1.*
+spatial_decoder.out_lay.*               decode_head.mask_features.out.*
+is_referred_head.*                      decode_head.class_head.*
+instance_kernels_head.layers.0.*        decode_head.kernel_head.0.*
+instance_kernels_head.layers.1.*        decode_head.kernel_head.2.*
+{_unused()}
+"""
+RULES = dict(tpavi=TPAVI, catr=CATR)
 # A key that only this model's published checkpoints have
-_MARKS = dict(tpavi='tpavi_b1.theta.weight')
+_MARKS = dict(tpavi='tpavi_b1.theta.weight', catr='is_referred_head.weight')
 
 
 def find_model(state: dict[str, Tensor]) -> str:
