@@ -12,7 +12,7 @@ from ovavss_mm.models.losses.frame_query_criterion import frame_targets
 from .common import Arrays, Line, Shapes, compare, outlier_share, register
 from .tpavi import build_model
 
-CONFIG = 'catr/catr_pvt-v2-b5_1xb2-100e_avsbench-s4.py'
+CONFIG = 'catr/catr_pvt-v2-b5_1xb2-100e_s4.py'
 _BOUNDS = dict(spatial=1e-4, gate=1e-4, hs=1e-4, feat=1e-4, ctx=1e-4, vid_embed=1e-4, audio_tokens=1e-4)
 _BOUNDS |= dict(temporal=1e-3, gated=3e-4, vid_memory=3e-4, mask_features=3e-4, pred_masks=2e-3, pred_is_referred=2e-4)
 _BOUNDS |= {f'aux{i}_is_referred': 2e-4 for i in range(2)} | {f'aux{i}_masks_mean': 2e-3 for i in range(2)}
@@ -39,7 +39,7 @@ def check_model(model: nn.Module, fixture: Arrays) -> list[Line]:
     backbone = model.backbone(imgs.flatten(0, 1))
     x = model.extract_feat(imgs, sound)
     found = {f'feat{i}': level for i, level in enumerate(backbone, start=1)}
-    found |= {f'ctx{i}': sum(convs(level)) for i, (convs, level) in enumerate(zip(model.neck.convs, backbone), start=1)}
+    found |= {f'ctx{i}': sum(convs(level)) for i, (convs, level) in enumerate(zip(model.neck.convs, backbone, strict=True), 1)}
     outputs, queries = _head_outputs(model.decode_head, x)
     batch, frames = clips.shape[:2]
 

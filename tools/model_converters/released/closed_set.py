@@ -118,11 +118,27 @@ def convert_closed_set(state: dict[str, Tensor]) -> Conversion:
 
     rules = RULES[find_model(state).split('_')[0]]
     backbone = {key.removeprefix(PVT): value for key, value in state.items() if key.startswith(PVT)}
-    renamed = {PVT + key: value for key, value in pvt_convert(backbone).items()} if backbone else {}
+    try:
+        renamed = {PVT + key: value for key, value in pvt_convert(backbone).items()}
+    except KeyError as error:
+        raise CheckpointError(f'{PVT}{error.args[0]} is missing: it is one matrix with that of queries here') from error
     result = convert({k: _plain(k, v) for k, v in state.items() if not k.startswith(PVT)} | renamed, [], rules)
-    return result
+    # an account of the published names; those of keys and values have become part of those of queries
+    own = dict(zip([k for k in backbone if '.attn.kv.' not in k], renamed, strict=True))
+    ours = {PVT + key: result.mapped.pop(own[key.replace('.attn.kv.', '.attn.q.')], None) for key in own}
+    ours |= {PVT + k: ours[PVT + k.replace('.attn.kv.', '.attn.q.')] for k in backbone if k not in own}
+    return result._replace(mapped=result.mapped | ours)
 
 
 def _plain(key: str, value: Tensor) -> Tensor:
     """1 x 1 x 1 convolutions of TPAVI blocks act on each position alone: linear layers here."""
     return value.flatten(1) if key.startswith('tpavi_b') and value.ndim == 5 else value
+
+
+def find_config(state: dict[str, Tensor]) -> str:
+    """Path below ``configs/`` of the model that a published checkpoint is of; of one class it is that of S4."""
+    model = find_model(state)
+    if model.startswith('catr'):
+        return f'catr/{model}_1xb2-100e_s4.py'
+    binary = len(state.get('output_conv.4.weight', ())) == 1
+    return f'tpavi/{model}_1xb4-{"15e_s4" if binary else "60e_avss"}.py'

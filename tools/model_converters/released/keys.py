@@ -119,6 +119,18 @@ class Conversion(NamedTuple):
     unplaced: dict[str, str]
 
 
+def report(conversion: Conversion, verbose: bool) -> None:
+    """Print what became of each key."""
+    for key, name in conversion.mapped.items() if verbose else ():
+        print(f'mapped   {key} -> {name}')
+    for key, why in conversion.dropped.items():
+        print(f'dropped  {key}: {why}')
+    for key, why in conversion.unplaced.items():
+        print(f'NO PLACE {key}: {why}')
+    counts = (len(part) for part in (conversion.mapped, conversion.dropped, conversion.unplaced))
+    print('{} keys mapped, {} dropped, {} without a place'.format(*counts))
+
+
 @cache
 def _patterns(table: str) -> list[tuple[re.Pattern, str]]:
     """A table of rules as patterns and templates."""
