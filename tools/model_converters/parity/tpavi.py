@@ -74,14 +74,16 @@ def check_tpavi(model: nn.Module, fixture: Arrays) -> list[Line]:
         if name not in fixture:
             continue
         chosen = torch.from_numpy(fixture['frames_shown']) if name == 'dec1' else frames
-        lines.append(compare(name, ours[chosen, :8], fixture[name], bounds[name.rstrip('1234')]))
+        channels = fixture[name].shape[1]
+        lines.append(compare(name, ours[chosen, :channels], fixture[name], bounds[name.rstrip('1234')]))
     logits = model.decode_head((feats, audio), exists).flatten(0, 1)
-    shown = torch.from_numpy(fixture['frames_shown'])
-    lines += [
-        compare('logits', logits[shown, :8], fixture['logits'], 1e-3),
-        compare('logits_s8', logits[frames][..., ::8, ::8], fixture['logits_s8'], 1e-3),
-        compare('label_map', logits[frames].argmax(1), fixture['label_map'], 1e-3, outlier_share(0), 'share of pixels'),
-    ]
+    found = dict(logits_s8=logits[frames][..., ::8, ::8], label_map=logits[frames].argmax(1))
+    if 'logits' in fixture:
+        found['logits'] = logits[torch.from_numpy(fixture['frames_shown']), : fixture['logits'].shape[1]]
+    for name, ours in found.items():
+        measure = (1e-3, outlier_share(0), 'share of pixels') if name == 'label_map' else (1e-3,)
+        if name in fixture:
+            lines.append(compare(name, ours, fixture[name], *measure))
     padded = logits[~exists.flatten()]
     lines.append(compare('logits of padded frames', padded, np.zeros(padded.shape), 0))
     return lines + _compare_losses(model, fixture, (feats, audio), samples, float(fixture['bg_shift']))
