@@ -257,6 +257,7 @@ def _build_decoder(
     channels: int, num_layers: int, num_heads: int, feedforward_channels: int, dropout: float
 ) -> DetrTransformerDecoder:
     """DETR's decoder, which gives the normed queries of all layers."""
-    attn = dict(embed_dims=channels, num_heads=num_heads, dropout=dropout, batch_first=True)
+    attn = dict(embed_dims=channels, num_heads=num_heads, attn_drop=dropout, batch_first=True)
+    attn['dropout_layer'] = dict(type='Dropout', drop_prob=dropout)
     ffn = dict(embed_dims=channels, feedforward_channels=feedforward_channels, num_fcs=2, ffn_drop=dropout)
     return DetrTransformerDecoder(num_layers, dict(self_attn_cfg=attn, cross_attn_cfg=dict(attn), ffn_cfg=ffn))

@@ -76,7 +76,9 @@ def test_only_annotated_frames_count_and_the_others_are_not_decoded():
     assert decoded == [4] and set(losses) == {'loss_ce', 'loss_avm'}
     logits = head.predict(x)
     frames = [(b, t) for b in range(2) for t in (0, 3)]
-    each = [nn.functional.cross_entropy(logits[b, t][None], samples[b].gt_sem_seg.data[t][None].long()) for b, t in frames]
+    each = [
+        nn.functional.cross_entropy(logits[b, t][None], samples[b].gt_sem_seg.data[t][None].long()) for b, t in frames
+    ]
     assert torch.allclose(losses['loss_ce'], sum(each) / 4)
 
 

@@ -39,7 +39,9 @@ def check_model(model: nn.Module, fixture: Arrays) -> list[Line]:
     backbone = model.backbone(imgs.flatten(0, 1))
     x = model.extract_feat(imgs, sound)
     found = {f'feat{i}': level for i, level in enumerate(backbone, start=1)}
-    found |= {f'ctx{i}': sum(convs(level)) for i, (convs, level) in enumerate(zip(model.neck.convs, backbone, strict=True), 1)}
+    found |= {
+        f'ctx{i}': sum(convs(level)) for i, (convs, level) in enumerate(zip(model.neck.convs, backbone, strict=True), 1)
+    }
     outputs, queries = _head_outputs(model.decode_head, x)
     batch, frames = clips.shape[:2]
 
