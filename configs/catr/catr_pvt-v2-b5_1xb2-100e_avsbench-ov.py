@@ -1,5 +1,5 @@
-# CATR on AVSBench-OV. How the authors of Table 2 made it semantic is not known; ours: a query has one of N names or none,
-# on every frame that has labels
+# CATR on AVSBench-OV. How the authors of Table 2 made it semantic is not known; ours: a query has one of N names or
+# none, on every frame that has labels
 _base_ = [
     '../_base_/models/catr_pvt-v2-b5.py',
     '../_base_/datasets/avsbench_ov_224.py',

@@ -1,6 +1,5 @@
 # Adam with a constant learning rate for all weights, no decay, gradients clipped at a norm of 5, 100 epochs of batches
-# of 2 clips, as published. Published are the numbers for S4 (3,452 clips: 1,726 iterations an epoch), with mixed precision
-# (here: --amp, in bfloat16)
+# of 2 clips, as published for S4 (3,452 clips: 1,726 iterations an epoch). Mixed precision, on there, is --amp here.
 epoch = 1726
 max_iters = 100 * epoch
 optim_wrapper = dict(type='FiniteOptimWrapper', optimizer=dict(type='Adam', lr=1e-5), clip_grad=dict(max_norm=5))
