@@ -128,6 +128,14 @@ def shrink(config: Config, data_root: Path, work_dir: Path) -> Config:
     return config
 
 
+@pytest.mark.parametrize('name', ['tpavi_mini', 'catr_mini', 'tpavi_mini_s4'])
+def test_another_number_of_classes_is_refused_before_training(load, name, data_root, tmp_path):
+    config = shrink(load(FOLDER / f'mini/{name}.py'), data_root, tmp_path / f'{name}_classes')
+    config.model.decode_head.num_classes += 2
+    with pytest.raises(ValueError, match=r'background and \d names apart, the training data have (6 names|1 name): '):
+        Runner.from_cfg(config).train()
+
+
 @pytest.mark.parametrize('path', [*CONFIGS, *MINI], ids=lambda path: path.stem)
 def test_recipe_trains_for_two_iterations_and_is_evaluated(load, path, data_root, tmp_path):
     config = shrink(load(path), data_root, tmp_path / path.stem)

@@ -12,7 +12,7 @@ model = dict(
     backbone=small,
     audio_encoder=dict(_delete_=True, type='LogMelEncoder'),
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=64),
-    decode_head=dict(num_classes=_base_.num_names + 1, channels=64, extra_branch=small),
+    decode_head=dict(num_classes=_base_.num_names + 1, channels=64, output_channels=(32, 32), extra_branch=small),
     test_cfg=dict(window=num_frames),
 )
 sample_frames = dict(type='SampleClipFrames', num_frames=num_frames)

@@ -31,6 +31,7 @@ model = dict(
         num_classes=71,
         channels=256,
         audio_channels=128,
+        output_channels=(128, 32),
         window=5,
         audio_bias=False,
         relu_residual=True,

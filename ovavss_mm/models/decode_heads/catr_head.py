@@ -88,7 +88,7 @@ class CATRHead(BaseModule):
         if min(numbers.values()) < 1 or len(mask_levels) != 2 or not set(mask_levels) <= set(range(4)):
             raise ValueError(f'{numbers} must be at least 1, mask_levels two of 0 to 3, got {mask_levels}')
         self.num_classes, self.window, self.mask_levels = num_classes, window, tuple(mask_levels)
-        self.out_channels = num_classes + (num_classes > 1)
+        self.out_channels = self.dense_classes = num_classes + (num_classes > 1)
         layer = dict(num_heads=8, feedforward_channels=2048, dropout=0.1) | (layer_cfg or {})
         temporal = dict(temporal_cfg or {})
         self.gate = LayerGate(channels, temporal.pop('shared_gate', True))

@@ -28,6 +28,7 @@ class TPAVIHead(BaseModule):
         num_classes (int): K, background and the N names; or 1, sounding or not.
         channels (int): C of the maps, f4 to f32. Defaults to 256.
         audio_channels (int): Da. Defaults to 128.
+        output_channels (tuple[int, int]): of the convolutions before the one to logits. Defaults to (128, 32).
         window (int): T'. Defaults to 5.
         audio_bias (bool): see :class:`TPAVIBlock`. Defaults to False, as published for several classes.
         relu_residual (bool): whether the decoder's residuals, and the maps that ``loss_avm`` sees, are relu(z), as the
@@ -50,6 +51,7 @@ class TPAVIHead(BaseModule):
         num_classes: int,
         channels: int = 256,
         audio_channels: int = 128,
+        output_channels: tuple[int, int] = (128, 32),
         window: int = 5,
         audio_bias: bool = False,
         relu_residual: bool = True,
@@ -60,16 +62,16 @@ class TPAVIHead(BaseModule):
         super().__init__()
         if min(num_classes, window) < 1:
             raise ValueError(f'num_classes and window must be at least 1, got {num_classes} and {window}')
-        self.num_classes = self.out_channels = num_classes
+        self.num_classes = self.out_channels = self.dense_classes = num_classes
         self.window, self.relu_residual = window, relu_residual
         self.blocks = ModuleList([TPAVIBlock(channels, audio_channels, window, audio_bias) for _ in range(4)])
         self.refine = ModuleList([RefineBlock(channels, relu_residual, i < 3 or unused_unit) for i in range(4)])
         self.output = nn.Sequential(
-            nn.Conv2d(channels, channels // 2, 3, padding=1),
+            nn.Conv2d(channels, output_channels[0], 3, padding=1),
             nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False),
-            nn.Conv2d(channels // 2, channels // 8, 3, padding=1),
+            nn.Conv2d(*output_channels, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels // 8, num_classes, 1),
+            nn.Conv2d(output_channels[1], num_classes, 1),
         )
         self.extra_branch = None if extra_branch is None else last_stages(MODELS.build(extra_branch))
         self.loss_avm = None if loss_avm is None else MODELS.build(loss_avm)

@@ -14,7 +14,7 @@ AVM = dict(type='AudioVisualMatchLoss')
 
 def make_head(num_classes: int = 4, **options) -> TPAVIHead:
     torch.manual_seed(0)
-    return draw_weights(TPAVIHead(num_classes, C, DA, **options)).double().eval()
+    return draw_weights(TPAVIHead(num_classes, C, DA, (4, 4), **options)).double().eval()
 
 
 def make_clips(batch: int, frames: int) -> tuple:
