@@ -42,11 +42,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    videos = 'video file, folder of pictures, folder of videos, or a pattern such as "videos/*.mp4"'
+    videos = 'video file, folder of videos, folder of pictures, or a pattern such as "videos/*.mp4"'
     add('videos', nargs='+', metavar='VIDEO', help=videos)
     names = parser.add_argument_group('names').add_mutually_exclusive_group(required=True)
-    names.add_argument('--classes', nargs='+', metavar='NAME', help='names to look for')
-    names.add_argument('--classes-file', metavar='FILE', help='names to look for, one a line')
+    names.add_argument('--classes', nargs='+', metavar='NAME', help='names to look for; commas separate names too')
+    names.add_argument('--classes-file', metavar='FILE', help='names to look for, one a line, or as a JSON list')
     synonyms = 'other words for a name: they count as the name'
     add('--synonyms', nargs='+', default=[], metavar='NAME=WORD,WORD', help=synonyms)
     templates = "prompts with {} for the name, or a set of mmseg (vild, imagenet); default: the model's"
@@ -54,6 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     out = 'where results go; they replace those of an earlier VIDEO of the same name, all together'
     add('--out-dir', metavar='DIR', help=out)
     add('--sound', metavar='FILE', help='the sound of the video, if it has a file of its own')
+    track = 'which of several sound tracks of a video, from 1 (default: the one that the file marks as default)'
+    add('--audio-track', type=int, metavar='N', help=track)
     model = parser.add_argument_group(
         'model',
         'without these: the released one in data/weights, else that of `make demo`, else the mini model of the package',
@@ -111,13 +113,11 @@ def call_options(args: argparse.Namespace) -> dict:
 
     Raises:
         OSError: the file of names cannot be read.
-        ValueError: a synonym without a name, or a file of names that is not in UTF-8.
+        ValueError: a synonym without a name, or names that are no list.
     """
-    classes = args.classes
-    if args.classes_file:
-        from ovavss_mm.datasets.vocabulary import read_names
+    from ovavss_mm.datasets.vocabulary import read_names, split_names
 
-        classes = read_names(args.classes_file)
+    classes = read_names(args.classes_file) if args.classes_file else split_names(args.classes)
     synonyms: dict[str, list[str]] = {}
     for entry in args.synonyms:
         name, equals, words = entry.partition('=')
@@ -127,7 +127,7 @@ def call_options(args: argparse.Namespace) -> dict:
     templates = args.prompt_templates
     if templates and len(templates) == 1 and '{}' not in templates[0]:
         templates = templates[0]
-    keys = ('out_dir', 'fps', 'overlap', 'batch_size', 'score_thr', 'opacity', 'show')
+    keys = ('out_dir', 'audio_track', 'fps', 'overlap', 'batch_size', 'score_thr', 'opacity', 'show')
     return dict(
         inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
         classes=classes,

@@ -26,15 +26,16 @@ import ovavss_mm.models  # noqa: F401  (a config given as a dict imports nothing
 
 from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
 from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
-from ..datasets.vocabulary import Vocabulary
+from ..datasets.vocabulary import Vocabulary, split_names
 from ..models.segmentors.windows import Blender, Window, frame_classes, group_windows
 from ..utils.text import one_line, shorten
 from .loading import choose_device, find_config, load_strictly, names_of_training, read_checkpoint
+from .video.base import Source, frames_at
 from .video.listing import list_inputs, output_names
 from .video.record import OutputOptions, Recorder
 from .video.request import InferenceRequest, LabelledFrame
 from .video.sound import SoundReader
-from .video.sources import Source, frames_at, open_source
+from .video.sources import open_source
 
 SETTINGS = ('synonyms', 'prompt_templates', 'score_thr', 'fps', 'overlap', 'batch_size', 'opacity')
 OUTPUTS = tuple(field.name for field in fields(OutputOptions))
@@ -126,6 +127,7 @@ class AVSegInferencer:
         out_dir: str | None = None,
         return_datasamples: bool = False,
         on_error: str = 'raise',
+        audio_track: int | None = None,
         **kwargs: Any,
     ) -> dict[str, list]:
         """Segment videos.
@@ -142,6 +144,8 @@ class AVSegInferencer:
                 dicts. Defaults to False.
             on_error (str): 'raise', or 'skip' to go on after an input that fails, whose prediction is then
                 ``dict(video=..., error=...)``. Defaults to 'raise'.
+            audio_track (int): which sound track of the videos, from 1. Defaults to the one that a file marks as
+                default.
             **kwargs: ``synonyms``, dict of names to lists of other words; ``prompt_templates``, a list or the name of a
                 set; ``score_thr`` of the label map; ``fps``, labelled frames per second (1); ``overlap`` of windows in
                 frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
@@ -170,7 +174,7 @@ class AVSegInferencer:
         with Progress(description, *columns, disable=not self.show_progress) as progress:
             for item, name in zip(items, output_names(items), strict=True):
                 try:
-                    source = open_source(item)
+                    source = open_source(item, audio_track)
                     recorder = Recorder(source, request, options, name)
                     header, frames = self.describe(source, request), self.stream(source, request)
                     prediction, path = recorder.record(frames, header, progress)
@@ -205,6 +209,7 @@ class AVSegInferencer:
         Raises:
             ValueError: a wrong argument, or a model of a closed vocabulary is asked for other names than its own.
         """
+        _check_separate(classes)
         vocabulary = Vocabulary(classes, synonyms=synonyms, templates=prompt_templates)
         with_audio = self.front_end is not None
         request = InferenceRequest(vocabulary, self.model.window, with_audio=with_audio, **settings)
@@ -299,6 +304,14 @@ class AVSegInferencer:
         changes = dict(mode='whole', return_masks=True, score_thr=request.score_thr)
         with _changed(self.model.test_cfg, **changes):
             return self.model.test_step(data)
+
+
+def _check_separate(classes: Any) -> None:
+    """Raise ValueError if several class names are given as one text."""
+    if isinstance(classes, (list, tuple)) and len(classes) == 1 and isinstance(classes[0], str):
+        (classes,) = classes
+    if isinstance(classes, str) and split_names([classes]) != [classes.strip()]:
+        raise ValueError(f"classes must be a list with a name an entry, as ['dog', 'cat'], got {one_line(classes)!r}")
 
 
 def pack(window: Window, vocabulary: Vocabulary) -> dict[str, Any]:

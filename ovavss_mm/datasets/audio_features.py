@@ -17,7 +17,7 @@ EXTRACT = 'tools/dataset_converters/extract_vggish.py'
 
 
 def audio_key(audio_path: str) -> str:
-    """Key of a sound, ``<subset>/<uid>``, from its path ``.../<subset>/<uid>/audio.wav``."""
+    """Key of a sound, ``<subset>/<uid>``, from its path ``.../<subset>/<uid>/audio.wav`` (or another name)."""
     return '/'.join(Path(audio_path).parts[-3:-1])
 
 

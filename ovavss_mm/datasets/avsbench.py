@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Base of the data sets: video clips with sound in the folders of AVSBench."""
 
+import logging
 import os.path as osp
 import warnings
 from collections.abc import Iterable, Mapping
 
 from mmengine.fileio import exists, isdir, join_path
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
 from ..utils.text import shorten
-from .files import find_audio, find_frames, find_labels
+from .files import find_audio, find_frames, find_labels, list_sounds
 from .metadata import SPLITS
 from .samplers import SeededIndex, seeded_rng
 from .transforms.loading import read_labels
@@ -23,8 +25,9 @@ class ClipDataset(BaseSegDataset):
 
     A subclass makes the vocabulary, overrides :meth:`rows`, and where its data differ :meth:`clip_dir`,
     :meth:`first_frame_only` or ``label_reader``. By default a clip is a folder
-    ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second; one without
-    ``audio.wav`` is silent. All files of all clips are looked for at the start, none is opened.
+    ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second; where
+    ``audio.wav`` is missing another sound file is taken if it is the only one, else the clip is silent. All files of
+    all clips are looked for at the start, none is opened; how many clips have sound is logged.
 
     A sample before the pipeline is a dict: clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
     frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated), audio_path (str | None,
@@ -120,6 +123,7 @@ class ClipDataset(BaseSegDataset):
                 'tools/dataset_converters/avsbench_ov.py checks all clips, and can make indices without the bad ones '
                 '(--fix-index)'
             ) from problems[0]
+        log_sounds(self.split, clips)
         return add_other_audio(clips)
 
     def _find_clip(self, row: Mapping) -> dict:
@@ -214,6 +218,25 @@ def check_root(data_root: str, files: Iterable[str]) -> None:
         path = join_path(data_root, name)
         if not exists(path):
             raise FileNotFoundError(f'data_root {data_root} has no {name} ({path}); {hint}')
+
+
+def log_sounds(split: str, clips: list[dict]) -> None:
+    """Log how many clips have sound; a warning if other files than ``audio.wav`` are there, or none has sound."""
+    paths = [clip['audio_path'] for clip in clips if clip['audio_path']]
+    silent = [clip['clip_dir'] for clip in clips if not clip['audio_path']]
+    renamed = [path for path in paths if osp.basename(path) != 'audio.wav']
+    unused = [join_path(folder, name) for folder in silent for name in list_sounds(folder)]
+    lines = [f'split {split}: {len(paths)} of {len(clips)} clips have sound']
+    if silent:
+        lines.append(f'no audio.wav, silent: {len(silent)} ({shorten(silent, 3)})')
+    if renamed:
+        lines.append(f'no audio.wav, the only other sound file is taken: {len(renamed)} ({shorten(renamed, 3)})')
+    if unused:
+        lines.append(
+            f'sound files passed over, as a folder has several or they are of a kind that is not read: {len(unused)} '
+            f'({shorten(unused, 3)}); to convert one: ffmpeg -i FILE -vn -ac 1 audio.wav'
+        )
+    print_log('\n  '.join(lines), 'current', logging.WARNING if renamed or unused or not paths else logging.INFO)
 
 
 def add_other_audio(clips: list[dict]) -> list[dict]:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """AVSBench-OV: AVSBench-semantic with its names divided into base and novel ones (paper section 4.1)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmengine.fileio import join_path
+from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
+from ..utils.text import shorten
 from .avsbench import ClipDataset, check_names_fit, check_root
 from .metadata import OV_SUBSETS, SUBSETS, clip_names, read_index, read_metadata, select_clips
 from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
@@ -64,19 +67,22 @@ class AVSBenchOVDataset(ClipDataset):
         super().__init__(data_root, split, vocabulary, ann_file=ann_file, **kwargs)
 
     def rows(self) -> list[Mapping]:
-        """Clips of the split, from the index or by the rule over ``metadata.csv``.
+        """Clips of the split, from the index or by the rule over ``metadata.csv``; logs what is left out and why.
 
         Raises:
-            ValueError: there is none, or a training index has clips with other names than base ones.
+            ValueError: there is none, one has a name that is no class, or a training index has clips with other names
+                than base ones.
         """
         base = self.vocabulary.base
         if self.index_file is None:
-            found = select_clips(read_metadata(self.ann_file), self.split, self.subsets, base)
+            whole = read_metadata(self.ann_file, self.vocabulary)
+            found = select_clips(whole, self.split, self.subsets, base)
             rows = [dict(uid=r['uid'], subset=r['label'], names=clip_names(r)) for r in found]
             what = f'split {self.split!r}, subsets {", ".join(self.subsets)} and {len(base)} base names'
-            empty = f'{self.ann_file} has no clip for {what}'
+            used = left_out(whole, found, self.split, self.subsets, base)
+            empty = f'{self.ann_file} has no clip for {what} ({used})'
         else:
-            clips = read_index(self.index_file, self.split)
+            clips = read_index(self.index_file, self.split, self.vocabulary)
             wrong = [clip for clip in clips if self.split == 'train' and not set(base).issuperset(clip.names)]
             if wrong:
                 raise ValueError(
@@ -85,7 +91,21 @@ class AVSBenchOVDataset(ClipDataset):
                     f'({", ".join(wrong[0].names)})'
                 )
             rows = [dict(uid=c.uid, subset=c.subset, names=c.names, frames=c.num_frames) for c in clips]
-            empty = f'the index {self.index_file} has no clip'
+            empty, used = f'the index {self.index_file} has no clip', f'all {len(clips)} clips are used'
         if not rows:
             raise ValueError(empty)
+        print_log(f'split {self.split} of {self.index_file or self.ann_file}: {used}', 'current')
         return [row | dict(split=self.split) for row in rows]
+
+
+def left_out(rows: Sequence[Mapping], used: Sequence, split: str, subsets: Sequence[str], base: Sequence[str]) -> str:
+    """How many clips of a split are used, and why the rest is not, in words."""
+    rows = [row for row in rows if row['split'] == split]
+    other = Counter(row['label'] for row in rows if row['label'] not in subsets)
+    names = Counter(name for row in rows if row['label'] in subsets for name in {*clip_names(row)} - {*base})
+    reasons = [f'{n} of subset {subset}' for subset, n in sorted(other.items())]
+    if others := len(rows) - other.total() - len(used):
+        most = shorten(f'{name} {n}' for name, n in names.most_common())
+        reasons.append(f'{others} with names that are not base ({most})')
+    text = f'{len(used)} of {len(rows)} clips are used'
+    return f'{text}; left out: {", ".join(reasons)}' if reasons else text

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text files, and the files of a clip."""
 
+import json
 import unicodedata
 
 from mmengine.fileio import exists, get_text, isdir, join_path, list_dir_or_file
 
+# Endings of sounds that libsndfile reads, and of others that it does not.
+SOUNDS = tuple('.wav .flac .mp3 .ogg .oga .opus .aif .aiff .aifc .au .caf .w64'.split())
+OTHER_SOUNDS = tuple('.m4a .aac .wma .amr .ac3 .mka .weba .mp4 .m4v .mov .mkv .webm .avi'.split())
 # Kinds of letters that no name and no file of text may have: they end lines, or steer a terminal.
 _STEERING = ('Cc', 'Cs', 'Zl', 'Zp')
 
@@ -27,6 +31,24 @@ def read_utf8(path: str) -> str:
         return get_text(path, encoding='utf-8-sig')
     except UnicodeDecodeError as err:
         raise ValueError(f'{path} is not in UTF-8 (byte {err.start}: {err.reason})') from err
+
+
+def read_json(path: str, **kwargs) -> object:
+    """Read a JSON file with arguments of :func:`json.loads`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON in UTF-8; the message names file and line.
+    """
+    text = read_utf8(path)
+    try:
+        return json.loads(text, **kwargs)
+    except json.JSONDecodeError as err:
+        raise ValueError(f'{path}, line {err.lineno}: not valid JSON ({err.msg})') from err
+    except RecursionError as err:
+        raise ValueError(f'{path}: deeply nested JSON, nothing that is read here') from err
+    except ValueError as err:  # of object_pairs_hook, or a number of thousands of digits
+        raise ValueError(f'{path}: {err}') from err
 
 
 def find_frames(clip_dir: str, suffix: str = '.jpg') -> dict[int, str]:
@@ -68,9 +90,21 @@ def find_labels(clip_dir: str, frames: dict[int, str], first_only: bool, suffix:
 
 
 def find_audio(clip_dir: str) -> str | None:
-    """Path of a clip's ``audio.wav``, None if it has none: the clip is silent."""
+    """Path of a clip's sound, None if it has none: the clip is silent.
+
+    That is ``audio.wav``; where it is missing, the one sound file of the folder that libsndfile reads.
+    """
     path = join_path(clip_dir, 'audio.wav')
-    return path if exists(path) else None
+    if exists(path):
+        return path
+    others = [name for name in list_sounds(clip_dir) if name.lower().endswith(SOUNDS)]
+    return join_path(clip_dir, others[0]) if len(others) == 1 else None
+
+
+def list_sounds(clip_dir: str) -> list[str]:
+    """Names of the files of a clip's folder that end as sounds and videos do."""
+    names = list_dir_or_file(clip_dir, list_dir=False) if isdir(clip_dir) else ()
+    return sorted(name for name in names if name.lower().endswith(SOUNDS + OTHER_SOUNDS))
 
 
 def _numbered_files(folder: str, suffix: str) -> dict[int, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mmengine.fileio import exists
 
 from ..utils.files import write_atomic
-from ..utils.text import one_line
+from ..utils.text import nearest, one_line
 from .files import is_plain, read_utf8
 
 SPLITS = ('train', 'val', 'test')
@@ -18,12 +18,18 @@ NUM_FRAMES = {'v1s': 5, 'v1m': 5, 'v2': 10}  # of a clip of AVSBench-semantic, o
 SUBSETS = tuple(NUM_FRAMES)
 OV_SUBSETS = ('v1s', 'v2')  # those that AVSBench-OV uses
 COLUMNS = ('uid', 'a_obj', 'split', 'label')
+# Names in a_obj of the official file that are no classes, and the splits that may have them.
+NO_CLASSES = {
+    'off-the-screen': SPLITS,  # nothing that is seen sounds
+    'background': ('train',),  # the same, in five clips of v1m
+    'h orse': ('train',),  # misspelt in one clip, which drops out: it is not among the paper's 5,184
+}
 MAX_SHOWN = 300  # letters that a message has of what a file says
 
 
 def clip_names(row: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of what sounds in a clip, from its row of ``metadata.csv``."""
-    return tuple(row['a_obj'].split('_'))
+    """The names of what sounds in a clip, from its row of ``metadata.csv``; blanks around them are removed."""
+    return tuple(name.strip() for name in row['a_obj'].split('_'))
 
 
 def select_clips(
@@ -46,25 +52,31 @@ def select_clips(
     return [row for row in rows if split != 'train' or base.issuperset(clip_names(row))]
 
 
-def read_metadata(path: str) -> list[dict[str, str]]:
-    """Read and check ``metadata.csv``.
+def read_metadata(path: str, classes: Collection[str] | None = None) -> list[dict[str, str]]:
+    """Read and check ``metadata.csv``; blanks around its fields are removed.
+
+    Args:
+        path (str): the file.
+        classes (Collection[str], optional): the names that a_obj may have besides NO_CLASSES, in whatever split and
+            subset. Defaults to None: any.
 
     Returns:
         list[dict]: one a clip, with at least the keys uid, a_obj, split and label.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is malformed; the message names the line.
+        ValueError: the file is malformed, or has a name that is none of ``classes``; the message names the line.
     """
-    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=''))
+    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=''), skipinitialspace=True)
     rows, first_line = [], {}
     try:
-        names = list(reader.fieldnames or ())
+        names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         missing = [name for name in COLUMNS if names.count(name) != 1]
         if missing:
             none = 'no' if missing[0] not in names else 'more than one'
             raise ValueError(f'{path}, line 1: {none} column {", ".join(missing)}')
         for row in reader:
+            row = {key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
             problem = _row_problem(row)
             if not problem and row['uid'] in first_line:
                 problem = f'clip {row["uid"]!r} was in line {first_line[row["uid"]]} already'
@@ -74,7 +86,27 @@ def read_metadata(path: str) -> list[dict[str, str]]:
             rows.append(row)
     except csv.Error as err:
         raise ValueError(f'{path}, line {reader.line_num}: {err}') from err
+    if classes is not None:
+        clips = ((first_line[row['uid']], row['uid'], row['split'], clip_names(row)) for row in rows)
+        _refuse_names(path, clips, classes)
     return rows
+
+
+def _refuse_names(path: str, clips: Iterable[tuple[int, str, str, tuple]], classes: Collection[str]) -> None:
+    """Raise ValueError if clips (line, clip, split, names) have names that are neither classes nor in NO_CLASSES."""
+    known, wrong = set(classes), {}
+    for line, clip, split, names in clips:
+        for name in names:
+            if name not in known and split not in NO_CLASSES.get(name, ()):
+                wrong.setdefault(name, f'{path}, line {line}: clip {clip} has the name {one_line(repr(name))}')
+    if wrong:
+        known.add('off-the-screen')
+        first = [
+            f'{text}, which is no class; the nearest is {nearest(n, sorted(known))!r}'
+            for n, text in [*wrong.items()][:5]
+        ]
+        more = f'\nand {len(wrong) - 5} more such names' if len(wrong) > 5 else ''
+        raise ValueError('\n'.join(first) + more + '\n(a_obj joins names of label2idx.json by "_")')
 
 
 def _row_problem(row: dict) -> str | None:
@@ -84,7 +116,7 @@ def _row_problem(row: dict) -> str | None:
     for key, allowed in (('split', SPLITS), ('label', SUBSETS)):
         if row[key] not in allowed:
             return f'{key} must be one of {", ".join(allowed)}, got {row[key]!r}'
-    if not all(name.strip() for name in clip_names(row)) or not is_plain(row['a_obj']):
+    if not all(clip_names(row)) or not all(map(is_plain, clip_names(row))):
         return f'a_obj must be names joined by "_", got {row["a_obj"]!r}'
     uid = row['uid']
     if uid.strip() in ('', '.', '..') or set(uid) & set('/\\') or not is_plain(uid):
@@ -126,13 +158,15 @@ def write_index(path: str, split: str, clips: Iterable[IndexedClip]) -> None:
     write_atomic(path, '\n'.join(lines) + '\n')
 
 
-def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
+def read_index(path: str, split: str | None = None, classes: Collection[str] | None = None) -> list[IndexedClip]:
     """Read what :func:`write_index` wrote for some split (None: for any), in the order of the file.
+
+    ``classes`` are the names that clips may have, as in :func:`read_metadata`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no index or one of another split, or a line is malformed or a clip there twice; the message
-            names the line.
+        ValueError: it is no index or one of another split, a line is malformed, a clip is there twice or has a name
+            that is none of ``classes``; the message names the line.
     """
     if not exists(path):
         raise FileNotFoundError(f'no index {path}; tools/dataset_converters/avsbench_ov.py makes it')
@@ -143,6 +177,7 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
     if split not in (None, first[1]):
         raise ValueError(f'{path} is the index of split {first[1]!r}, {split!r} was asked for')
     clips: dict[str, IndexedClip] = {}
+    numbers: list[int] = []
     for number, line in enumerate(lines, 1):
         if line.startswith('#') or not line.strip():
             continue
@@ -152,6 +187,11 @@ def read_index(path: str, split: str | None = None) -> list[IndexedClip]:
             problem = f'clip {clip.key} is there twice' if clip else wanted
             raise ValueError(f'{path}, line {number}: {one_line(f"{problem}, got {line!r}", MAX_SHOWN)}')
         clips[clip.key] = clip
+        numbers.append(number)
+    if classes is not None:
+        _refuse_names(
+            path, ((n, c.key, first[1], c.names) for n, c in zip(numbers, clips.values(), strict=True)), classes
+        )
     return list(clips.values())
 
 

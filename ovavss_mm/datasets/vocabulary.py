@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmseg.utils import get_predefined_templates
 
-from ..utils.text import one_line, shorten
-from .files import is_plain, read_utf8
+from ..utils.text import nearest, one_line, shorten
+from .files import is_plain, read_json, read_utf8
 from .palette import voc_palette
 
 BACKGROUND = 'background'
@@ -76,7 +76,8 @@ class Vocabulary(tuple):
         """Base or novel names in the order of the vocabulary."""
         group, order = _checked_names(group, title), {name: i for i, name in enumerate(self)}
         if missing := sorted(set(group) - set(order)):
-            raise ValueError(f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}')
+            like = f'the nearest name to {missing[0]!r} is {nearest(missing[0], self)!r}'
+            raise ValueError(f'{title} names that are not in the vocabulary: {shorten(map(repr, missing))}; {like}')
         _take({}, group, title=f'{title} name ')
         return tuple(sorted(group, key=order.__getitem__))
 
@@ -86,7 +87,8 @@ class Vocabulary(tuple):
         for key, words in synonyms.items():
             name = str(key).strip()
             if name not in checked:
-                raise ValueError(f'synonyms of {one_line(repr(key))}, which is none of the class names')
+                like = f'which is none of the class names; the nearest is {nearest(name, self)!r}'
+                raise ValueError(f'synonyms of {one_line(repr(key))}, {like}')
             if isinstance(words, str):
                 raise ValueError(f'synonyms of {name!r} must be a list, got {one_line(repr(words))}')
             words = _checked_names(words, f'synonyms of {name!r}: the')
@@ -184,7 +186,7 @@ def _is_template(template: object) -> bool:
 
 
 def read_label2idx(path: str) -> dict[str, int]:
-    """Read a JSON table of labels.
+    """Read a JSON table of labels; blanks around names are removed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -194,29 +196,49 @@ def read_label2idx(path: str) -> dict[str, int]:
     def unique(pairs: list[tuple]) -> dict:
         table = {}
         for key, value in pairs:
+            key = key.strip()
             if key in table:
                 raise ValueError(f'{one_line(repr(key))} is given twice')
             table[key] = value
         return table
 
-    try:
-        return json.loads(read_utf8(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as err:
-        raise ValueError(f'{path}, line {err.lineno}: not valid JSON ({err.msg})') from err
-    except RecursionError as err:
-        raise ValueError(f'{path}: not a table of labels, but deeply nested JSON') from err
-    except ValueError as err:  # a name given twice, a number of thousands of digits
-        raise ValueError(f'{path}: {err}') from err
+    return read_json(path, object_pairs_hook=unique)
 
 
 def read_names(path: str) -> tuple[str, ...]:
-    """Read a list of names, one a line; blank lines are skipped.
+    """Read a list of names, one a line or as a JSON list; blank lines are skipped. Commas belong to the names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not in UTF-8, or a name has control characters.
+        ValueError: it is not in UTF-8, looks like JSON and is no list of texts, or a name has control characters.
     """
-    return _checked_names((line for line in read_utf8(path).splitlines() if line.strip()), f'{path}: the')
+    text = read_utf8(path)
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        names = split_names([text]) if text.lstrip().startswith(('[', '{')) else lines
+    except ValueError as err:
+        raise ValueError(f'{path}: {err}') from err
+    if len(names) == 1 and ',' in names[0]:
+        raise ValueError(f'{path} has one line with commas: a name a line is expected, or a JSON list')
+    return _checked_names(names, f'{path}: the')
+
+
+def split_names(entries: Sequence[str]) -> list[str]:
+    """Names as people type them: one an entry, with commas between them, or as a JSON list.
+
+    Raises:
+        ValueError: what looks like JSON is none, or no list of texts.
+    """
+    text = ' '.join(entries).strip()
+    if not text.startswith(('[', '{', '"')):
+        return [name.strip() for entry in entries for name in entry.split(',') if name.strip()]
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'names are given one by one, with commas, or as a JSON list of texts; got {one_line(text)}')
+    return names
 
 
 def _checked_names(names: Iterable[str], title: str) -> tuple[str, ...]:

@@ -5,14 +5,13 @@ Label maps are integer (H, W): 0 background, i + 1 name i. A pixel without a lab
 maps, and in others where there is no class 255.
 """
 
-import functools
-import os.path as osp
 from collections.abc import Sequence
 
 import cv2
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .fonts import font, text_width
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside
 
@@ -24,18 +23,6 @@ def class_indices(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Label maps of any integer type and shape as int64, -1 where there is no label."""
     labels, small = labels.astype(np.int64), labels.dtype == np.uint8
     return np.where(labels == _IGNORE, -1, labels) if small or num_classes <= _IGNORE else labels
-
-
-@functools.lru_cache(maxsize=16)
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The sans serif font that ships with matplotlib, ``size`` in pixels."""
-    name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
-    return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', name), size)
-
-
-def text_width(text: str, size: int, bold: bool = False) -> int:
-    """Width of a line of text in pixels, rounded up."""
-    return int(np.ceil(font(size, bold).getlength(text)))
 
 
 def ink_on(color: Sequence[int]) -> tuple[int, int, int]:
@@ -121,7 +108,7 @@ def write_names(
         box = place(tag_center(labels == index, extent), extent, labels.shape, taken)
         taken.append(box)
         draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=color, outline=(255, 255, 255))
-        draw.text((box[0] + 3, box[1] + 1), names[index], fill=ink_on(color), font=font(size, True))
+        draw.text((box[0] + 3, box[1] + 1), names[index], fill=ink_on(color), font=font(size, True, names[index]))
     return np.asarray(image)
 
 

@@ -118,7 +118,7 @@ def _blank(height: int, width: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int = 12, bold: bool = False) -> None:
     """Write a line that starts at a point, half of its height above it."""
-    draw.text(at, text, fill=_INK, font=font(size, bold), anchor='lm')
+    draw.text(at, text, fill=_INK, font=font(size, bold, text), anchor='lm')
 
 
 def _margin(view: ClipView, activity: bool) -> int:
@@ -135,7 +135,7 @@ def _header(view: ClipView, columns: list[int], width: int, right: int) -> Image
     """Title and seconds."""
     title_height = _PAD + (22 if view.title else 0)
     image, draw = _blank(title_height + _LINE, right)
-    draw.text((_PAD, _PAD), view.title, fill=_INK, font=font(14, True))
+    draw.text((_PAD, _PAD), view.title, fill=_INK, font=font(14, True, view.title))
     for left, second in zip(columns, view.seconds, strict=False):
         draw.text((left + width // 2, title_height + _LINE // 2), second, fill=_INK, font=font(12), anchor='mm')
     return image
@@ -187,7 +187,7 @@ def _activity(view: ClipView, columns: list[int], width: int, right: int) -> Ima
         _write(draw, (_PAD, top + (step - 6) // 2), view.caption(index))
         for row, (title, maps) in enumerate(view.maps.items()):
             y = top + row * (_BAR + 2)
-            draw.text((columns[0] - 6, y + _BAR // 2), title, fill=_INK, font=font(10), anchor='rm')
+            draw.text((columns[0] - 6, y + _BAR // 2), title, fill=_INK, font=font(10, text=title), anchor='rm')
             for t, left in enumerate(columns):
                 unlabelled = (maps[t] < 0).all()
                 fill = UNLABELLED if unlabelled else color if sounding[title][t, index] else _FAINT

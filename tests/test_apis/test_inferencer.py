@@ -20,9 +20,10 @@ from video_files import write_mp4
 
 from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.inferencer import pack
+from ovavss_mm.apis.video.base import Picture, Source
 from ovavss_mm.apis.video.outputs import LabelPictures
 from ovavss_mm.apis.video.request import MAX_FPS
-from ovavss_mm.apis.video.sources import Picture, Source, open_source
+from ovavss_mm.apis.video.sources import open_source
 from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 from ovavss_mm.datasets.vocabulary import Vocabulary
 from ovavss_mm.models.segmentors.windows import Window
@@ -250,6 +251,25 @@ def test_bad_inputs_can_be_skipped(inferencer, video, tmp_path):
         inferencer(inputs, NAMES)
     bad, good = inferencer(inputs, NAMES, on_error='skip')['predictions']
     assert 'cannot be read as a video' in bad['error'] and good['num_frames'] == 7
+
+
+def test_what_is_odd_with_a_video_is_said(inferencer, tmp_path):
+    """In the prediction, its file and as a warning; duration, frames and intervals agree."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * 16000)
+    path = write_mp4(tmp_path / 'a.mp4', noise(20), 10.0, np.stack([sound, -sound]))
+    with pytest.warns(UserWarning, match='the channels of the sound of a cancel each other out for 4'):
+        (prediction,) = inferencer(str(path), [*NAMES, '\u9752\u3044'], out_dir=str(tmp_path))['predictions']
+    assert prediction['num_frames'] == prediction['duration'] == 5
+    ends = [end for name in prediction['names'].values() for _, end in name['intervals']]
+    assert max(ends) == 5
+    overlay = open_source(tmp_path / 'vis/a.mp4')
+    assert overlay.sound is not None and overlay.duration == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize('names', ['dog,cat', ['dog,cat'], ['dog, cat'], ['["dog", "cat"]'], 'dog'])
+def test_names_in_one_text_are_refused(inferencer, video, names):
+    with pytest.raises(ValueError, match=r'must be a list'):
+        inferencer(str(video), names)
 
 
 # ------------------------------------------------------------------ names

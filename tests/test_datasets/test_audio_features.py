@@ -39,6 +39,7 @@ def test_sha256(weights):
 
 def test_key():
     assert audio_key('/data/archive/v1s/some_uid/audio.wav') == 'v1s/some_uid'
+    assert audio_key('/data/archive/v1s/some_uid/other.MP3') == 'v1s/some_uid'
 
 
 def test_round_trip(features, weights):

@@ -147,6 +147,22 @@ def test_malformed_json(tmp_path):
         read_label2idx(str(path))
 
 
+def test_files_of_names(tmp_path):
+    """A name a line may have a comma; one line of names, or JSON of another kind, is refused."""
+    path = tmp_path / 'names.txt'
+    for text in ('\ufeffMale speech, man speaking\n\n dog \n', '["Male speech, man speaking", "dog"]'):
+        path.write_text(text, encoding='utf-8')
+        assert read_names(str(path)) == ('Male speech, man speaking', 'dog')
+    for text, message in (
+        ('dog, cat\n', 'one line with commas'),
+        ('{"dog": 1}', 'a JSON list'),
+        ('[1]', 'a JSON list'),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_names(str(path))
+
+
 def test_packaged_base_names():
     names = read_names(str(PACKAGED_BASE_NAMES['avsbench_ov']))
     assert len(names) == len(set(names)) == 40

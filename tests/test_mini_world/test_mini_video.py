@@ -5,8 +5,9 @@ import av
 import numpy as np
 import pytest
 
+from ovavss_mm.apis.video.base import frames_at
 from ovavss_mm.apis.video.sound import SoundReader
-from ovavss_mm.apis.video.sources import VideoSource, frames_at
+from ovavss_mm.apis.video.video_source import VideoSource
 from ovavss_mm.mini_world.drawing import iter_pictures
 from ovavss_mm.mini_world.sound import render_sound
 from ovavss_mm.mini_world.video import SCENE_SECONDS, video_scenes, write_video

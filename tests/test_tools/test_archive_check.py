@@ -121,6 +121,14 @@ def no_sound(folder):
     (folder / 'audio.wav').unlink()
 
 
+def other_sound(folder):
+    (folder / 'audio.wav').rename(folder / 'dog_guitar.WAV')
+
+
+def sound_of_another_kind(folder):
+    (folder / 'audio.wav').rename(folder / 'audio.m4a')
+
+
 def short_sound(folder):
     soundfile.write(folder / 'audio.wav', np.zeros(44100 * 4), 44100)
 
@@ -147,6 +155,8 @@ def long_sound(folder):
         (unlisted, 'label not listed', '3.png: cat (10 pixels)'),
         (nine_frames, 'frame number', '9 frames, expected 10'),
         (no_sound, 'no sound', 'no audio.wav'),
+        (sound_of_another_kind, 'no sound', 'no audio.wav, but audio.m4a; convert it: ffmpeg'),
+        (other_sound, 'sound name', 'dog_guitar.WAV is taken'),
         (short_sound, 'sound short', '4.000 s for 10 frames, 5.615 s are padded'),
         (long_sound, 'sound long', '11.000 s for 10 frames'),
     ],

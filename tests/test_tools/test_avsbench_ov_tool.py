@@ -142,6 +142,7 @@ def test_whole_archive(call, own, tmp_path):
     assert any(line.startswith('  no sound: 1 in 1 clips') for line in lines)
     assert '  frames in pixels: 32 x 24 (8)' in lines
     assert '  sound: 16000 Hz, 1 channels (7)' in lines
+    assert '  7 of 8 clips have sound' in lines
     assert row_of(out, 'dog') == ['base', '1', '0', '1']
     assert state(own) == before, 'the archive is not written to'
     out_files = {p.name for p in (tmp_path / 'out').iterdir()}
@@ -237,6 +238,25 @@ def test_frames_are_those_on_disk(call, own, tmp_path):
 def test_wrong_arguments(call, own, args, message):
     status, _, err = call(*(arg.replace('ROOT', str(own)) for arg in args))
     assert status == 1 and err.startswith('error: ') and message in err
+
+
+@pytest.mark.parametrize('more', [['--metadata-only'], ['--fix-index', '--workers', '0']])
+def test_name_that_is_no_class(call, own, tmp_path, more):
+    path = own / 'metadata.csv'
+    path.write_text(path.read_text().replace(',violin_dog,', ',Violin_dog,'))
+    status, _, err = call(own, '--base-names', 'all', *more)
+    assert status == 1 and not (tmp_path / 'out').exists()
+    assert (
+        f"{path}, line 12: clip test_violin_dog has the name 'Violin', which is no class; the nearest is 'violin'"
+        in err
+    )
+
+
+def test_blanks_around_names(call, own):
+    path = own / 'metadata.csv'
+    path.write_text(path.read_text().replace(',violin_dog,', ', violin _dog ,'))
+    status, out, _ = call(own, '--base-names', 'all', '--metadata-only')
+    assert status == 0 and row_of(out, 'violin') == ['base', '0', '0', '1']
 
 
 def test_names_are_needed_for_the_check(call, own):

@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ovavss_mm.datasets import AVSBenchOVDataset, LoadClipAudio, LoadClipFrames, LoadClipLabels
+from ovavss_mm.datasets.files import SOUNDS
 
 SCRIPT = Path(__file__).parents[2] / 'tools/dataset_converters/coco_video.py'
 HEIGHT, WIDTH = 20, 30
@@ -100,7 +101,11 @@ def labels_of(dataset, index: int) -> np.ndarray:
 
 def test_conversion(script, source, tmp_path, capsys):
     call(script, source, tmp_path / 'own')
-    assert capsys.readouterr().out == f'{tmp_path}/own: 3 clips, 2 names\n'
+    names = ', '.join(SOUNDS)
+    assert capsys.readouterr().out == (
+        f'{tmp_path}/own: 3 clips, 2 names\n1 of 3 clips have sound\n'
+        f'  no sound in {source}/wav: 2 clips, b (no b, 2), c (no c, 3) with {names}\n'
+    )
     train = AVSBenchOVDataset(str(tmp_path / 'own'), 'train', base_names='all')
     assert train.metainfo['classes'] == ('background', 'dog', 'fire-truck')
     # In clip b nothing is annotated in the frames that are taken: not one to train with.
@@ -182,8 +187,8 @@ def spoil_twice(source):
         (spoil_frame, r'00002\.jpg has \(5, 5\) pixels'),
         (spoil_no_frame, r'00002\.jpg'),
         (spoil_mask, r'a mask has \[20, 30\] pixels'),
-        (spoil_category, 'lacks a key, id or mask: 99'),
-        (spoil_json, 'Expecting value'),
+        (spoil_category, r'train\.json, annotations\[0\] \(video_id 1\): category_id 99 is not in the file'),
+        (spoil_json, r'train\.json, line 1: .*Expecting value'),
         (spoil_name, "'background'"),
         (spoil_twice, 'two videos have the name a'),
     ],
@@ -193,6 +198,211 @@ def test_wrong_input(script, source, tmp_path, spoil, message):
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         call(script, source, tmp_path / 'own')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['source']
+
+
+# --- JSON that is malformed, each named by its place
+def change(source: Path, part: str, index: int, **values) -> None:
+    """Change keys of an entry of train.json; None removes one."""
+    content = json.loads((source / 'train.json').read_text())
+    for key, value in values.items():
+        content[part][index][key] = value
+        if value is None:
+            del content[part][index][key]
+    (source / 'train.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ('part', 'index', 'values', 'message'),
+    [
+        ('videos', 0, {'file_names': None}, r'videos\[0\] \(id 1\): file_names must be a list .*, got no file_names'),
+        ('videos', 1, {'file_names': []}, r'videos\[1\] \(id 2\): file_names .* got \[\]'),
+        ('videos', 0, {'width': '30'}, r"videos\[0\] \(id 1\): width must be a number of pixels, got '30'"),
+        ('videos', 0, {'height': 0}, r'videos\[0\] \(id 1\): height must be'),
+        ('videos', 0, {'id': '../up'}, r"videos\[0\] \(id '\.\./up'\): id must be"),
+        ('videos', 0, {'id': 2}, r'videos\[1\] \(id 2\): videos\[0\] has the same id'),
+        ('categories', 0, {'name': None}, r'categories\[0\] \(id 7\): name must be text'),
+        ('categories', 0, {'id': 3}, r'categories\[1\] \(id 3\): categories\[0\] has the same id'),
+        ('annotations', 0, {'video_id': 8}, r'annotations\[0\] \(video_id 8\): video_id 8 is not in the file'),
+        ('annotations', 1, {'video_id': None}, r'annotations\[1\] \(no id\): video_id must be'),
+        ('annotations', 0, {'segmentations': None}, r'annotations\[0\] \(video_id 1\): segmentations must be a list'),
+        (
+            'annotations',
+            0,
+            {'segmentations': [None]},
+            r'annotations\[0\] \(video_id 1\): 1 segmentations, its video has 4',
+        ),
+    ],
+)
+def test_malformed_entries(script, source, tmp_path, part, index, values, message):
+    change(source, part, index, **values)
+    with pytest.raises(SystemExit, match=rf'error: .*train\.json, {message}'):
+        call(script, source, tmp_path / 'own')
+
+
+def test_annotation_that_is_there_twice(script, source, tmp_path):
+    for index in (0, 2):
+        change(source, 'annotations', index, id=4)
+    with pytest.raises(SystemExit, match=r'annotations\[2\] \(id 4, video_id 2\): annotations\[0\] has the same id'):
+        call(script, source, tmp_path / 'own')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('[]', "no list 'videos' as in YouTube-VIS, but a list"),
+        ('{"images": [], "annotations": []}', "no list 'videos' .* 'images', 'annotations'"),
+        ('{"videos": {}}', "no list 'videos'"),
+        ('{"videos": [7]}', r'videos\[0\] \(no id\): id must be'),
+        ('{"videos": [], "categories": []}', "no list 'annotations'"),
+    ],
+)
+def test_json_of_another_kind(script, source, tmp_path, text, message):
+    (source / 'train.json').write_text(text)
+    with pytest.raises(SystemExit, match=rf'error: .*train\.json.*{message}'):
+        call(script, source, tmp_path / 'own')
+
+
+PIXELS = HEIGHT * WIDTH
+
+
+@pytest.mark.parametrize(
+    ('mask', 'message'),
+    [
+        ([[2, 3, 25, 3, 25, 18, 2]], '3 or more corners, not 7 numbers'),
+        ([[2, 3, 25, 18]], '3 or more corners, not 4 numbers'),
+        ([[[2, 3], [25, 3], [25, 18]]], 'list of numbers x, y'),
+        ([2, 3, 25, 3, 25, 'a'], 'list of numbers x, y'),
+        ([[2, 3, 25, 3, 25, None]], 'list of numbers x, y'),
+        ([[2, 3, 25, 3, 25, float('nan')]], 'list of numbers x, y'),
+        ([[2, 3, 1e9, 3, 1e9, 1e9]], 'list of numbers x, y'),
+        ([[2, 3, 25, 3, 25, 18], 5], 'list of numbers x, y'),
+        ([[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]], 'in pixels, not in parts'),
+        ([[]], '3 or more corners, not 0'),
+        ('mask.png', 'an RLE, a list of polygons or null'),
+        (7, 'an RLE, a list of polygons or null'),
+        ({}, 'size .height, width. and counts'),
+        ({'counts': [PIXELS]}, 'size .height, width. and counts'),
+        ({'size': [HEIGHT, WIDTH]}, 'size .height, width. and counts'),
+        ({'size': [HEIGHT, WIDTH], 'counts': 5}, 'size .height, width. and counts'),
+        ({'size': [HEIGHT], 'counts': [PIXELS]}, r'a mask has \[20\] pixels, its video \(30, 20\)'),
+        ({'size': [HEIGHT, WIDTH], 'counts': [10, 10]}, 'of 600 pixels in all'),
+        ({'size': [HEIGHT, WIDTH], 'counts': [10, PIXELS]}, 'of 600 pixels in all'),
+        ({'size': [HEIGHT, WIDTH], 'counts': [-10, PIXELS + 10]}, 'numbers from 0 up'),
+        ({'size': [HEIGHT, WIDTH], 'counts': [0.5, PIXELS - 0.5]}, 'numbers from 0 up'),
+        ({'size': [HEIGHT, WIDTH], 'counts': []}, 'of 600 pixels in all'),
+        ({'size': [HEIGHT, WIDTH], 'counts': ''}, 'of 600 pixels in all'),
+        ({'size': [HEIGHT, WIDTH], 'counts': compressed(rectangle(*LARGE))['counts'][:-2]}, 'counts of an RLE'),
+        ({'size': [HEIGHT, WIDTH], 'counts': 'wörter'}, 'no text that COCO writes'),
+    ],
+)
+def test_malformed_masks(script, source, tmp_path, mask, message):
+    change(source, 'annotations', 1, id=5, segmentations=[None, None, mask, None])
+    place = r'train\.json, annotations\[1\] \(id 5, video_id 1\), frame 2'
+    with pytest.raises(SystemExit, match=f'error: .*{place}: .*{message}.*, got '):
+        call(script, source, tmp_path / 'own')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['source']
+
+
+def test_one_flat_polygon_and_no_mask(script, source, tmp_path):
+    segmentations = [polygons(*LARGE)[0], [], [], uncompressed(rectangle(0, 0, 0, 0))]
+    change(source, 'annotations', 1, segmentations=segmentations)
+    change(source, 'annotations', 0, segmentations=[None] * 4)
+    call(script, source, tmp_path / 'own', '--step', '1')
+    train = AVSBenchOVDataset(str(tmp_path / 'own'), 'train', base_names='all')
+    expected = np.zeros((4, HEIGHT, WIDTH))
+    expected[0] = 2 * rectangle(*LARGE)
+    assert np.array_equal(labels_of(train, 0), expected)
+    assert train.get_data_info(0)['names'] == ('fire-truck',)
+
+
+def test_runs_are_those_of_pycocotools(script):
+    rng = np.random.default_rng(0)
+    for density in (0, 0.02, 0.5, 1):
+        for shape in ((HEIGHT, WIDTH), (1, 1), (300, 200)):
+            mask = (rng.random(shape) < density).astype(np.uint8)
+            mask[: shape[0] // 2] = density > 0.1  # long runs have several letters
+            for rle in (compressed(mask), uncompressed(mask)):
+                assert np.array_equal(script.decode(rle, shape, ''), mask)
+
+
+# --- sound under other names
+def move(source: Path, folder: str) -> None:
+    """Put the frames of videos a and b into a/../folder, and say so in train.json."""
+    content = json.loads((source / 'train.json').read_text())
+    for video in content['videos']:
+        for name in video['file_names']:
+            new = folder.format(name.split('/')[0]) + name[1:]
+            (source / 'frames' / new).parent.mkdir(parents=True, exist_ok=True)
+            (source / 'frames' / name).rename(source / 'frames' / new)
+        video['file_names'] = [folder.format(n.split('/')[0]) + n[1:] for n in video['file_names']]
+    (source / 'train.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ('frames', 'sound', 'uid'),
+    [
+        ('train/{}', 'train/a.wav', 'train-a'),
+        ('train/{}', 'train-a.wav', 'train-a'),
+        ('train/{}', 'a.wav', 'train-a'),
+        ('{}/frames', 'a.wav', 'a-frames'),
+        ('{}', 'train/a.wav', 'a'),
+        ('{}', '1.wav', 'a'),
+        ('train/{}', 'a.WAV', 'train-a'),
+        ('train/{}', '1.flac', 'train-a'),
+        ('./{}', 'a.mp3', 'a'),
+    ],
+)
+def test_sound_is_found(script, source, tmp_path, capsys, frames, sound, uid):
+    move(source, frames)
+    (source / 'wav' / 'a.wav').unlink()
+    path = source / 'wav' / sound
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, np.full(32000, 0.5), 16000)
+    call(script, source, tmp_path / 'own')
+    assert '\n1 of 3 clips have sound\n' in capsys.readouterr().out
+    wave, rate = soundfile.read(tmp_path / 'own' / 'v2' / uid / 'audio.wav')
+    assert rate == 16000 and abs(wave[10000:20000] - 0.5).max() < 0.01
+    assert [p.name for p in tmp_path.glob('own/v2/*/audio.*')] == ['audio.wav']
+
+
+def test_sound_of_another_video_is_not_taken(script, source, tmp_path, capsys):
+    """A folder that is named as another video's id, and names that two videos share."""
+    content = json.loads((source / 'train.json').read_text())
+    content['videos'][0]['id'], content['videos'][1]['id'] = 'b', 'a'  # each has the other's folder as its id
+    content['annotations'] = []
+    (source / 'train.json').write_text(json.dumps(content))
+    (source / 'wav' / 'frames.wav').write_bytes((source / 'wav' / 'a.wav').read_bytes())
+    call(script, source, tmp_path / 'own')
+    assert [p.parent.name for p in tmp_path.glob('own/v2/*/audio.wav')] == ['a']
+    assert 'sounds that belong to no video: 1 (frames.wav)' in capsys.readouterr().out
+
+
+def test_videos_of_one_folder_are_named_by_their_ids(script, source, tmp_path, capsys):
+    move(source, 'all/{}')
+    for path in sorted(source.glob('frames/all/*/*')):
+        path.rename(path.parents[1] / (path.parent.name + path.name))
+    text = (source / 'train.json').read_text().replace('all/a/', 'all/a').replace('all/b/', 'all/b')
+    (source / 'train.json').write_text(text)
+    (source / 'wav' / 'a.wav').rename(source / 'wav' / '2.wav')
+    call(script, source, tmp_path / 'own')
+    assert sorted(p.name for p in tmp_path.glob('own/v2/*')) == ['1', '2', 'c']
+    assert (tmp_path / 'own/v2/2/audio.wav').exists() and '1 of 3 clips have sound' in capsys.readouterr().out
+
+
+def test_no_sound_is_said(script, source, tmp_path, capsys):
+    (source / 'wav' / 'a.wav').rename(source / 'wav' / 'a.m4a')
+    (source / 'wav' / 'other.txt').touch()
+    call(script, source, tmp_path / 'own')
+    out = capsys.readouterr().out
+    assert '\n0 of 3 clips have sound\n' in out and 'a (no a, 1), b (no b, 2), c (no c, 3)' in out
+    assert 'of a kind that is not read: 1 (a.m4a); convert them: ffmpeg' in out
+
+
+@pytest.mark.parametrize('option', ['--sounds', '--frames'])
+def test_missing_folder(script, source, tmp_path, option):
+    with pytest.raises(SystemExit, match=f'error: {option} must be a folder, got .*gone'):
+        call(script, source, tmp_path / 'own', option, str(source / 'gone'))
+    assert not (tmp_path / 'own').exists()
 
 
 def test_nothing_is_overwritten(script, source, tmp_path):

@@ -89,6 +89,16 @@ def test_label_a_video(run, mini, tmp_path, capsys):
     assert f'{video}: 3 s' in out and str(tmp_path / 'out/pred/mini.json') in out
 
 
+@pytest.mark.parametrize(
+    'names',
+    [['a dog,violin'], ['a dog,', 'violin'], ['a dog', 'violin'], ['["a dog", "violin"]'], ['["a dog",', '"violin"]']],
+)
+def test_names_with_commas_and_as_json(script, names):
+    args = script.parse_args(['x.mp4', '--classes', *names, '--audio-track', '2'])
+    options = script.call_options(args)
+    assert list(options['classes']) == ['a dog', 'violin'] and options['audio_track'] == 2
+
+
 def test_errors_are_a_line(run, mini, tmp_path, capsys):
     video, weights = mini
     model = ('--model', 'ovavss_mini', '--weights', weights)
@@ -99,6 +109,8 @@ def test_errors_are_a_line(run, mini, tmp_path, capsys):
         ((video, '--classes', 'a', 'A', *model), 'given twice'),
         ((video, '--classes', 'a', '--synonyms', 'b', *model), 'NAME=WORD'),
         ((video, '--classes-file', tmp_path / 'gone.txt', *model), 'gone.txt'),
+        ((video, '--classes', '[a,', 'b]', *model), 'one by one, with commas, or as a JSON list'),
+        ((video, '--classes', 'a', '--audio-track', '2', *model), r'mini\.mp4 has 1; got 2'),
     ):
         with pytest.raises(SystemExit, match=f'error: .*{message}'):
             run(*args)

@@ -12,14 +12,14 @@ from functools import partial
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ovavss_mm.datasets.files import find_audio, find_frames, find_labels
+from ovavss_mm.datasets.files import find_audio, find_frames, find_labels, list_sounds
 from ovavss_mm.datasets.metadata import IndexedClip
 from ovavss_mm.datasets.transforms import loading
 from ovavss_mm.datasets.transforms.audio import read_wav
 from ovavss_mm.datasets.transforms.front_ends import VGGishLogMel
 
 # Changes when a clip may be judged otherwise than before: results of earlier versions are not used.
-VERSION = 2
+VERSION = 3
 MUCH_LONGER = 0.5  # s; sound is cut on purpose, and encoders add some milliseconds
 FRONT_END = VGGishLogMel()
 LABEL_KINDS = {loading.LabelSizeError: 'label size', loading.LabelColorError: 'label colour'}
@@ -33,12 +33,13 @@ ERRORS = {
     'label unreadable': 'a label map is no picture or a damaged one',
     'label size': 'a label map is not of the size of its frame',
     'label colour': 'a label map has colours that stand for no name',
-    'sound unreadable': 'audio.wav is no sound, empty, or has values that are not finite',
+    'sound unreadable': 'the sound file is none, empty, or has values that are not finite',
 }
 WARNINGS = {
     'label not listed': 'a label map has a name that metadata.csv does not list: background',
     'frame number': 'another number of frames than 5 (v1s) or 10 (v2)',
     'no sound': 'no audio.wav: the clip is silent',
+    'sound name': 'no audio.wav: the only sound file of the folder is taken',
     'sound short': 'less sound than frames: padded with silence',
     'sound long': f'over {MUCH_LONGER} s more sound than frames: cut',
 }
@@ -153,7 +154,11 @@ def _check_sound(folder: str, report: ClipReport) -> None:
     """Look into the sound, and compare its length with the frames."""
     path = find_audio(folder)
     if path is None:
-        return report.add('no sound', f'{folder}: no audio.wav')
+        others = ', '.join(list_sounds(folder))
+        hint = f', but {others}; convert it: ffmpeg -i FILE -ac 1 audio.wav' if others else ''
+        return report.add('no sound', f'{folder}: no audio.wav{hint}')
+    if os.path.basename(path) != 'audio.wav':
+        report.add('sound name', f'{path} is taken')
     try:
         waveform, rate = read_wav(path)
     except (OSError, ValueError) as err:
@@ -196,6 +201,7 @@ def report_lines(reports: Sequence[ClipReport], shown: int | None) -> list[str]:
     for title, key in (('frames in pixels', 'size'), ('sound', 'sound')):
         common = Counter(r.facts[key] for r in reports if key in r.facts).most_common(5)
         lines.append(f'  {title}: ' + '; '.join(f'{text} ({n})' for text, n in common))
+    lines.append(f'  {sum("sound" in r.facts for r in reports)} of {len(reports)} clips have sound')
     offenders = defaultdict(list)
     for report in reports:
         for kind, text in report.findings:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from ovavss_mm.datasets import metadata
 
     vocabulary = read_vocabulary(args)
-    rows, status = metadata.read_metadata(os.path.join(args.root, 'metadata.csv')), 0
+    rows, status = metadata.read_metadata(os.path.join(args.root, 'metadata.csv'), vocabulary), 0
     splits = {split: metadata.select_clips(rows, split, base=vocabulary.base) for split in OFFICIAL}
     splits = {s: list(map(metadata.IndexedClip.from_row, rows)) for s, rows in splits.items()}
     if args.base_names is None:

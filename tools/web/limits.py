@@ -5,7 +5,8 @@ import math
 import os
 from dataclasses import dataclass
 
-from ovavss_mm.apis.video.sources import Source
+from ovavss_mm.apis.video.base import Source
+from ovavss_mm.datasets.vocabulary import split_names
 from ovavss_mm.utils.text import one_line
 
 MEGABYTE = 2**20  # as Gradio counts them
@@ -29,8 +30,10 @@ class InputError(ValueError):
 
 def parse_names(text: str | None) -> list[str]:
     """Split a text at commas and new lines into class names; InputError if there are none, too many or too long."""
-    names = [name.strip() for line in (text or '').splitlines() for name in line.split(',')]
-    names = [name for name in names if name]
+    try:
+        names = split_names((text or '').splitlines())
+    except ValueError as error:
+        raise InputError(str(error)) from error
     if not names:
         raise InputError('Give at least one name to look for.')
     if len(names) > MAX_NAMES:

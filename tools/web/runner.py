@@ -18,7 +18,7 @@ from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.video.listing import VIDEOS, safe_name
 from ovavss_mm.apis.video.record import OutputOptions, Recorder
 from ovavss_mm.apis.video.request import InferenceRequest, LabelledFrame
-from ovavss_mm.apis.video.sources import VideoSource
+from ovavss_mm.apis.video.video_source import VideoSource
 
 from .limits import InputError, Limits, parse_names
 

@@ -2,8 +2,10 @@
 """Which inputs there are, and what their outputs are called."""
 
 import hashlib
+import os
 import os.path as osp
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from glob import glob, has_magic
@@ -11,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.files import is_plain
+from .media import has_pictures
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-VIDEOS = ('.mp4', '.mov', '.mkv', '.webm', '.avi', '.m4v', '.mpg', '.mpeg', '.ts', '.flv', '.wmv')
-SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus')
+SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.oga', '.opus', '.aif', '.aiff', '.wma', '.ac3', '.amr')
+# Endings of videos; files of others are looked into.
+VIDEOS = (
+    *('.mp4', '.mov', '.mkv', '.webm', '.avi', '.m4v', '.mpg', '.mpeg', '.ts', '.flv', '.wmv', '.gif'),
+    *('.mts', '.m2ts', '.m2t', '.ogv', '.vob', '.3gp', '.3g2', '.f4v', '.asf', '.mxf', '.dv', '.mod', '.rm'),
+)
 MAX_NAME = 120  # bytes of a name; file systems take 255 with all that is added
 
 
@@ -32,6 +39,9 @@ def list_files(folder: str, kinds: tuple[str, ...]) -> list[str]:
 
 def list_inputs(inputs: object) -> list:
     """List inputs of :func:`.sources.open_source`: of one, a glob pattern, a folder of videos, or a list of these.
+
+    Of a folder with videos and photos, as of a camera, the videos are taken. Where neither lies in it, the videos in
+    the folders below it are.
 
     Raises:
         ValueError: no inputs, or a pattern that nothing matches.
@@ -54,9 +64,28 @@ def _expand(entry: object) -> Iterable:
         if not found:
             raise ValueError(f'nothing matches {path}')
         return found
-    if osp.isdir(path) and not list_files(path, PICTURES):
-        return list_files(path, VIDEOS) or [path]
-    return [path]
+    return _expand_folder(path) if osp.isdir(path) else [path]
+
+
+def _expand_folder(folder: str) -> list[str]:
+    """The videos in a folder; the folder itself if it is one of pictures."""
+    pictures = list_files(folder, PICTURES)
+    if videos := _list_videos(folder):
+        if pictures:
+            left = f'{len(pictures)} {"picture" if len(pictures) == 1 else "pictures"} beside'
+            warnings.warn(f'{folder}: its {len(videos)} videos are taken, the {left} them are left out', stacklevel=4)
+        return videos
+    if pictures or osp.isdir(osp.join(folder, 'frames')):
+        return [folder]
+    below = sorted((root for root, _, _ in os.walk(folder)), key=natural)
+    return [video for path in below for video in _list_videos(path)] or [folder]
+
+
+def _list_videos(folder: str) -> list[str]:
+    """The videos that lie in a folder, in natural order."""
+    others = (*PICTURES, *SOUNDS)
+    files = [path for path in list_files(folder, ('',)) if not path.lower().endswith(others)]
+    return [path for path in files if path.lower().endswith(VIDEOS) or has_pictures(path)]
 
 
 # ------------------------------------------------------------------ names of outputs

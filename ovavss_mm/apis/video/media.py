@@ -10,8 +10,13 @@ import av
 # Container formats that are opened, whatever a file's name. Others, such as playlists, could make FFmpeg read further
 # files or ask other computers.
 FORMATS = (
-    *('mov', 'mp4', 'm4a', '3gp', '3g2', 'mj2', 'matroska', 'webm', 'avi', 'mpeg', 'mpegts', 'flv'),
-    *('asf', 'ogg', 'wav', 'w64', 'aiff', 'caf', 'mp3', 'flac', 'aac', 'ac3', 'eac3'),
+    *('mov', 'mp4', 'm4a', '3gp', '3g2', 'mj2', 'matroska', 'webm', 'avi', 'mpeg', 'mpegts', 'mpegvideo', 'flv'),
+    *('asf', 'ogg', 'mxf', 'dv', 'rm', 'wtv', 'ivf', 'nut', 'gif', 'apng', 'yuv4mpegpipe', 'h264', 'hevc', 'mjpeg'),
+    *('wav', 'w64', 'aiff', 'au', 'caf', 'mp3', 'flac', 'ape', 'wv', 'tta', 'amr', 'aac', 'ac3', 'eac3', 'dts'),
+)
+READABLE = (
+    'Videos as mp4, mov, mkv, webm, avi, mpg, ts, mts, wmv, flv, ogv, mxf or gif are read; others can be converted: '
+    'ffmpeg -i FILE -c:v libx264 -c:a aac FILE.mp4'
 )
 MAX_PIXELS = 2**26  # of a frame, 8192 x 8192
 MAX_RATIO = 100  # of the longer side of a frame to the shorter
@@ -46,16 +51,62 @@ def open_media(file: str | BinaryIO) -> av.container.InputContainer:
 
 
 def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
-    """The stream of moving pictures of a file, if there is one."""
-    # FFmpeg gives the cover picture of a song as a video stream
-    cover = av.stream.Disposition.attached_pic
-    streams = container.streams.video
-    return streams[0] if streams and not streams[0].disposition & cover else None
+    """The stream of moving pictures of a file, None if it has none.
+
+    Covers and thumbnails are passed over. Of several, those that can be decoded come first, then those of more than one
+    picture, then the one that is marked as default, then the largest, then the first.
+    """
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+
+    def fitness(stream: av.video.stream.VideoStream) -> tuple:
+        codec = stream.codec_context
+        pixels = codec.width * codec.height if codec else 0
+        default = bool(stream.disposition & av.stream.Disposition.default)
+        return codec is not None, stream.frames != 1, default, pixels, -stream.index
+
+    streams = [stream for stream in container.streams.video if not stream.disposition & still]
+    return max(streams, key=fitness, default=None)
 
 
-def sound_stream(container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:
-    """The sound stream of a file, if there is one."""
-    return container.streams.audio[0] if container.streams.audio else None
+def has_pictures(path: str) -> bool:
+    """Whether a file is one of moving pictures that can be read."""
+    try:
+        with open_media(path) as container:
+            stream = picture_stream(container)
+            return stream is not None and stream.codec_context is not None
+    except (OSError, ValueError, av.FFmpegError):
+        return False
+
+
+def sound_streams(container: av.container.InputContainer) -> list[av.audio.stream.AudioStream]:
+    """The sound tracks of a file; track 1 is the first of them."""
+    return list(container.streams.audio)
+
+
+def sound_stream(
+    container: av.container.InputContainer, track: int | None = None, name: str = 'the file'
+) -> av.audio.stream.AudioStream | None:
+    """A sound track of a file, None if it has none that can be decoded.
+
+    Args:
+        container (av.container.InputContainer): the open file.
+        track (int): its number, from 1. Defaults to the first that is marked as default and can be decoded, else the
+            first that can be.
+        name (str): of the file in messages.
+
+    Raises:
+        ValueError: there is no track of this number, or it cannot be decoded.
+    """
+    streams = sound_streams(container)
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if track is None:
+        marked = [stream for stream in known if stream.disposition & av.stream.Disposition.default]
+        return next(iter(marked + known), None)
+    if not isinstance(track, int) or not 1 <= track <= len(streams):
+        raise ValueError(f'audio_track must be the number of a sound track, {name} has {len(streams)}; got {track!r}')
+    if streams[track - 1] not in known:
+        raise ValueError(f'sound track {track} of {name} is of a format that is not known')
+    return streams[track - 1]
 
 
 def check_picture(name: str, width: int, height: int) -> None:
@@ -84,17 +135,21 @@ def check_sound(name: str, rate: int, channels: int) -> None:
         )
 
 
-def has_all_packets(container: av.container.InputContainer, path: str) -> bool:
-    """True if an mp4 file holds all the pictures that its table of contents lists.
+def announced_seconds(container: av.container.InputContainer, path: str) -> float | None:
+    """Length in seconds that a file must have if nothing is missing, None where that cannot be told.
 
-    Where an edit list cuts a part out of such a file, its pictures end earlier than announced, and nothing is missing.
-    False also where that cannot be told, as of other formats.
+    An mp4 file that holds all the packets of its table of contents is whole, even where an edit list cuts a part out of
+    it. Files of broadcasts announce nothing: FFmpeg guesses from their size.
     """
-    index = getattr(container.streams.video[0], 'index_entries', None)
-    if 'mp4' not in container.format.name.split(',') or not index:
-        return False
-    last = index[len(index) - 1]
-    return last.pos + last.size <= os.path.getsize(path)
+    kinds = container.format.name.split(',')
+    if 'mp4' in kinds:
+        stream = picture_stream(container)
+        index = getattr(stream, 'index_entries', None)
+        last = index[len(index) - 1] if index else None
+        whole = last is not None and last.pos + last.size <= os.path.getsize(path)
+        return None if whole or stream.duration is None else float(stream.duration * stream.time_base)
+    stored = {'matroska', 'avi', 'asf'} & set(kinds) and container.duration is not None
+    return container.duration / av.time_base if stored else None
 
 
 # ------------------------------------------------------------------ tables of mp4 files

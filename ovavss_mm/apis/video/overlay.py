@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +13,9 @@ import numpy as np
 
 from ...utils.text import one_line
 from ...visualization.drawing import blend, write_names
-from .media import sound_stream
+from .base import Picture, Source
 from .request import InferenceRequest
-from .sound import SoundTrack, decoded_sound
-from .sources import Picture, Source
+from .sound import SoundReader, SoundTrack
 
 MAX_RATE = 30  # frames a second that are written at most
 CLOCK = 90000  # ticks a second
@@ -74,7 +74,9 @@ class OverlayVideo:
         self.end = 0.0  # of the last frame that was written, in seconds
         self._pictures = source.pictures()
         self._pending: Picture | None = next(self._pictures, None)
+        self._shown: Picture | None = None  # before the pending one
         self._written = -1.0
+        self._lengths: dict[int, int] = {}  # of the pictures in the encoder, by time stamp
         with ExitStack() as unless_ready:  # whatever ends this half-way, the file is closed
             self._file = av.open(str(path), 'w', options={'movflags': 'faststart'})
             unless_ready.callback(self._file.close)
@@ -94,35 +96,46 @@ class OverlayVideo:
         # H.264 of this kind has even sizes
         stream.height, stream.width = (side + side % 2 for side in self.source.size)
         stream.pix_fmt = 'yuv420p'
-        if self.source.pixel_aspect:
-            stream.codec_context.sample_aspect_ratio = self.source.pixel_aspect
         stream.codec_context.time_base = Fraction(1, CLOCK if stream.name == 'libx264' else 1000)
         return stream
 
-    def write(self, label_map: np.ndarray, until: float | None) -> None:
-        """Write the frames to which a label map belongs, up to the next one's time in seconds (None: to the end)."""
+    def write(self, label_map: np.ndarray, time: float, until: float | None) -> None:
+        """Write the frames to which a label map belongs: from its time to the next one's in seconds (None: the end).
+
+        A picture that is shown longer than its label map is written again with the next one.
+        """
         overlay = Overlay(label_map, self.request)
         tolerance = self.source.tolerance
+        held = self._shown
+        if held is not None and time + tolerance < held.end and time >= self._written + 0.9 / MAX_RATE:
+            self._write_frame(overlay, Picture(time, held.end, held.rgb), until)
         while self._pending is not None and (until is None or self._pending.time + tolerance < until):
             picture, self._pending = self._pending, next(self._pictures, None)
             if picture.time >= self._written + 0.9 / MAX_RATE:
-                self._write_frame(overlay.over(picture.rgb()), picture)
-            self.end = max(self.end, picture.end)
+                self._write_frame(overlay, picture, until)
+            self._shown = picture
         if self._sound is not None:
             self._sound.mux(self.end)
 
-    def _write_frame(self, rgb: np.ndarray, picture: Picture) -> None:
-        """Encode one frame."""
+    def _write_frame(self, overlay: Overlay, picture: Picture, until: float | None) -> None:
+        """Encode a picture, to be shown until its end or the next label map's time."""
+        rgb = overlay.over(picture.rgb())
         height, width = rgb.shape[:2]
         if height % 2 or width % 2:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
         frame = av.VideoFrame.from_ndarray(rgb, 'rgb24')
         base = self._stream.codec_context.time_base
+        end = picture.end if until is None else min(picture.end, max(until, picture.time))
         frame.pts, frame.time_base = round(picture.time / base), base
-        if hasattr(type(frame), 'duration'):
-            frame.duration = max(1, round((picture.end - picture.time) / base))
-        self._file.mux(self._stream.encode(frame))
-        self._written = picture.time
+        self._lengths[frame.pts] = max(1, round((end - picture.time) / base))
+        self._mux(self._file, self._stream.encode(frame))
+        self._written, self.end = picture.time, max(self.end, end)
+
+    def _mux(self, file: av.container.OutputContainer, packets: list[av.Packet]) -> None:
+        """Write encoded pictures; the encoder takes each for as long as the mean rate says."""
+        for packet in packets:
+            packet.duration = self._lengths.pop(packet.pts, packet.duration)
+            file.mux(packet)
 
     def close(self) -> None:
         """Finish the file."""
@@ -130,7 +143,7 @@ class OverlayVideo:
             return
         file, self._file = self._file, None
         try:
-            file.mux(self._stream.encode(None))
+            self._mux(file, self._stream.encode(None))
             if self._sound is not None:
                 self._sound.finish(self.end)
         finally:
@@ -141,16 +154,17 @@ class _Sound:
     """Copies the sound of a track into a file, or makes AAC of it where that cannot be."""
 
     def __init__(self, track: SoundTrack, file: av.container.OutputContainer) -> None:
-        self._input, self._file = track.open(), file
-        stream = sound_stream(self._input)
+        self._track, self._input, self._file = track, track.open(), file
+        stream = track.stream(self._input)
         self._start = track.start_on_clock(self._input)
         if stream.codec_context.name.split('_')[0].removesuffix('float') in COPIED:
             self._stream, self._packets = file.add_stream_from_template(stream), self._copy(stream)
         else:
             rate = min(AAC_RATES, key=lambda r: abs(r - stream.codec_context.sample_rate))
-            self._stream = file.add_stream('aac', rate=rate)
-            self._stream.layout = 'mono' if stream.codec_context.channels == 1 else 'stereo'
-            self._packets = self._encode()
+            layout = stream.layout.name if stream.layout.name in ('mono', 'stereo') else 'mono'
+            self._stream = file.add_stream('aac', rate=rate, layout=layout)
+            frames = self._decoded() if layout == stream.layout.name else self._mixed(rate)
+            self._packets = self._encode(frames)
         self._pending = next(self._packets, None)
 
     def mux(self, until: float) -> None:
@@ -169,7 +183,7 @@ class _Sound:
         """Packets as they are, on the pictures' clock; sound before the picture is left out."""
         shift = round(self._start / stream.time_base)
         try:
-            for packet in self._input.demux(stream):
+            for packet in self._track.packets(self._input):
                 if packet.dts is None or packet.pts is None:
                     continue
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
@@ -181,15 +195,32 @@ class _Sound:
         except av.FFmpegError:
             return  # damaged: said where the sound is read for the model
 
-    def _encode(self) -> Iterator[tuple[float, av.Packet]]:
-        """AAC packets of the decoded sound."""
-        for frame in decoded_sound(self._input):
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        """Decoded sound on the pictures' clock, from their start on."""
+        for frame in self._track.decoded(self._input):
             if isinstance(frame, str):
                 continue
             if frame.pts is not None:
                 frame.pts -= round(self._start / frame.time_base)
                 if frame.pts < 0:
                     continue
+            yield frame
+
+    def _mixed(self, rate: int) -> Iterator[av.AudioFrame]:
+        """Channels that an mp4 file may not have, mixed as the model hears them."""
+        reader, at, step = SoundReader(replace(self._track), rate), 0, 1024
+        while True:
+            samples = reader.span(at, step)
+            if reader.track.seconds <= at / rate:  # its end
+                return
+            frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), 'fltp', 'mono')  # (1, step)
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), at
+            yield frame
+            at += step
+
+    def _encode(self, frames: Iterator[av.AudioFrame]) -> Iterator[tuple[float, av.Packet]]:
+        """AAC packets of sound."""
+        for frame in frames:
             yield from self._timed(self._stream.encode(frame))
         yield from self._timed(self._stream.encode(None))
 

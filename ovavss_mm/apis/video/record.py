@@ -16,10 +16,12 @@ from mmseg.structures import SegDataSample
 from rich.markup import escape
 from rich.progress import Progress
 
+from ...utils.text import shorten
+from ...visualization.fonts import unreadable
+from .base import Source, frames_at
 from .outputs import LabelPictures, Outputs, TimelineFile
 from .overlay import Overlay, OverlayVideo
 from .request import InferenceRequest, LabelledFrame
-from .sources import Source, frames_at
 from .timeline import ClassTimeline
 
 
@@ -93,8 +95,16 @@ class Recorder:
             ValueError: the source cannot be decoded or written.
         """
         source, options = self.source, self.options
+        for note in source.notes:
+            self._note(note)
         if source.sound is None and self.request.with_audio:
             self._note(f'{source.name} has no sound: it is taken as silence')
+        if options.vis and (names := unreadable(self.request.vocabulary)):
+            self._note(
+                f'no font here has the letters of {shorten(map(repr, names))}: boxes are drawn in their place in the '
+                'labelled video; install a font that has them, such as those of the Noto family (Debian: '
+                'fonts-noto-core, fonts-noto-cjk)'
+            )
         try:
             with Outputs() as outputs:
                 self._open(outputs, header)
@@ -134,7 +144,7 @@ class Recorder:
             self._write(last)
             progress.advance(task)
         if self.video is not None and last is not None:
-            self.video.write(last.label_map, None)
+            self.video.write(last.label_map, last.time, None)
         progress.update(task, total=self.timeline.num_frames)
 
     def _write(self, frame: LabelledFrame) -> None:
@@ -148,7 +158,7 @@ class Recorder:
         if self.options.return_datasamples:
             self.maps.append(frame.label_map)
         if self.video is not None:
-            self.video.write(frame.label_map, frame.time + 1 / self.request.fps)
+            self.video.write(frame.label_map, frame.time, frame.time + 1 / self.request.fps)
 
     def _shown(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
         """Pass frames on and show them in a window."""
@@ -162,7 +172,7 @@ class Recorder:
         """What is known at the end; notes on what was odd."""
         fps, source = self.request.fps, self.source
         duration = self.timeline.num_frames / fps
-        if source.duration is not None and not source.damage:
+        if source.duration is not None:
             duration = min(duration, max(source.duration, 1 / fps))
         if source.damage:
             self._note(f'{source.name} is damaged or incomplete: {source.damage}')
@@ -180,6 +190,11 @@ class Recorder:
         sound, name = self.source.sound, self.source.name
         if sound.damage:
             self._note(f'{name}: {sound.damage}')
+        if sound.cancelled > 0.5:
+            self._note(
+                f'the channels of the sound of {name} cancel each other out for {sound.cancelled:.1f} s, as where one '
+                'is wired the wrong way round: there only the first one is heard'
+            )
         if sound.seconds <= 0:
             self._note(f'the sound of {name} has no samples: it is taken as silence')
         elif sound.seconds < duration - 0.5:

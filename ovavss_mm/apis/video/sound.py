@@ -6,14 +6,15 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import av
 import numpy as np
 import soundfile
 
-from ...datasets.transforms.front_ends import to_mono
-from .media import check_sound, open_media, sound_stream
+from ...datasets.transforms.front_ends import mix, to_mono
+from .clock import shifted_packets
+from .media import MAX_CHANNELS, check_sound, open_media, sound_stream
 
 # Sound whose time stamps are off by less than this goes on without a gap: stamps are rounded.
 GAP_SECONDS = 0.03
@@ -29,16 +30,22 @@ class SoundTrack:
         name (str): what to call it in messages.
         start (float): time of the first picture on the file's own clock, in seconds. None: the sound has a file of its
             own and starts with the picture. Defaults to None.
+        index (int): of its stream in the file. Defaults to None, that of :func:`.media.sound_stream`.
+        shifts (list[tuple[int, float]]): of :class:`.clock.Clock`. Defaults to none.
 
     Attributes:
         seconds (float): how much of it a :class:`SoundReader` has read.
+        cancelled (float): in how many of these seconds its channels cancel each other out.
         damage (str): what the reader could not use, once it met that.
     """
 
     file: str | bytes
     name: str
     start: float | None = None
+    index: int | None = None
+    shifts: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
+    cancelled: float = 0.0
     damage: str | None = None
 
     def open(self) -> av.container.InputContainer:
@@ -56,35 +63,62 @@ class SoundTrack:
         except av.FFmpegError as error:
             raise ValueError(f'{self.name} cannot be read as sound: {error.strerror}') from error
         try:
-            stream = sound_stream(container)
+            stream = self.stream(container)
             if stream is None:
-                raise ValueError(f'{self.name} has no sound in it')
+                none = 'has no sound in it that can be decoded' if container.streams.audio else 'has no sound in it'
+                raise ValueError(f'{self.name} {none}')
             codec = stream.codec_context
-            if codec is None:
-                raise ValueError(f'the sound of {self.name} is of a format that is not known')
             check_sound(self.name, codec.sample_rate or 0, codec.channels or 0)
         except ValueError:
             container.close()
             raise
         return container
 
+    def stream(self, container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:
+        """Its stream in the opened file."""
+        return sound_stream(container) if self.index is None else container.streams[self.index]
+
+    def packets(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
+        """Its packets in the opened file, on the clock of the pictures but for ``start``."""
+        return shifted_packets(container, self.stream(container), self.shifts)
+
+    def decoded(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame | str]:
+        """Decode its packets; gives a message where they are damaged."""
+        try:
+            for packet in self.packets(container):
+                try:
+                    yield from packet.decode()
+                except av.error.EOFError:
+                    return
+                except av.FFmpegError as error:
+                    yield f'a packet of sound could not be decoded ({error.strerror})'
+        except av.FFmpegError as error:
+            yield f'the sound could not be read to its end ({error.strerror})'
+
     def start_on_clock(self, container: av.container.InputContainer) -> float:
         """What the file's own clock shows when the picture starts, in seconds."""
         if self.start is not None:
             return self.start
-        stream = sound_stream(container)
+        stream = self.stream(container)
         return float((stream.start_time or 0) * stream.time_base)
 
 
 def track_of_array(sound: np.ndarray, sample_rate: int) -> SoundTrack:
-    """Make a track of samples (n,) or (n, channels), float in [-1, 1] or int16, at a rate in Hz.
+    """Make a track of samples, float in [-1, 1] or int16, at a rate in Hz.
+
+    They are (n,), (n, channels), or (channels, n) where only that can be meant: up to 64 rows, and more columns.
 
     Raises:
         ValueError: another shape or dtype, samples that are not finite, or a rate below 1.
     """
     sound = np.asarray(sound)
-    if sound.ndim not in (1, 2) or not (sound.dtype == np.int16 or sound.dtype.kind == 'f'):
-        raise ValueError(f'sound must be float or int16 (n,) or (n, channels), got {sound.dtype} {tuple(sound.shape)}')
+    if sound.ndim == 2 and len(sound) <= MAX_CHANNELS < sound.shape[1]:
+        sound = sound.T  # (n, channels)
+    fits = sound.ndim == 1 or (sound.ndim == 2 and sound.shape[1] <= MAX_CHANNELS)
+    if not fits or not (sound.dtype == np.int16 or sound.dtype.kind == 'f'):
+        raise ValueError(
+            f'sound must be float or int16 (n,), (n, channels) or (channels, n), got {sound.dtype} {sound.shape}'
+        )
     if sample_rate < 1 or not np.isfinite(sound).all():
         raise ValueError(f'sound must be finite and its sample_rate at least 1 Hz, got sample_rate {sample_rate}')
     file = io.BytesIO()
@@ -112,10 +146,12 @@ class SoundReader:
         self._parts: deque[tuple[int, np.ndarray]] = deque()
         self._decoded = iter(()) if track is None else self._decode()
         if track is not None:
-            track.seconds, track.damage = 0.0, None
+            track.seconds, track.cancelled, track.damage = 0.0, 0.0, None
 
     def span(self, start: int, length: int) -> np.ndarray:
-        """Samples ``start`` to ``start + length``, float32 in [-1, 1], silence where there are none.
+        """Samples ``start`` to ``start + length``, float32, silence where there are none.
+
+        They are in [-1, 1]; only loud surround, which is added up, may go beyond.
 
         Raises:
             ValueError: ``start`` is more than a second before that of an earlier call.
@@ -164,8 +200,8 @@ class SoundReader:
         with self.track.open() as container:
             start, expected = self.track.start_on_clock(container), None
             for frame in self._frames(container):
-                # FFmpeg's own way to mono is louder by 3 dB
-                samples = np.nan_to_num(frame.to_ndarray()).mean(0, dtype=np.float32)  # (n,)
+                samples, cancelled = mono(frame)  # (n,)
+                self.track.cancelled += cancelled * len(samples) / self.rate
                 if frame.pts is not None:
                     stamp = round((float(frame.pts * frame.time_base) - start) * self.rate)
                     if expected is None or abs(stamp - expected) > GAP_SECONDS * self.rate:
@@ -176,9 +212,9 @@ class SoundReader:
                 expected += len(samples)
 
     def _frames(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
-        """Decoded sound as floats at the rate of its first frame, its channels kept."""
+        """Decoded sound as interleaved floats at the rate of its first frame, its channels kept."""
         converter, kind = None, None
-        for frame in decoded_sound(container):
+        for frame in self.track.decoded(container):
             if isinstance(frame, str):
                 self.track.damage = frame
                 continue
@@ -187,7 +223,7 @@ class SoundReader:
                 yield from () if converter is None else converter.resample(None)
                 check_sound(self.track.name, frame.sample_rate, frame.layout.nb_channels)
                 self.rate = self.rate or frame.sample_rate
-                converter, kind = av.AudioResampler('fltp', frame.layout, self.rate), now
+                converter, kind = av.AudioResampler('flt', frame.layout, self.rate), now
             try:
                 yield from converter.resample(frame)
             except av.FFmpegError as error:
@@ -197,15 +233,14 @@ class SoundReader:
             yield from converter.resample(None)
 
 
-def decoded_sound(container: av.container.InputContainer) -> Iterator[av.AudioFrame | str]:
-    """Decode the sound of a file; gives a message where it is damaged."""
-    try:
-        for packet in container.demux(sound_stream(container)):
-            try:
-                yield from packet.decode()
-            except av.error.EOFError:
-                return
-            except av.FFmpegError as error:
-                yield f'a packet of sound could not be decoded ({error.strerror})'
-    except av.FFmpegError as error:
-        yield f'the sound could not be read to its end ({error.strerror})'
+def mono(frame: av.AudioFrame) -> tuple[np.ndarray, bool]:
+    """Samples of a frame of interleaved floats, mixed as :func:`mix` does it.
+
+    Interleaved, as PyAV reads beyond the list of planes of a frame of 8 and more planar channels.
+
+    Returns:
+        tuple: float32 (n,), and whether the channels cancel each other out.
+    """
+    channels = frame.layout.nb_channels
+    samples = np.nan_to_num(frame.to_ndarray()).reshape(-1, channels)  # (1, n * channels) -> (n, channels)
+    return mix(samples, [channel.name for channel in frame.layout.channels])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sound front ends: from a waveform to one row of features a frame."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from mmseg.registry import TRANSFORMS
 
@@ -104,13 +106,51 @@ def pad(waveform: np.ndarray, length: int) -> np.ndarray:
     return np.pad(waveform, [(0, missing)] + [(0, 0)] * (waveform.ndim - 1))
 
 
-def to_mono(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Mean over the channels of float (n,) or (n, channels), resampled to ``new_rate`` Hz.
+# Share of each loudspeaker in one channel, as players mix (ITU-R BS.775): the centre in full; the bass is left out.
+WEIGHTS = dict(FL=0.5**0.5, FR=0.5**0.5, FC=1.0, LFE=0.0, LFE2=0.0, BC=0.5**0.5)
+SURROUND = 0.5  # of all others
+# Loudspeakers of so many channels where a file does not name them.
+UNNAMED = {
+    5: ('FL', 'FR', 'FC', 'BL', 'BR'),
+    6: ('FL', 'FR', 'FC', 'LFE', 'BL', 'BR'),
+    7: ('FL', 'FR', 'FC', 'LFE', 'BC', 'SL', 'SR'),
+    8: ('FL', 'FR', 'FC', 'LFE', 'BL', 'BR', 'SL', 'SR'),
+}
+CANCELLED = 0.01  # share of the power that is left where channels cancel each other out
 
-    As in VGGish's own front end; gives float (floor(n * new_rate / rate),).
+
+def mix(waveform: np.ndarray, speakers: Sequence[str] = ()) -> tuple[np.ndarray, bool]:
+    """Mix channels to one: the mean of two or of unknown ones, surround as players do.
+
+    Where the channels cancel each other out, as where one is wired the wrong way round, the first one is taken.
+
+    Args:
+        waveform (np.ndarray): float (n, channels).
+        speakers (Sequence[str]): the loudspeakers as FFmpeg names them ('FL', 'FC', ...). Defaults to none: those that
+            are usual for 5 to 8 channels, else not known.
+
+    Returns:
+        tuple: (n,) of the same dtype, and whether they cancel each other out.
+    """
+    count = waveform.shape[1]
+    if len(set(speakers)) != count:  # FFmpeg calls all that it does not know NONE
+        speakers = UNNAMED.get(count, ())
+    weights = np.full(count, 1 / count)
+    if count > 2 and speakers:
+        weights = np.array([WEIGHTS.get(name, SURROUND) for name in speakers])
+    weights = weights.astype(waveform.dtype)
+    mixed, power = waveform @ weights, (waveform**2).mean(0) * weights**2
+    cancelled = len(mixed) > 0 and bool((mixed**2).mean() < CANCELLED * power.sum())
+    return (waveform[:, int((power > power.max() / 2).argmax())] if cancelled else mixed), cancelled
+
+
+def to_mono(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """One channel of float (n,) or (n, channels), mixed by :func:`mix` and resampled to ``new_rate`` Hz.
+
+    Of two channels it is the mean, as in VGGish's own front end; gives float (floor(n * new_rate / rate),).
     """
     if waveform.ndim > 1:
-        waveform = waveform.mean(axis=1)
+        waveform, _ = mix(waveform)
     if rate == new_rate:
         return waveform
     import resampy  # here, as it brings in a just-in-time compiler

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sound arrives at the time stamp at which it is heard."""
+"""Sound arrives at the time stamp at which it is heard, whatever its channels are."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
+import soundfile
 import video_files
 from video_files import RATE, clicks
 
 from ovavss_mm.apis.video.sound import SoundReader, SoundTrack, track_of_array
-from ovavss_mm.apis.video.sources import VideoSource
+from ovavss_mm.apis.video.sources import open_source
+from ovavss_mm.apis.video.video_source import VideoSource
 
 LONG = 60  # seconds
 
@@ -60,6 +65,94 @@ def test_stereo_is_averaged():
     wave = np.full((RATE, 2), (0.5, 0.1), np.float32)
     reader = SoundReader(track_of_array(wave, RATE), RATE)
     np.testing.assert_allclose(reader.span(0, RATE), 0.3, atol=1e-6)
+
+
+# ------------------------------------------------------------------ channels
+@pytest.mark.parametrize('subtype', ['PCM_U8', 'PCM_16', 'PCM_24', 'PCM_32', 'FLOAT', 'DOUBLE'])
+@pytest.mark.parametrize('count', [1, 2, 3, 4, 7, 8, 9, 16, 64])
+def test_any_number_of_channels_and_sample_format(tmp_path, count, subtype):
+    """All channels alike are heard as one; unnamed surround has its loudspeakers in the usual order."""
+    wave = np.repeat(0.1 * np.sin(np.arange(4000) * 0.3)[:, None], count, 1)
+    path = tmp_path / 'a.wav'
+    soundfile.write(path, wave, RATE, format='WAV', subtype=subtype)
+    samples = SoundReader(SoundTrack(str(path), 'a'), RATE).span(0, 4000)
+    gain = (samples @ wave[:, 0]) / (wave[:, 0] @ wave[:, 0])
+    assert gain == pytest.approx({7: 4.1213, 8: 4.4142}.get(count, 1.0), rel=0.02)
+
+
+@pytest.mark.parametrize('channels', [6, 8])
+def test_surround_is_mixed_as_players_do(tmp_path, channels):
+    """The centre in full, left and right 3 dB below, the bass not at all; 8 planar channels ended the process."""
+    sound = np.zeros((channels, RATE), np.float32)
+    tone = 0.2 * np.sin(2 * np.pi * 500 * np.arange(RATE) / RATE).astype(np.float32)
+    gains = {}
+    for speaker, index in (('left', 0), ('centre', 2), ('bass', 3)):
+        sound[:] = 0
+        sound[index] = tone
+        video = video_files.write_mp4(tmp_path / 'a.mp4', video_files.numbered(10), sound=sound, rate=RATE)
+        samples = SoundReader(open_source(video).sound, RATE).span(0, RATE)
+        gains[speaker] = np.abs(samples[4000:12000]).max() / 0.2
+    assert gains == pytest.approx(dict(left=0.707, centre=1.0, bass=0.0), abs=0.04)
+
+
+def test_channels_that_cancel_out_are_noticed():
+    """One of them is heard then; channels that only differ are mixed."""
+    left = clicks(2, [0.5, 1.5])
+    for right, cancelled in ((-left, True), (np.zeros_like(left), False), (np.roll(left, 1000), False)):
+        track = track_of_array(np.stack([left, right], 1), RATE)
+        samples = SoundReader(track, RATE).span(0, 2 * RATE)
+        expected = left if cancelled else (left + right) / 2
+        np.testing.assert_allclose(samples, expected, atol=1e-6)
+        assert (track.cancelled > 0) == cancelled
+
+
+def test_arrays_may_have_channels_first():
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 500)).astype(np.float32)
+    spans = [SoundReader(track_of_array(array, RATE), RATE).span(0, 500) for array in (wave, wave.T)]
+    np.testing.assert_array_equal(*spans)
+    with pytest.raises(ValueError, match=r'\(n, channels\) or \(channels, n\), got float64 \(65, 65\)'):
+        track_of_array(np.zeros((65, 65)), RATE)
+
+
+# ------------------------------------------------------------------ tracks
+def tracks(path, marked: list[bool]):
+    """A video with a sound track for each flag, marked as default or not; track i has a click at 0.2 i s."""
+    with av.open(str(path), 'w') as file:
+        video = file.add_stream('libx264', rate=10)
+        video.height, video.width, video.pix_fmt = 32, 48, 'yuv420p'
+        sounds = [file.add_stream('aac', rate=RATE, layout='mono') for _ in marked]
+        for stream, default in zip(sounds, marked, strict=True):
+            stream.disposition = av.stream.Disposition.default if default else 0
+        for image in video_files.numbered(10):
+            file.mux(video.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+        file.mux(video.encode(None))
+        for number, stream in enumerate(sounds, 1):
+            frame = av.AudioFrame.from_ndarray(clicks(1, [0.2 * number])[None], 'fltp', 'mono')
+            frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), 0
+            file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ('marked', 'asked', 'taken'),
+    [([False, True], None, 2), ([True, False], None, 1), ([False, False, True], 1, 1), ([True, True], 2, 2)],
+)
+def test_the_default_track_is_taken_or_the_one_asked_for(tmp_path, marked, asked, taken):
+    source = open_source(tracks(tmp_path / 'a.mkv', marked), asked)
+    assert burst_at(SoundReader(source.sound, RATE).span(0, RATE)) == pytest.approx(0.2 * taken, abs=0.08)
+    assert f'has {len(marked)} sound tracks: number {taken} is taken' in source.notes[0]
+
+
+def test_a_track_of_an_unknown_format_is_passed_over(tmp_path):
+    path = tracks(tmp_path / 'a.mkv', [True, False])
+    path.write_bytes(path.read_bytes().replace(b'A_AAC', b'A_XYZ', 1))
+    source = open_source(path)
+    assert burst_at(SoundReader(source.sound, RATE).span(0, RATE)) == pytest.approx(0.4, abs=0.08)
+    with pytest.raises(ValueError, match='sound track 1 of .* is of a format that is not known'):
+        open_source(path, 1)
+    with pytest.raises(ValueError, match=r'a\.mkv has 2; got 3'):
+        open_source(dict(video=path, audio_track=3))
 
 
 def test_silence_where_there_is_no_sound():

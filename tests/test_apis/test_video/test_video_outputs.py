@@ -2,7 +2,6 @@
 """Files appear whole or not at all; overlays show the right map on the right frame."""
 
 import json
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -11,12 +10,14 @@ import video_files
 from PIL import Image
 from video_files import numbered, write_mp4
 
+from ovavss_mm.apis.video.base import frames_at
 from ovavss_mm.apis.video.outputs import LabelPictures, Outputs, TimelineFile
 from ovavss_mm.apis.video.overlay import MAX_SHOWN, Overlay, OverlayVideo
 from ovavss_mm.apis.video.request import InferenceRequest
 from ovavss_mm.apis.video.sound import SoundReader, track_of_array
-from ovavss_mm.apis.video.sources import PicturesSource, VideoSource
+from ovavss_mm.apis.video.sources import PicturesSource
 from ovavss_mm.apis.video.timeline import ClassTimeline
+from ovavss_mm.apis.video.video_source import VideoSource
 from ovavss_mm.datasets.vocabulary import Vocabulary
 from ovavss_mm.models.segmentors.windows import FrameClass
 from ovavss_mm.visualization.drawing import overlay
@@ -147,8 +148,8 @@ def write_overlay(path, source, maps, fps=1):
     """Write maps, and give the frames and the sound of the result."""
     writer = OverlayVideo(path, source, asked(opacity=1.0))
     for j, labels in enumerate(maps):
-        writer.write(labels, (j + 1) / fps)
-    writer.write(maps[-1], None)
+        writer.write(labels, j / fps, (j + 1) / fps)
+    writer.write(maps[-1], j / fps, None)
     writer.close()
     return VideoSource(str(path))
 
@@ -167,11 +168,15 @@ def test_frames_get_the_map_of_the_latest_labelled_frame(tmp_path, size):
         assert np.abs(corner - PALETTE[i // 10]).max() < 30, i
 
 
-def test_pixels_keep_their_proportions(tmp_path):
-    source = PicturesSource(np.zeros((2, 32, 48, 3), np.uint8), 'f')
-    source.pixel_aspect = Fraction(4, 3)
-    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
-    assert out.pixel_aspect == Fraction(4, 3)
+def test_a_held_picture_changes_its_labels(tmp_path):
+    """Two slides of three seconds: the overlay follows the labels, not the slides."""
+    slides = PicturesSource(np.zeros((2, 32, 48, 3), np.uint8), 'f', rate=1 / 3)
+    maps = [np.full((32, 48), value, np.uint8) for value in (0, 1, 2, 2, 0, 1)]
+    out = write_overlay(tmp_path / 'o.mp4', slides, maps)
+    assert out.duration == pytest.approx(6, abs=0.05)
+    shown = [rgb[2:5, 2:5].mean((0, 1)) for _, rgb in frames_at(out, 1)]
+    for color, labels in zip(shown, maps, strict=True):
+        assert np.abs(color - PALETTE[labels[0, 0]]).max() < 30
 
 
 def test_at_most_thirty_frames_a_second(tmp_path):
@@ -202,6 +207,15 @@ def stored_sound(path):
     with av.open(path) as file:
         stream = file.streams.audio[0]
         return [bytes(packet) for packet in file.demux(stream) if packet.size], stream.layout.name
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 8, 16])
+def test_channels_that_cannot_be_copied_become_aac(tmp_path, channels):
+    wave = np.repeat(video_files.clicks(3, [0.5, 2.25])[:, None], channels, 1)
+    source = PicturesSource(np.zeros((3, 32, 48, 3), np.uint8), 'f', track_of_array(wave, 16000))
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
+    samples = np.abs(SoundReader(out.sound, 16000).span(0, 3 * 16000))
+    assert samples[:16000].argmax() / 16000 == pytest.approx(0.5, abs=0.006)
 
 
 def test_sound_that_cannot_be_copied_becomes_aac(tmp_path):

@@ -11,8 +11,10 @@ import video_files
 from PIL import Image
 from video_files import number_of, numbered, write_mp4
 
+from ovavss_mm.apis.video.base import Picture, Source, frames_at
 from ovavss_mm.apis.video.listing import list_inputs
-from ovavss_mm.apis.video.sources import Picture, PicturesSource, Source, VideoSource, frames_at, open_source
+from ovavss_mm.apis.video.sources import PicturesSource, open_source
+from ovavss_mm.apis.video.video_source import VideoSource
 
 SIZE = (32, 48)
 
@@ -201,6 +203,40 @@ def test_lists_of_inputs(tmp_path):
         list_inputs(str(tmp_path / '*.mkv'))
     with pytest.raises(ValueError, match='no inputs'):
         list_inputs([])
+
+
+def test_folders_of_cameras(tmp_path):
+    """Photos beside videos are left out; endings do not matter, and folders may lie in folders."""
+    video = write_mp4(tmp_path / 'a.ts', numbered(10))
+    card = tmp_path / 'card'
+    stream = card / 'PRIVATE/AVCHD/STREAM'
+    stream.mkdir(parents=True)
+    for name in ('00010.MTS', '00002.MTS', 'take.unknown'):
+        (stream / name).write_bytes(video.read_bytes())
+    (stream / 'INDEX.BDM').write_bytes(b'no video')
+    expected = [str(stream / name) for name in ('00002.MTS', '00010.MTS', 'take.unknown')]
+    assert list_inputs(str(card)) == list_inputs(str(stream)) == expected
+    Image.new('RGB', (9, 9)).save(stream / 'IMG_1.JPG')
+    with pytest.warns(UserWarning, match='its 3 videos are taken, the 1 picture beside them are left out'):
+        assert list_inputs(str(stream)) == expected
+    assert shown(open_source(expected[0]), 1) == {0.0: 0}
+
+
+def test_other_kinds_are_named_with_what_to_do(tmp_path):
+    Image.new('RGB', (9, 9)).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match='is one picture: give the folder of its pictures'):
+        open_source(tmp_path / 'a.png')
+    (tmp_path / 'a.pdf').write_bytes(b'%PDF-1.7' * 99)
+    with pytest.raises(ValueError, match='others can be converted: ffmpeg -i FILE'):
+        open_source(tmp_path / 'a.pdf')
+
+
+def test_an_animated_gif_is_a_silent_video(tmp_path):
+    frames = [Image.fromarray(frame) for frame in numbered(10)]
+    frames[0].save(tmp_path / 'a.gif', save_all=True, append_images=frames[1:], duration=500)
+    source = open_source(tmp_path / 'a.gif')
+    assert shown(source, 1) == {float(i): 2 * i for i in range(5)}
+    assert source.sound is None and source.damage is None
 
 
 def test_a_separate_sound_file(tmp_path):

@@ -8,7 +8,7 @@ from video_files import numbered, write_mp4
 from web import limits
 from web.limits import InputError, Limits, parse_names
 
-from ovavss_mm.apis.video.sources import VideoSource
+from ovavss_mm.apis.video.video_source import VideoSource
 
 
 @pytest.mark.parametrize('key', ['megabytes', 'seconds'])

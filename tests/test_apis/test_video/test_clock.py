@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every second is labelled and in sync, whatever the clocks of a file do."""
+
+import numpy as np
+import pytest
+from video_files import clicks, number_of, numbered, remux, write_mp4
+
+from ovavss_mm.apis.video.base import frames_at
+from ovavss_mm.apis.video.sound import SoundReader
+from ovavss_mm.apis.video.sources import open_source
+
+RATE = 16000
+
+
+def shown(source) -> list[int]:
+    """Number of the frame that stands at each second."""
+    return [number_of(rgb) for _, rgb in frames_at(source, 1)]
+
+
+def heard(source, seconds: int) -> list[float | None]:
+    """When the click of each second is heard, in seconds from the first picture; None where there is none."""
+    reader = SoundReader(source.sound, RATE)
+    spans = [np.abs(reader.span(second * RATE, RATE)) for second in range(seconds)]
+    return [second + span.argmax() / RATE if span.max() > 0.1 else None for second, span in enumerate(spans)]
+
+
+@pytest.fixture(scope='module')
+def recording(tmp_path_factory):
+    """Three seconds, a click half a second into each."""
+    path = tmp_path_factory.mktemp('clock') / 'a.mp4'
+    return write_mp4(path, numbered(30), 10.0, clicks(3, [0.5, 1.5, 2.5]))
+
+
+@pytest.fixture(scope='module')
+def stream(recording):
+    """The same as a transport stream."""
+    return remux(recording, recording.with_suffix('.ts'))
+
+
+def test_a_transport_stream_is_whole(stream):
+    source = open_source(stream)
+    assert (source.damage, source.notes) == (None, [])
+    assert shown(source) == [0, 10, 20]
+    assert heard(source, 3) == pytest.approx([0.5, 1.5, 2.5], abs=0.01)
+
+
+@pytest.mark.parametrize('shift', [0.0, 7200.0], ids=['restart', 'jump'])
+@pytest.mark.parametrize('count', [2, 3])
+def test_joined_recordings_follow_each_other_in_sync(recording, stream, tmp_path, shift, count):
+    other = remux(recording, tmp_path / 'b.ts', dict(video=shift, audio=shift))
+    path = tmp_path / 'joined.ts'
+    path.write_bytes(stream.read_bytes() + other.read_bytes() * (count - 1))
+    source = open_source(path)
+    assert source.damage is None and len(source.notes) == count - 1
+    assert 'the clock of joined restarts or jumps' in source.notes[0]
+    assert source.duration == pytest.approx(3 * count, abs=0.5)
+    found = heard(source, 3 * count)
+    numbers = [number_of(rgb) for _, rgb in frames_at(source, 10)]
+    for part in range(count):  # the picture of each click is that of its half second
+        first = [i for i, number in enumerate(numbers) if number == 5][part]
+        click = min(time - 0.5 for time in found if time is not None and abs(time - first / 10) < 0.3)
+        assert click + 0.5 == pytest.approx(first / 10, abs=0.11)
+
+
+def test_a_part_without_pictures_shows_the_last_one(stream, tmp_path):
+    content = stream.read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    sound = [packet for packet in packets if int.from_bytes(packet[1:3], 'big') & 0x1FFF != 0x100]
+    path = tmp_path / 'joined.ts'
+    path.write_bytes(content + b''.join(sound))
+    source = open_source(path)
+    assert shown(source)[:6] == [0, 10, 20, 29, 29, 29]
+
+
+def test_a_picture_lasts_until_the_end_of_the_sound(tmp_path):
+    """As in a screen recording, where nothing moves any more."""
+    path = write_mp4(tmp_path / 'a.mp4', numbered(3), [0.0, 0.5, 1.2], clicks(6, [0.5, 5.5]))
+    source = open_source(path)
+    assert source.duration == pytest.approx(6.0, abs=0.1)
+    assert shown(source) == [0, 1, 2, 2, 2, 2]
+    assert heard(source, 6)[-1] == pytest.approx(5.5, abs=0.01)
+    assert source.damage is None
+
+
+def test_sound_a_little_longer_than_the_pictures_adds_no_second(tmp_path):
+    path = write_mp4(tmp_path / 'a.mp4', numbered(30), 10.0, clicks(3.2, [0.5]))
+    assert shown(open_source(path)) == [0, 10, 20]
+
+
+def test_longer_sound_in_matroska_is_no_damage(tmp_path):
+    """The announced duration is that of the sound."""
+    path = write_mp4(tmp_path / 'a.mkv', numbered(20), 10.0, clicks(4, [0.5, 3.5]))
+    source = open_source(path)
+    assert shown(source) == [0, 10, 19, 19] and source.damage is None
+
+
+@pytest.mark.parametrize('late', ['video', 'audio'])
+def test_a_stream_that_starts_late(recording, tmp_path, late):
+    path = remux(recording, tmp_path / 'a.mkv', {late: 2.0})
+    source = open_source(path)
+    if late == 'video':
+        assert heard(source, 1) == pytest.approx([0.5], abs=0.07)
+        assert 'begin 2.0' in source.notes[0] and 'is left out' in source.notes[0]
+    else:
+        assert heard(source, 5) == [None, None, *(pytest.approx(t, abs=0.07) for t in (2.5, 3.5, 4.5))]
+        assert source.notes == []
+    assert source.damage is None
+
+
+def test_lost_packets_are_damage(stream, tmp_path):
+    """Twenty packets of 188 bytes that never arrived."""
+    content = stream.read_bytes()
+    path = tmp_path / 'lost.ts'
+    path.write_bytes(content[: 188 * 40] + content[188 * 60 :])
+    assert 'incomplete or missing' in open_source(path).damage
+
+
+@pytest.mark.parametrize('kind', ['ts', 'mkv', 'flv', 'mp4'])
+def test_a_file_that_was_cut_off_is_damaged(recording, tmp_path, kind):
+    """And a whole one is not."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE)
+    whole = write_mp4(
+        tmp_path / f'a.{kind}', numbered(30), 10.0, sound, options={'movflags': 'faststart'} if kind == 'mp4' else None
+    )
+    assert open_source(whole).damage is None
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3 + 1])
+    source = open_source(whole)
+    assert source.damage is not None and 1 <= len(shown(source)) < 4
