@@ -127,36 +127,24 @@ class AVSBenchDataset(ClipDataset):
         """The sample of a clip, whose labels are taken as they are: of all names, whichever the clip lists."""
         return super().get_data_info(idx) | dict(label_names=self.vocabulary.names)
 
-    def _find_clip(self, row: Mapping) -> dict:
-        """The sample of a row, but for other_audio_path."""
+    def find_files(self, row: Mapping) -> tuple[str, dict[int, str], dict[int, str], str | None]:
+        """See :class:`ClipDataset`."""
         if not self.is_object_layout:
-            return super()._find_clip(row)
+            return super().find_files(row)
         data = join_path(osp.dirname(self.ann_file), f'{self.task.key}_data')
-        places = [part for part in (row['split'], *row['names']) if part]
-        folder = _first_folder(join_path(data, 'visual_frames'), row['uid'], places)
+        places = [row['split'], *row['names']]
+        folder, labels = _first_folder(join_path(data, 'visual_frames'), row['uid'], places), {}
         frames = _numbered_pictures(folder)
-        labels = {}
         if self.with_labels:
-            labels = _numbered_pictures(_first_folder(join_path(data, 'gt_masks'), row['uid'], places))
+            found = _numbered_pictures(_first_folder(join_path(data, 'gt_masks'), row['uid'], places))
             wanted = {min(frames)} if self.first_frame_only(row) else set(frames)
-            if not wanted <= set(labels):
+            if not wanted <= set(found):
                 raise ValueError(
-                    f'{folder}: {len(frames)} frames, masks of {sorted(labels)}, wanted of {sorted(wanted)}'
+                    f'{folder}: {len(frames)} frames, masks of {sorted(found)}, wanted of {sorted(wanted)}'
                 )
-            labels = {i: labels[i] for i in wanted}
+            labels = {i: found[i] for i in wanted}
         sounds = [join_path(data, 'audio_wav', *path, f'{row["uid"]}.wav') for path in (places, places[:1], ())]
-        return dict(
-            clip_id=row['uid'],
-            subset=row['subset'],
-            split=row['split'],
-            clip_dir=folder,
-            num_frames=len(frames),
-            frame_paths=[frames[i] for i in sorted(frames)],
-            label_paths=[labels.get(i) for i in sorted(frames)],
-            audio_path=next((path for path in sounds if exists(path)), None),
-            names=tuple(row['names']),
-            vocabulary=self.vocabulary.names,
-        )
+        return folder, frames, labels, next((path for path in sounds if exists(path)), None)
 
 
 def read_binary_mask(path: str, num_names: int, shape: tuple[int, int]) -> np.ndarray:
