@@ -44,14 +44,16 @@ class AVEncoderDecoder(EncoderDecoder):
             only trained. Defaults to None.
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
         auxiliary_head (dict, optional): as in mmseg. Defaults to None.
-        train_cfg (dict, optional): not used; mmseg's key. Defaults to None.
+        train_cfg (dict, optional): mmseg's key; nothing reads it, so it must be empty. Defaults to None.
         test_cfg (dict, optional): ``mode``, ``'slide'`` over time or ``'whole'`` clips; ``window``, T of 'slide', and
             ``stride`` in frames (None: the window); ``max_pairs`` and ``score_thr`` of the label map; ``return_masks``
             of pairs. Defaults to windows of 5 frames.
         init_cfg (dict, optional): as in mmengine. Defaults to None.
+        pretrained (None): mmseg's ``init_model`` sets it; weights are named by the parts' ``init_cfg``.
 
     Raises:
-        ValueError: a wrong key or value in ``test_cfg``; a neck or head that needs audio without an audio encoder.
+        ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
+            head that needs audio without an audio encoder.
     """
 
     def __init__(
@@ -67,8 +69,14 @@ class AVEncoderDecoder(EncoderDecoder):
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        pretrained: None = None,
     ) -> None:
         test_cfg = checked_test_cfg(test_cfg or {})
+        if train_cfg or pretrained:
+            raise ValueError(
+                f'nothing reads train_cfg and pretrained, got {train_cfg} and {pretrained}: weights are named by the '
+                'init_cfg of a part, or load_from'
+            )
         super().__init__(
             backbone=backbone,
             decode_head=decode_head,
