@@ -21,5 +21,6 @@ default_hooks = dict(
     visualization=dict(type='AVSegVisualizationHook'),
     nonfinite=dict(type='NonFiniteLossHook', max_in_row=10),
     bad_clips=dict(type='BadClipsHook'),
+    class_count=dict(type='ClassCountHook'),
 )
 custom_hooks = [dict(type='StrictCheckpointHook')]
