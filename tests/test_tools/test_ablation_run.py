@@ -82,7 +82,7 @@ def test_chosen_rows_alone_are_run_and_all_are_shown(world):
 
 def test_rows_are_put_on_the_base_and_complete_configs_stay(world):
     mine = world.root / 'mine.py'
-    mine.write_text("model = dict(type='Mine')\ntest_dataloader = dict(data_root='data/big')\n")
+    mine.write_text("model = dict(type='Mine')\ntest_dataloader = dict(dataset=dict(data_root='data/big'))\n")
     plan = world.plan('fusion', base=str(mine))
     read = {path.stem: config for path, config in plan.read.items()}
     assert read['none'].model == dict(type='Mine', channels=128)
