@@ -144,10 +144,10 @@ def test_what_is_wrong_is_said_with_what_is_right(world, change, words):
 
 
 def test_commands_are_those_of_mim(world):
-    plan = world.plan('fusion', seeds=[5], options=['a=1', 'randomness.seed=9'])
+    plan = world.plan('fusion', seeds=[5], options=['amp=True', 'randomness.seed=9'])
     train, test, *_ = plan.jobs
     config, base = (str(world.configs / name) for name in ('rows/none.py', 'small/small.py'))
-    seed = ['--cfg-options', 'a=1', 'randomness.seed=9', 'randomness.seed=5']
+    seed = ['--cfg-options', 'amp=True', 'randomness.seed=9', 'randomness.seed=5']
     common = ['ovavss_mm', config, '--base', base]
     runner = ablate.Runner(plan, ['mim'], ['0'], 1, None)
     assert runner.command(train) == [
