@@ -247,5 +247,5 @@ def _unread(cfg: Config, name: str, rest: list[str]) -> str:
     if name in cfg:
         where = f'what was made of it: {shorten(places)}' if places else 'change it in the file'
         return f'{name!r} is a variable of the config file, nothing reads it afterwards; {where}'
-    near = get_close_matches(name, RUNNER_KEYS, 1, 0.7)
-    return f'no part reads this key; nearest known: {shorten(near or places) or "none"}'
+    near = get_close_matches(name, RUNNER_KEYS, 1, 0.7) or places
+    return 'no part reads this key' + (f'; nearest known: {shorten(near)}' if near else '')
