@@ -90,7 +90,10 @@ def _read(packet: av.Packet, stream: _Stream, streams: Iterable[_Stream], limit:
     length = min(float((packet.duration or 0) * packet.time_base), float(MAX_STILL))
     top = max(other.part for other in streams)
     if stream.part < 0:
-        stream.parts.append((0, max(top, 0)))
+        # of streams that are interleaved, one that begins far behind the others belongs to the next recording
+        due = max((other.next for other in streams if other.part == top >= 0), default=time)
+        behind = limit == JUMP_SECONDS and time < due - RESTART_SECONDS
+        stream.parts.append((0, max(top, 0) + behind))
     elif _jumps(packet, time, stream, streams, limit):
         stream.parts.append((stream.count, top if stream.part < top else top + 1))
         # where recordings are joined, the count of packets starts anew too: the last ones look incomplete

@@ -21,6 +21,7 @@ MAX_RATE = 30  # frames a second that are written at most
 CLOCK = 90000  # ticks a second
 # Sound of these kinds goes into an mp4 file as it is.
 COPIED = ('aac', 'mp3', 'ac3', 'eac3', 'opus', 'flac', 'alac')
+MP3_RATE = 16000  # Hz: an mp4 file may have mp3 of this and more
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 MAX_SHOWN = 39  # letters of a name that are written on a mask
 
@@ -157,10 +158,12 @@ class _Sound:
         self._track, self._input, self._file = track, track.open(), file
         stream = track.stream(self._input)
         self._start = track.start_on_clock(self._input)
-        if stream.codec_context.name.split('_')[0].removesuffix('float') in COPIED:
+        codec = stream.codec_context
+        name, rate = codec.name.split('_')[0].removesuffix('float'), codec.sample_rate or 48000
+        if name in COPIED and codec.sample_rate and not (name == 'mp3' and rate < MP3_RATE):
             self._stream, self._packets = file.add_stream_from_template(stream), self._copy(stream)
         else:
-            rate = min(AAC_RATES, key=lambda r: abs(r - stream.codec_context.sample_rate))
+            rate = min(AAC_RATES, key=lambda r: abs(r - rate))
             layout = stream.layout.name if stream.layout.name in ('mono', 'stereo') else 'mono'
             self._stream = file.add_stream('aac', rate=rate, layout=layout)
             frames = self._decoded() if layout == stream.layout.name else self._mixed(rate)

@@ -68,7 +68,8 @@ class SoundTrack:
                 none = 'has no sound in it that can be decoded' if container.streams.audio else 'has no sound in it'
                 raise ValueError(f'{self.name} {none}')
             codec = stream.codec_context
-            check_sound(self.name, codec.sample_rate or 0, codec.channels or 0)
+            if codec.sample_rate and codec.channels:  # else it begins later in the file, and is checked then
+                check_sound(self.name, codec.sample_rate, codec.channels)
         except ValueError:
             container.close()
             raise
