@@ -31,11 +31,6 @@ class Clock:
     jumps: list[float] = field(default_factory=list)
     damage: str | None = None
 
-    @property
-    def end(self) -> float:
-        """When the last packet of all streams ends."""
-        return max((end for _, end in self.spans.values()), default=0.0)
-
 
 @dataclass
 class _Stream:
