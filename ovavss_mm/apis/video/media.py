@@ -90,8 +90,8 @@ def sound_stream(
 
     Args:
         container (av.container.InputContainer): the open file.
-        track (int): its number, from 1. Defaults to the first that is marked as default and can be decoded, else the
-            first that can be.
+        track (int): its number, from 1. Defaults to one that can be decoded: no commentary or description of the
+            pictures, where there is another; then one that is marked as default; then the first.
         name (str): of the file in messages.
 
     Raises:
@@ -100,8 +100,9 @@ def sound_stream(
     streams = sound_streams(container)
     known = [stream for stream in streams if stream.codec_context is not None]
     if track is None:
-        marked = [stream for stream in known if stream.disposition & av.stream.Disposition.default]
-        return next(iter(marked + known), None)
+        kind = av.stream.Disposition
+        spoken = kind.comment | kind.visual_impaired | kind.descriptions
+        return min(known, key=lambda s: (bool(s.disposition & spoken), not s.disposition & kind.default), default=None)
     if not isinstance(track, int) or not 1 <= track <= len(streams):
         raise ValueError(f'audio_track must be the number of a sound track, {name} has {len(streams)}; got {track!r}')
     if streams[track - 1] not in known:

@@ -62,6 +62,8 @@ class VideoSource(Source):
             own = sound_stream(container, audio_track, self.path) if sound is None else None
             if own is not None:
                 self._note_tracks(container, own)
+            elif sound is None and sound_streams(container):
+                self.notes.append(f'the sound of {self.name} is of a format that is not known')
             own_index = own and own.index
             clock = read_clock(container)
             self._index, self._shifts = stream.index, clock.shifts.get(stream.index, [])
@@ -85,7 +87,7 @@ class VideoSource(Source):
         """Say which of several sound tracks is taken."""
         tracks = sound_streams(container)
         if len(tracks) > 1:
-            language = f' ({taken.language})' if taken.language else ''
+            language = f' ({taken.language})' if taken.language not in (None, 'und') else ''
             number = [track.index for track in tracks].index(taken.index) + 1
             self.notes.append(
                 f'{self.name} has {len(tracks)} sound tracks: number {number}{language} is taken; --audio-track N, or '
