@@ -36,6 +36,15 @@ SUPPORTED_VERSIONS = {
     'mmdet': ('onedl-mmdetection', '>=3.3.0,<4.0'),
 }
 
+# Registries of mmseg -> the subpackage whose parts are in them.
+PARTS = {
+    'MODELS': 'models',
+    **dict.fromkeys(('DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS'), 'datasets'),
+    'METRICS': 'evaluation',
+    'VISUALIZERS': 'visualization',
+    **dict.fromkeys(('HOOKS', 'RUNNERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS'), 'engine'),
+}
+
 # Start of the message, category: warnings that do not concern the user of this package.
 HOST_WARNINGS = (
     ('``MultiScaleDeformableAttention`` has been moved to', ImportWarning),
@@ -99,6 +108,22 @@ def import_quietly(name: str) -> types.ModuleType:
         sys.stdout.writelines(line for line in lines if not line.startswith(HOST_CHATTER))
 
 
+def register_parts() -> None:
+    """Have mmseg's registries import the parts of this package when they are asked for one, as they import mmseg's own.
+
+    So ``import ovavss_mm``, and ``custom_imports`` of it in a config, are enough, and do not wait for torch. Where
+    mmseg cannot be imported nothing happens: that is told where it is needed.
+    """
+    try:
+        registries = import_quietly('mmseg.registry')
+    except Exception:
+        return
+    for name, part in PARTS.items():
+        registry = getattr(registries, name)
+        registry._locations = [*registry._locations, f'ovavss_mm.{part}']
+        registry._imported = False  # it may have looked into the others before
+
+
 def concerns_user(record: logging.LogRecord) -> bool:
     """Filter of a logger that drops the messages of :data:`HOST_LOG_LINES`."""
     message = record.getMessage()
@@ -124,6 +149,12 @@ def ensure_mmcv_ops() -> bool:
     spec = PathFinder.find_spec(EXT_NAME, [str(root)]) if root else None
     if spec is None:
         sys.modules[EXT_NAME] = StandInOps()
+        if late := [name for name in ('mmseg.models', 'mmdet.models') if name in sys.modules]:
+            warnings.warn(
+                f'{late[0]} was imported before ovavss_mm and without compiled ops of mmcv: parts of it are crippled '
+                'and models cannot be built. Import ovavss_mm first',
+                stacklevel=2,
+            )
         return False
     _load_compiled_ops(spec.origin)
     return True

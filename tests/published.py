@@ -30,7 +30,7 @@ def load_tool(path: str) -> ModuleType:
 
 def shapes(backbone: str) -> dict[str, list[int]]:
     """Names and shapes of a published checkpoint, with a tiny CLIP."""
-    return json.loads((DATA / f'state_dict_{FILES[backbone]}.json').read_text())
+    return json.loads((DATA / f'state_dict_{FILES.get(backbone, backbone)}.json').read_text())
 
 
 def real_shapes(backbone: str) -> dict[str, list[int]]:

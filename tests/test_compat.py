@@ -48,9 +48,54 @@ def test_import_is_light(mmcv_copy):
     code = """
         import sys
         import ovavss_mm
-        print([name for name in ('torch', 'cv2', 'mmcv', 'mmseg', 'mmdet') if name in sys.modules])
+        print([name for name in ('torch', 'cv2', 'mmcv', 'mmseg.models', 'mmdet') if name in sys.modules])
     """
     assert run_python(code, mmcv_copy.parent).strip() == '[]'
+
+
+@pytest.mark.parametrize('first', ['', 'from mmseg.registry import MODELS; MODELS.get("EncoderDecoder")'])
+def test_custom_imports_of_the_package_registers_everything(first):
+    """In the registries of mmseg and from those of mmengine, also if mmseg has looked into its own before."""
+    code = f"""
+        import ovavss_mm.version
+        {first}
+        from mmengine import registry
+        from mmengine.config import Config
+        Config.fromfile({str(Path(__file__).parents[1] / 'configs/_base_/default_runtime.py')!r})
+        registry.init_default_scope('mmseg')
+        parts = dict(
+            MODELS='AVEncoderDecoder', DATASETS='AVSBenchOVDataset', TRANSFORMS='LoadClipFrames', METRICS='OVIoUMetric',
+            DATA_SAMPLERS='SeededInfiniteSampler', VISUALIZERS='AVSegVisualizer', HOOKS='AtomicCheckpointHook',
+            RUNNERS='AVRunner', OPTIM_WRAPPERS='FiniteOptimWrapper',
+            OPTIM_WRAPPER_CONSTRUCTORS='PrefixOptimWrapperConstructor',
+        )
+        for name, part in parts.items():
+            with getattr(registry, name).switch_scope_and_registry(None) as found:
+                assert found.get(part).__module__.startswith('ovavss_mm.'), part
+        print(sorted(parts))
+    """
+    assert run_python(code).splitlines()[-1] == str(sorted(compat.PARTS))
+
+
+def test_a_broken_mmseg_does_not_stop_the_import(tmp_path):
+    """The doctor and the tools that need no model work on."""
+    (tmp_path / 'mmseg').mkdir()
+    (tmp_path / 'mmseg/version.py').write_text("__version__ = '1.2.2'\n")
+    (tmp_path / 'mmseg/__init__.py').write_text("raise AssertionError('another mmcv is needed')\n")
+    assert run_python('import ovavss_mm; print(ovavss_mm.__version__)', tmp_path).strip()
+
+
+def test_an_import_that_comes_too_late_is_warned_of(mmcv_copy):
+    """What the hosts have put in the place of missing ops stays there."""
+    code = """
+        import types, sys, warnings
+        sys.modules['mmseg.models'] = types.ModuleType('mmseg.models')
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            import ovavss_mm
+        print([str(w.message) for w in caught])
+    """
+    assert 'mmseg.models was imported before ovavss_mm' in run_python(code, mmcv_copy.parent)
 
 
 def test_everything_runs_without_ops(mmcv_copy):

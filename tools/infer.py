@@ -44,8 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     videos = 'video file, folder of videos, folder of pictures, or a pattern such as "videos/*.mp4"'
     add('videos', nargs='+', metavar='VIDEO', help=videos)
-    names = parser.add_argument_group('names').add_mutually_exclusive_group(required=True)
-    names.add_argument('--classes', nargs='+', metavar='NAME', help='names to look for; commas separate names too')
+    names = parser.add_argument_group('names').add_mutually_exclusive_group()
+    looked_for = 'names to look for; commas separate names too (a closed-set model: default all that it knows)'
+    names.add_argument('--classes', nargs='+', metavar='NAME', help=looked_for)
     names.add_argument('--classes-file', metavar='FILE', help='names to look for, one a line, or as a JSON list')
     synonyms = 'other words for a name: they count as the name'
     add('--synonyms', nargs='+', default=[], metavar='NAME=WORD,WORD', help=synonyms)
@@ -119,7 +120,7 @@ def call_options(args: argparse.Namespace) -> dict:
     """
     from ovavss_mm.datasets.vocabulary import read_names, split_names
 
-    classes = read_names(args.classes_file) if args.classes_file else split_names(args.classes)
+    classes = read_names(args.classes_file) if args.classes_file else args.classes and split_names(args.classes)
     synonyms: dict[str, list[str]] = {}
     for entry in args.synonyms:
         name, equals, words = entry.partition('=')

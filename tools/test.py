@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 
-from mmengine.config import DictAction
+from ovavss_mm.utils.command_line import add_run_arguments
 
 EXAMPLES = """examples:
   a model trained on the mini world
@@ -36,18 +36,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', help='config file')
     add('checkpoint', help='checkpoint file or URL')
-    add('--base', metavar='CONFIG', help='takes the place of the config in _base_: a path, or a name below configs/')
-    add('--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])')
     add('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
-    add('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
     add('--show', action='store_true', help='show the pictures in a window')
     add('--show-dir', metavar='DIR', help='save the pictures there')
     add('--wait-time', type=float, default=2, help='seconds a window stays (default: 2)')
-    options = 'change values of the config: a.b=1, or a.b="[1,2]" for lists'
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help=options)
-    launchers = ['none', 'pytorch', 'slurm', 'mpi']
-    add('--launcher', choices=launchers, default='none', help='what starts the processes (default: none, one process)')
-    add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # from launchers before torch 2.0
+    add_run_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -61,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
     launch = import_quietly('ovavss_mm.engine.launch')
     from ovavss_mm.engine.runner import leave_group
+    from ovavss_mm.utils.config_check import ConfigError
     from ovavss_mm.utils.safe_loading import CheckpointError
 
     launch.keep_freed_memory()
@@ -81,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         launch.build_runner(cfg).test()
         leave_group()
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         sys.exit(f'error: {error}')
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 
-from mmengine.config import DictAction
+from ovavss_mm.utils.command_line import add_run_arguments
 
 EXAMPLES = """examples:
   the small model, on the mini world, on a CPU, in minutes
@@ -43,16 +43,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', help='config file')
-    add('--base', metavar='CONFIG', help='takes the place of the config in _base_: a path, or a name below configs/')
-    add('--work-dir', help='where results go (default: the config says, or work_dirs/<config>[_on_<base>])')
     add('--resume', action='store_true', help='go on from the last checkpoint in the work directory')
-    add('--amp', action='store_true', help='mixed precision: bfloat16, on a GPU or CPU')
     add('--deterministic', action='store_true', help='equal seeds give equal checkpoints; slower')
-    options = 'change values of the config: a.b=1, or a.b="[1,2]" for lists'
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help=options)
-    launchers = ['none', 'pytorch', 'slurm', 'mpi']
-    add('--launcher', choices=launchers, default='none', help='what starts the processes (default: none, one process)')
-    add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # from launchers before torch 2.0
+    add_run_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -67,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     launch = import_quietly('ovavss_mm.engine.launch')
     from ovavss_mm.engine.hooks import NonFiniteLossError
     from ovavss_mm.engine.runner import leave_group
+    from ovavss_mm.utils.config_check import ConfigError
     from ovavss_mm.utils.safe_loading import CheckpointError
 
     launch.keep_freed_memory()
@@ -90,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             launch.build_runner(cfg).train()
             leave_group()
-        except (CheckpointError, NonFiniteLossError) as error:
+        except (CheckpointError, ConfigError, NonFiniteLossError) as error:
             sys.exit(f'error: {error}')
 
 

@@ -1,13 +1,5 @@
 default_scope = 'mmseg'
-custom_imports = dict(
-    imports=[
-        'ovavss_mm.models',
-        'ovavss_mm.datasets',
-        'ovavss_mm.evaluation',
-        'ovavss_mm.visualization',
-        'ovavss_mm.engine',
-    ]
-)
+custom_imports = dict(imports=['ovavss_mm'])
 env_cfg = dict(
     cudnn_benchmark=False,  # clips come in many sizes
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
@@ -29,5 +21,6 @@ default_hooks = dict(
     visualization=dict(type='AVSegVisualizationHook'),
     nonfinite=dict(type='NonFiniteLossHook', max_in_row=10),
     bad_clips=dict(type='BadClipsHook'),
+    class_count=dict(type='ClassCountHook'),
 )
 custom_hooks = [dict(type='StrictCheckpointHook')]

@@ -16,6 +16,7 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -123,7 +124,7 @@ class AVSegInferencer:
     def __call__(
         self,
         inputs: Any,
-        classes: Sequence[str],
+        classes: Sequence[str] | None = None,
         out_dir: str | None = None,
         return_datasamples: bool = False,
         on_error: str = 'raise',
@@ -136,7 +137,8 @@ class AVSegInferencer:
             inputs (Any): a video with sound; a folder of pictures, one per second, with a sound file in it; an array
                 uint8 RGB (T, H, W, 3); ``dict(video=..., sound=...)`` or ``dict(frames=..., sound=..., sample_rate=...,
                 frame_rate=...)`` of paths or arrays; a glob pattern, a folder of videos, or a list of these.
-            classes (Sequence[str]): N class names.
+            classes (Sequence[str]): N class names. None, the default, are all that a model of a closed vocabulary was
+                trained with.
             out_dir (str): folder for ``vis/NAME.mp4``, ``pred/NAME/*.png`` (label maps, named by milliseconds) and
                 ``pred/NAME.json``; each appears under its name when its video is done. None, the default, writes
                 nothing.
@@ -189,7 +191,7 @@ class AVSegInferencer:
 
     def make_request(
         self,
-        classes: Sequence[str],
+        classes: Sequence[str] | None = None,
         synonyms: Mapping[str, Sequence[str]] | None = None,
         prompt_templates: str | Sequence[str] | None = None,
         **settings: Any,
@@ -197,7 +199,8 @@ class AVSegInferencer:
         """Check what a call asks for, and embed its class names.
 
         Args:
-            classes (Sequence[str]): N class names.
+            classes (Sequence[str]): N class names. A model of a closed vocabulary takes some of those that it was
+                trained with, in any order, by default all; what it gives another name stays unlabelled.
             synonyms (Mapping[str, Sequence[str]]): other words for some of them. Defaults to None.
             prompt_templates (str | Sequence[str]): prompts with ``{}``, or the name of a set of mmseg's. Defaults to
                 the model's own.
@@ -207,14 +210,20 @@ class AVSegInferencer:
             InferenceRequest: for :meth:`stream`.
 
         Raises:
-            ValueError: a wrong argument, or a model of a closed vocabulary is asked for other names than its own.
+            ValueError: a wrong argument, or a model of a closed vocabulary is asked for a name that it does not know.
         """
+        if classes is None and self.own_names is None:
+            raise ValueError('give the names to look for: this model knows no list of names')
+        classes = self.own_names if classes is None else classes
         _check_separate(classes)
         vocabulary = Vocabulary(classes, synonyms=synonyms, templates=prompt_templates)
-        with_audio = self.front_end is not None
-        request = InferenceRequest(vocabulary, self.model.window, with_audio=with_audio, **settings)
         if not self.is_open:
             self._check_own_names(vocabulary)
+        with_audio, model_names = self.front_end is not None, None if self.is_open else self.own_names
+        request = InferenceRequest(
+            vocabulary, self.model.window, with_audio=with_audio, model_names=model_names, **settings
+        )
+        if not self.is_open:
             return request
         classifier = self.model.classifier
         classifier.text_embeddings(vocabulary, show_progress=self.show_progress)
@@ -230,10 +239,11 @@ class AVSegInferencer:
         """Raise ValueError if a closed-vocabulary model is asked for what it does not know."""
         if any(vocabulary.synonyms.values()) or vocabulary.templates is not None:
             raise ValueError('this model has a closed vocabulary: synonyms and prompt templates have no effect on it')
-        if self.own_names is not None and tuple(vocabulary) != self.own_names:
+        unknown = [name for name in vocabulary if self.own_names is not None and name not in self.own_names]
+        if unknown:
             raise ValueError(
-                f'this model has a closed vocabulary: classes must be its {len(self.own_names)} names in their order '
-                f'({shorten(self.own_names)}), got {len(vocabulary)} ({shorten(vocabulary)})'
+                f'this model has a closed vocabulary and was not trained on {shorten(map(repr, unknown))}; it knows '
+                f'{shorten(self.own_names, 100)}'
             )
 
     def describe(self, source: Source, request: InferenceRequest) -> dict[str, Any]:
@@ -300,10 +310,23 @@ class AVSegInferencer:
         Raises:
             ValueError: a closed-vocabulary model is asked for another number of classes than it knows.
         """
-        data = pseudo_collate([pack(window, request.vocabulary) for window in windows])
+        names = request.model_names or request.vocabulary
+        data = pseudo_collate([pack(window, names) for window in windows])
         changes = dict(mode='whole', return_masks=True, score_thr=request.score_thr)
         with _changed(self.model.test_cfg, **changes):
-            return self.model.test_step(data)
+            samples = self.model.test_step(data)
+        if tuple(names) != tuple(request.vocabulary):
+            for sample in samples:
+                sample.pred_queries = _wanted(sample.pred_queries, names, request.vocabulary)
+        return samples
+
+
+def _wanted(pairs: InstanceData, names: Sequence[str], wanted: Sequence[str]) -> InstanceData:
+    """Those pairs of query and name whose name is wanted, with labels that count the wanted names."""
+    place = {name: i for i, name in enumerate(wanted)}
+    labels = pairs.labels.new_tensor([place.get(names[label], -1) for label in pairs.labels.tolist()])
+    pairs.labels = labels
+    return pairs[labels >= 0]
 
 
 def _check_separate(classes: Any) -> None:
@@ -314,7 +337,7 @@ def _check_separate(classes: Any) -> None:
         raise ValueError(f"classes must be a list with a name an entry, as ['dog', 'cat'], got {one_line(classes)!r}")
 
 
-def pack(window: Window, vocabulary: Vocabulary) -> dict[str, Any]:
+def pack(window: Window, vocabulary: Sequence[str]) -> dict[str, Any]:
     """A window as the pipeline packs a clip."""
     results = dict(
         window.items[0],

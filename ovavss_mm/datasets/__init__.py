@@ -4,6 +4,7 @@
 from . import transforms
 from .avsbench import ClipDataset
 from .avsbench_ov import AVSBenchOVDataset
+from .avsbench_tasks import AVSBenchDataset
 from .metadata import IndexedClip, read_index, read_metadata, select_clips, write_index
 from .palette import voc_index, voc_palette
 from .samplers import SeededIndex, SeededInfiniteSampler
@@ -12,4 +13,4 @@ from .vocabulary import Vocabulary
 
 __all__ = ['AVSBenchOVDataset', 'ClipDataset', 'IndexedClip', 'SeededIndex', 'SeededInfiniteSampler', 'Vocabulary']
 __all__ += ['read_index', 'read_metadata', 'select_clips', 'voc_index', 'voc_palette', 'write_index']
-__all__ += transforms.__all__
+__all__ += ['AVSBenchDataset', *transforms.__all__]

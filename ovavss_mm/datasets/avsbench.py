@@ -24,7 +24,7 @@ class ClipDataset(BaseSegDataset):
     """Video clips with sound and label maps; a subclass says which clips there are.
 
     A subclass makes the vocabulary, overrides :meth:`rows`, and where its data differ :meth:`clip_dir`,
-    :meth:`first_frame_only` or ``label_reader``. By default a clip is a folder
+    :meth:`find_files`, :meth:`first_frame_only` or ``label_reader``. By default a clip is a folder
     ``<data_root>/<subset>/<uid>/{frames/%d.jpg, labels_rgb/%d.png, audio.wav}``, a frame a second; where
     ``audio.wav`` is missing another sound file is taken if it is the only one, else the clip is silent. All files of
     all clips are looked for at the start, none is opened; how many clips have sound is logged.
@@ -126,15 +126,24 @@ class ClipDataset(BaseSegDataset):
         log_sounds(self.split, clips)
         return add_other_audio(clips)
 
-    def _find_clip(self, row: Mapping) -> dict:
-        """The sample of a row, but for other_audio_path."""
-        clip_dir = self.clip_dir(row)
+    def find_files(self, row: Mapping) -> tuple[str, dict[int, str], dict[int, str], str | None]:
+        """Folder of a clip, its frames and label maps by number, and its sound; None is silence.
+
+        Raises:
+            FileNotFoundError: a folder is missing.
+            ValueError: frames and labels are not those expected.
+        """
+        clip_dir, labels = self.clip_dir(row), {}
         frames = find_frames(clip_dir, self.img_suffix)
-        if len(frames) != row.get('frames', len(frames)):
-            raise ValueError(f'{clip_dir}: {len(frames)} frames, {row["frames"]} in the index')
-        labels = {}
         if self.with_labels:
             labels = find_labels(clip_dir, frames, self.first_frame_only(row), self.seg_map_suffix)
+        return clip_dir, frames, labels, find_audio(clip_dir)
+
+    def _find_clip(self, row: Mapping) -> dict:
+        """The sample of a row, but for other_audio_path."""
+        clip_dir, frames, labels, audio = self.find_files(row)
+        if len(frames) != row.get('frames', len(frames)):
+            raise ValueError(f'{clip_dir}: {len(frames)} frames, {row["frames"]} in the index')
         return dict(
             clip_id=row['uid'],
             subset=row['subset'],
@@ -143,7 +152,7 @@ class ClipDataset(BaseSegDataset):
             num_frames=len(frames),
             frame_paths=[frames[i] for i in sorted(frames)],
             label_paths=[labels.get(i) for i in sorted(frames)],
-            audio_path=find_audio(clip_dir),
+            audio_path=audio,
             names=tuple(row['names']),
             vocabulary=self.vocabulary.names,
         )

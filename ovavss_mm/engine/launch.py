@@ -5,6 +5,8 @@ import ast
 import ctypes
 import os
 import os.path as osp
+import timeit
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from ..utils.config_check import apply_options, check_config
 from ..utils.files import FolderLock, mend_last_checkpoint
 from ..utils.known_weights import how_to_get, known_weights, missing_files
 from .runner import AVRunner
@@ -29,7 +32,7 @@ def load_config(
     cfg_options: dict[str, Any] | None = None,
     base: str | None = None,
 ) -> Config:
-    """Read a config and merge the command line into it.
+    """Read a config, merge the command line into it, and check that its keys are read by something.
 
     Args:
         path (str): the config file.
@@ -46,6 +49,7 @@ def load_config(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the config has no base that can be replaced.
+        ConfigError: nothing reads a key, or a part does not take it, see :func:`check_config`.
     """
     if not osp.isfile(path):
         advice = f'A bare file name is found by mim: mim train ovavss_mm {osp.basename(path)}'
@@ -58,7 +62,8 @@ def load_config(
         cfg = _read_on(base, path)
         name = f'{name}_on_{Path(base).stem}'
     cfg.launcher = launcher
-    cfg.merge_from_dict(cfg_options or {})
+    apply_options(cfg, cfg_options or {})
+    check_config(cfg)
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -108,7 +113,7 @@ def _read_on(base: str, path: str) -> Config:
     folder = Path(path).resolve().parent
     bases = [base if entry == own else str(folder / entry) for entry in entries]
     cfg = Config.fromstring(f'_base_ = {bases!r}\n{ast.unparse(tree)}', '.py')
-    return Config(cfg.to_dict(), filename=path)
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename=path)
 
 
 @contextmanager
@@ -212,11 +217,26 @@ def enable_amp(cfg: Config) -> None:
     """Switch a config to mixed precision: forward passes in bfloat16, see :class:`AVRunner`.
 
     On a GPU, training takes mmengine's ``AmpOptimWrapper``, which a CPU cannot. float16 is
-    ``optim_wrapper.type='AmpOptimWrapper'`` without this.
+    ``optim_wrapper.type='AmpOptimWrapper'`` without this. Not all CPUs gain by bfloat16: a warning says so.
     """
     cfg.amp = True
-    if torch.cuda.is_available() and cfg.get('optim_wrapper'):
-        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
+    if torch.cuda.is_available():
+        if cfg.get('optim_wrapper'):
+            cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
+        return
+    full, half = (product_speed(dtype) for dtype in (torch.float32, torch.bfloat16))
+    if half < full:
+        warnings.warn(
+            f'--amp is slower on this CPU: it multiplies matrices in bfloat16 at {half:.0f} GFLOP/s, in float32 at '
+            f'{full:.0f}, {full / half:.1f} times as fast. Leave --amp out, unless it is for the numbers',
+            stacklevel=2,
+        )
+
+
+def product_speed(dtype: torch.dtype, size: int = 512) -> float:
+    """Speed in GFLOP/s at which the CPU multiplies square matrices of ``size``: the best of a few tries."""
+    matrix = torch.ones(size, size, dtype=dtype)
+    return 2e-9 * size**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=20))
 
 
 def make_deterministic(cfg: Config) -> None:

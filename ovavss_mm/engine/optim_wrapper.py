@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Skips updates that would make weights infinite or NaN; learning rates of parameters by their full names."""
 
+import logging
 import math
 from fnmatch import fnmatchcase
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+
+from ..utils.config_check import check_known
+from ..utils.text import shorten
+
+# Keys of paramwise_cfg that mmengine's constructor looks up.
+PARAMWISE = {'custom_keys', 'bypass_duplicate', 'dcn_offset_lr_mult', 'bias_lr_mult', 'bias_decay_mult'}
+PARAMWISE |= {'norm_decay_mult', 'dwconv_decay_mult', 'flat_decay_mult'}
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -56,11 +65,18 @@ class PrefixOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Args:
         optim_wrapper_cfg (dict): see :class:`mmengine.optim.DefaultOptimWrapperConstructor`.
         paramwise_cfg (dict, optional): see there. Defaults to None.
+
+    Raises:
+        ConfigError: a key that is not looked up.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         self.keys = self.paramwise_cfg.get('custom_keys', {})
+        path = 'optim_wrapper.paramwise_cfg'
+        check_known(path, self.paramwise_cfg, PARAMWISE)
+        for key, rule in self.keys.items():
+            check_known(f'{path}.custom_keys.{key}', rule, {'lr_mult', 'decay_mult'})
         self.paramwise_cfg = dict(self.paramwise_cfg, custom_keys={})
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
@@ -69,6 +85,9 @@ class PrefixOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if prefix:  # a child, on mmengine's way through the model
             return
         names = {id(parameter): name for name, parameter in module.named_parameters()}
+        if idle := [key for key in self.keys if not any(_fits(key, name) for name in names.values())]:
+            text = f'optim_wrapper.paramwise_cfg.custom_keys: no parameter of the model is named {shorten(idle)}'
+            print_log(text, 'current', logging.WARNING)
         for group in params:
             rule = self._rule(names[id(group['params'][0])])
             if 'lr_mult' in rule:
@@ -78,5 +97,10 @@ class PrefixOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _rule(self, name: str) -> dict:
         """The settings of the longest key that matches a parameter's name."""
-        fits = [key for key in self.keys if fnmatchcase(f'{name}.', f'{key}.*')]
+        fits = [key for key in self.keys if _fits(key, name)]
         return self.keys[max(fits, key=len)] if fits else {}
+
+
+def _fits(key: str, name: str) -> bool:
+    """Whether a key is the beginning of a parameter's name."""
+    return fnmatchcase(f'{name}.', f'{key}.*')

@@ -11,11 +11,14 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from mmseg.registry import RUNNERS
+from mmseg.registry import MODELS, RUNNERS, TASK_UTILS
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..compat import concerns_user
 from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
+from ..utils.config_check import ConfigError, explain
+from .schedule import follow_schedule, schedule_of
 
 
 @RUNNERS.register_module()
@@ -24,6 +27,8 @@ class AVRunner(Runner):
 
     With ``cfg.amp`` forward passes are in bfloat16, on a GPU and on a CPU, in training and testing.
     """
+
+    _stored: tuple[list[dict], list[dict]] | None = None  # groups and schedulers of the checkpoint that was loaded last
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, without the messages of the hosts that do not concern the user."""
@@ -45,11 +50,32 @@ class AVRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Build the model, with mixed precision if ``cfg.amp`` asks for it."""
-        model = super().build_model(model)
+        """Build the model, with mixed precision if ``cfg.amp`` asks for it.
+
+        Raises:
+            ConfigError: a part of it does not take an argument or a value, or is not registered.
+        """
+        try:
+            model = super().build_model(model)
+        except (TypeError, KeyError, ValueError) as error:
+            if told := explain(error, self.cfg, 'model', (MODELS, TASK_UTILS)):
+                raise told from error
+            raise
         if self.cfg.get('amp'):
             model.forward = torch.autocast(get_device(), dtype=torch.bfloat16)(model.forward)
         return model
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a dataloader as mmengine does.
+
+        Raises:
+            ConfigError: its data set has no data, or data that are not as they should be; the message says which.
+        """
+        try:
+            return Runner.build_dataloader(dataloader, *args, **kwargs)
+        except (FileNotFoundError, ValueError) as error:
+            raise ConfigError(str(error)) from error
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load a checkpoint as plain data, without ``meta['config']``: mmengine executes that text when it resumes.
@@ -60,7 +86,20 @@ class AVRunner(Runner):
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         if isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)
+        optimizer = checkpoint.get('optimizer')
+        if isinstance(optimizer, dict) and 'param_groups' in optimizer:
+            base = [optimizer['base_param_settings']] if 'base_param_settings' in optimizer else []
+            self._stored = optimizer['param_groups'] + base, checkpoint.get('param_schedulers', [])
         return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume as mmengine does, and follow the schedule of the config also where it is not the checkpoint's."""
+        new, self._stored = schedule_of(self), None
+        super().resume(filename, *args, **kwargs)
+        if new and self._stored:
+            follow_schedule(self, new, self._stored)
+        else:
+            self.logger.warning("several optimizers, or rates that follow validations: the checkpoint's schedule stays")
 
     @master_only
     def dump_config(self) -> None:

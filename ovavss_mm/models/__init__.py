@@ -2,12 +2,13 @@
 """The model, one folder a stage of the paper's Figure 2."""
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
+from .backbones import PVTv2
 from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier
 from .data_preprocessor import AVSegDataPreProcessor
-from .decode_heads import AudioMaskDecHead
+from .decode_heads import AudioMaskDecHead, CATRHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
-from .losses import MaskFocalLoss, SoundScoreLoss
-from .necks import AVFusionNeck
+from .losses import AudioVisualMatchLoss, MaskFocalLoss, SoundScoreLoss
+from .necks import AVFusionNeck, DilatedContextNeck
 from .segmentors import AVEncoderDecoder
 
 __all__ = [
@@ -17,13 +18,18 @@ __all__ = [
     'AddFusion',
     'AudioMaskDecHead',
     'AudioMaskDecoder',
+    'AudioVisualMatchLoss',
     'BiAttention',
+    'CATRHead',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
     'OpenVocabularyClassifier',
+    'DilatedContextNeck',
     'FusedPixelDecoder',
     'LogMelEncoder',
     'MaskFocalLoss',
+    'PVTv2',
     'SoundScoreLoss',
+    'TPAVIHead',
     'VGGishEncoder',
 ]

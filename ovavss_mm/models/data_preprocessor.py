@@ -18,15 +18,23 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
     Clips of a batch keep their own sizes and T: padding one clip to the size of another would change its
     predictions.
 
+    With ``num_frames`` training clips are of one length, as batch norm wants it; with ``input_size`` all clips are of
+    one size, whatever their aspect ratio.
+
     Args:
         mean (Sequence[float]): of R, G, B, in 0..255.
         std (Sequence[float]): of R, G, B, in 0..255.
         size_divisor (int): height and width are padded to a multiple of this, in pixels. Defaults to 32.
         pad_val (float): of padded pixels, after normalisation. Defaults to 0.
         seg_pad_val (int): label of padded pixels. Defaults to 255.
+        num_frames (int, optional): shorter training clips are filled up to this T, with frames and audio of 0 (after
+            normalisation) and without labels; metainfo ``valid_frames`` is the T that they had. None: clips keep their
+            T. Defaults to None.
+        input_size (tuple[int, int], optional): height and width that the network sees, in pixels; labels keep their
+            size. None: that of the frames. Defaults to None.
 
     Raises:
-        ValueError: not three means and deviations, or ``size_divisor`` under 1.
+        ValueError: not three means and deviations, or another number under 1.
     """
 
     def __init__(
@@ -36,12 +44,26 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         size_divisor: int = 32,
         pad_val: float = 0,
         seg_pad_val: int = 255,
+        num_frames: int | None = None,
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         if len(mean) != 3 or len(std) != 3 or size_divisor < 1:
             raise ValueError(
                 f'mean and std must be of R, G, B and size_divisor at least 1, got {mean}, {std}, {size_divisor}'
             )
+        sides = input_size or (size_divisor, size_divisor)
+        if (
+            (num_frames is not None and num_frames < 1)
+            or len(sides) != 2
+            or any(x < 1 or x % size_divisor for x in sides)
+        ):
+            raise ValueError(
+                'num_frames must be at least 1 or None, input_size a height and width, multiples of size_divisor '
+                f'({size_divisor}), or None, got {num_frames} and {input_size}'
+            )
         super().__init__(mean=mean, std=std, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val)
+        self.num_frames = num_frames
+        self.input_size = None if input_size is None else tuple(input_size)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare B clips.
@@ -53,7 +75,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
 
         Returns:
             dict: ``inputs=dict(imgs, frames, audio)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
-            and bottom padded with 0; ``frames`` unchanged; and ``data_samples``.
+            and bottom padded with 0; ``frames`` unchanged; and ``data_samples``. Metainfo ``pad_shape`` is the part of
+            the frames' plane that the network sees: with ``input_size`` the frames, which are not padded then.
 
         Raises:
             ValueError: a clip without frames, or whose audio is not one row a frame; in training, one without labels.
@@ -61,19 +84,40 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         data = self.cast_data(data)
         frames, audio = data['inputs']['imgs'], data['inputs']['audio']
         samples = data.get('data_samples') or [SegDataSample() for _ in frames]
-        imgs = [self._pad((clip.float() - self.mean) / self.std, self.pad_val) for clip in frames]
+        imgs = [self._pad(self._resize((clip.float() - self.mean) / self.std), self.pad_val) for clip in frames]
         for clip, sound, sample, img in zip(frames, audio, samples, imgs, strict=True):
             _check_clip(clip, sound, sample)
-            size = dict(img_shape=tuple(clip.shape[-2:]), pad_shape=tuple(img.shape[-2:]))
+            seen = clip if self.input_size else img
+            size = dict(img_shape=tuple(clip.shape[-2:]), pad_shape=tuple(seen.shape[-2:]))
             sample.set_metainfo(dict(ori_shape=sample.get('ori_shape', size['img_shape']), **size))
             if training and 'gt_sem_seg' not in sample:
                 raise ValueError(f'clip {_clip_id(sample)} has no labels to train on')
             if training:
+                labels = sample.gt_sem_seg.data
                 # a new one, as PixelData refuses data of another size
-                sample.gt_sem_seg = PixelData(data=self._pad(sample.gt_sem_seg.data, self.seg_pad_val))
-        return dict(
-            inputs=dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio]), data_samples=samples
-        )
+                sample.gt_sem_seg = PixelData(data=labels if self.input_size else self._pad(labels, self.seg_pad_val))
+        inputs = dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio])
+        if training and self.num_frames is not None:
+            self._fill_up(inputs, samples)
+        return dict(inputs=inputs, data_samples=samples)
+
+    def _resize(self, x: Tensor) -> Tensor:
+        """Resize (T, 3, H, W) to ``input_size``; antialiased, as Pillow does."""
+        if self.input_size in (None, tuple(x.shape[-2:])):
+            return x
+        return F.interpolate(x, self.input_size, mode='bilinear', align_corners=False, antialias=True)
+
+    def _fill_up(self, inputs: dict[str, list[Tensor]], samples: list[SegDataSample]) -> None:
+        """Bring shorter clips to ``num_frames``, in place."""
+
+        def fill(x: Tensor, value: float = 0) -> Tensor:
+            return F.pad(x, [0, 0] * (x.ndim - 1) + [0, max(0, self.num_frames - len(x))], value=value)
+
+        for i, sample in enumerate(samples):
+            sample.set_metainfo(dict(valid_frames=len(inputs['imgs'][i])))
+            sample.gt_sem_seg = PixelData(data=fill(sample.gt_sem_seg.data, self.seg_pad_val))
+            for key in ('imgs', 'audio'):
+                inputs[key][i] = fill(inputs[key][i])
 
     def _pad(self, x: Tensor, value: float) -> Tensor:
         """Pad (..., H, W) at the right and bottom."""

@@ -128,7 +128,11 @@ class PerFrameQueryHead(DecodeHead, Protocol):
 
 
 class DenseHead(DecodeHead, Protocol):
-    """A head of logits per class, which needs no classifier."""
+    """A head of logits per class, which needs no classifier.
+
+    Attributes:
+        dense_classes (int, optional): K, which ``ClassCountHook`` compares with the training data.
+    """
 
     def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> Tensor:
         """Logits (B, T, K, h, w): K = N + 1 classes of training, background first; or K = 1, sounding or not."""

@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..compat import import_quietly
+from ..utils.config_check import apply_options, check_config
 
 
 class _WithoutMemory(TorchFunctionMode):
@@ -41,13 +42,15 @@ def read_config(path: str, options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ConfigError: nothing reads a key, or a part does not take it.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config {path}')
     for name in ('ovavss_mm.datasets', 'ovavss_mm.models'):
         import_quietly(name)
     config = Config.fromfile(path)
-    config.merge_from_dict(options or {})
+    apply_options(config, options or {})
+    check_config(config)
     return config
 
 

@@ -10,10 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
+from mmseg.apis import init_model
 from mmseg.registry import MODELS
 from safetensors.torch import save_file
 
 from ovavss_mm.apis.loading import (
+    MINI_WEIGHTS,
     choose_device,
     config_folder,
     find_config,
@@ -22,6 +24,7 @@ from ovavss_mm.apis.loading import (
     names_of_training,
     read_checkpoint,
 )
+from ovavss_mm.models import AVEncoderDecoder
 from ovavss_mm.utils.safe_loading import META_KEY
 
 
@@ -148,3 +151,21 @@ def test_weights_must_fit(tiny):
         load_strictly(model, checkpoint, config)
     hook = dict(type='StrictCheckpointHook', allow_missing=[key])
     load_strictly(model, checkpoint, Config(dict(custom_hooks=[hook])))
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_mmsegs_own_function_loads_a_model(tmp_path, repo_root, suffix):
+    """With its weights, those of CLIP from their own file, its names and colours."""
+    checkpoint = read_checkpoint(MINI_WEIGHTS)
+    path = MINI_WEIGHTS
+    if suffix == '.pth':
+        path = str(tmp_path / 'a.pth')
+        torch.save(checkpoint, path)
+    model = init_model(str(repo_root / 'configs/mini/ovavss_mini.py'), path, device='cpu')
+    assert isinstance(model, AVEncoderDecoder) and not model.training
+    state = model.state_dict()
+    assert all(torch.equal(state[key], value.to(state[key].dtype)) for key, value in checkpoint['state_dict'].items())
+    clip = read_checkpoint('ovavss_mm://mini_world/clip_mini.safetensors')['state_dict']
+    assert torch.equal(model.classifier.clip_model.logit_scale, clip['logit_scale'])
+    assert len(model.dataset_meta['classes']) == len(model.dataset_meta['palette']) == 21
+    assert model.dataset_meta['classes'][:2] == ['background', 'blue-disc']

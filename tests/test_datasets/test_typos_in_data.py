@@ -11,6 +11,8 @@ import soundfile
 from mmengine.logging import MMLogger
 
 from ovavss_mm.datasets import AVSBenchOVDataset, IndexedClip, LoadClipAudio, write_index
+from ovavss_mm.engine.runner import AVRunner
+from ovavss_mm.utils.config_check import ConfigError
 
 
 def load(root, split='train', **kwargs) -> dict:
@@ -138,6 +140,18 @@ def test_no_clip_has_sound(own, log):
         path.unlink()
     load(own)
     assert 'WARNING - split train: 0 of 3 clips have sound' in log()
+
+
+def test_a_run_says_it_in_a_line(own):
+    """Which line of which file, not the trace of what was called."""
+    rename(own, 'bird_0', 'Bird')
+    loader = dict(
+        batch_size=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(type='AVSBenchOVDataset', data_root=str(own), split='train', base_names='all', _scope_='mmseg'),
+    )
+    with pytest.raises(ConfigError, match=r"metadata\.csv, line 2: clip bird_0 has the name 'Bird'"):
+        AVRunner.build_dataloader(loader)
 
 
 # --- sounds under other names

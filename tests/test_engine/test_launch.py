@@ -2,6 +2,7 @@
 """From the command line to the runner."""
 
 import platform
+import re
 import subprocess
 import sys
 
@@ -184,6 +185,27 @@ def test_amp_takes_the_hosts_wrapper_on_a_gpu(config_file, monkeypatch):
     launch.enable_amp(cfg)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and cfg.optim_wrapper.dtype == 'bfloat16'
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=1.0)
+
+
+@pytest.mark.parametrize(
+    ('speeds', 'words'), [((313.0, 165.0), '165 GFLOP/s, .* 313, 1.9 times'), ((165.0, 313.0), None)]
+)
+def test_amp_says_where_bfloat16_is_slower(config_file, monkeypatch, recwarn, speeds, words):
+    """What was asked for is done all the same; only a CPU is asked."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    found = dict(zip((torch.float32, torch.bfloat16), speeds, strict=True))
+    monkeypatch.setattr(launch, 'product_speed', lambda dtype: found[dtype])
+    cfg = load(config_file)
+    launch.enable_amp(cfg)
+    assert cfg.amp and cfg.optim_wrapper.type == 'OptimWrapper'
+    texts = [str(warning.message) for warning in recwarn if 'bfloat16' in str(warning.message)]
+    assert [bool(re.search(words, text)) for text in texts] == [True] if words else not texts
+
+
+def test_speeds_of_products_are_measured():
+    """In both precisions: positive, and of the order of computers."""
+    speeds = [launch.product_speed(dtype, 64) for dtype in (torch.float32, torch.bfloat16)]
+    assert all(1e-4 < speed < 1e6 for speed in speeds)
 
 
 def test_freed_memory_is_kept_in_the_process():

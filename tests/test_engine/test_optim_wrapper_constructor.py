@@ -6,7 +6,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-import ovavss_mm.engine  # noqa: F401  (registers)
+from ovavss_mm.engine import optim_wrapper
+from ovavss_mm.utils.config_check import ConfigError
 
 
 class Model(nn.Module):
@@ -60,3 +61,23 @@ def test_the_longest_key_counts_and_stars_stand_for_letters():
     found = groups_of(keys)
     assert found['backbone.bias_table'] == found['audio_encoder.backbone.bias_table'] == (0.2, 0)
     assert found['backbone.conv.bias'] == pytest.approx((0.1, 1))
+
+
+@pytest.mark.parametrize(
+    ('keys', 'rules', 'words'),
+    [
+        (dict(backbone=dict(lr_mlt=0.1)), {}, 'custom_keys.backbone.lr_mlt: .*; nearest known: lr_mult'),
+        ({}, dict(norm_decay_mlt=0.0), 'paramwise_cfg.norm_decay_mlt: .*; nearest known: norm_decay_mult'),
+    ],
+)
+def test_keys_that_nothing_reads_are_refused(keys, rules, words):
+    with pytest.raises(ConfigError, match=words):
+        groups_of(keys, **rules)
+
+
+def test_keys_that_are_no_beginning_of_a_name_are_warned_of(monkeypatch):
+    """They may be those of a part that a variant does not have."""
+    said = []
+    monkeypatch.setattr(optim_wrapper, 'print_log', lambda text, *_: said.append(text))
+    groups_of({'backbone': dict(lr_mult=0.1), 'bakbone.conv': dict(lr_mult=0.1), '*norm1': dict(decay_mult=0.0)})
+    assert said == ['optim_wrapper.paramwise_cfg.custom_keys: no parameter of the model is named bakbone.conv']

@@ -82,7 +82,7 @@ def test_chosen_rows_alone_are_run_and_all_are_shown(world):
 
 def test_rows_are_put_on_the_base_and_complete_configs_stay(world):
     mine = world.root / 'mine.py'
-    mine.write_text("model = dict(type='Mine')\ntest_dataloader = dict(data_root='data/big')\n")
+    mine.write_text("model = dict(type='Mine')\ntest_dataloader = dict(dataset=dict(data_root='data/big'))\n")
     plan = world.plan('fusion', base=str(mine))
     read = {path.stem: config for path, config in plan.read.items()}
     assert read['none'].model == dict(type='Mine', channels=128)
@@ -144,10 +144,10 @@ def test_what_is_wrong_is_said_with_what_is_right(world, change, words):
 
 
 def test_commands_are_those_of_mim(world):
-    plan = world.plan('fusion', seeds=[5], options=['a=1', 'randomness.seed=9'])
+    plan = world.plan('fusion', seeds=[5], options=['model.channels=1', 'randomness.seed=9'])
     train, test, *_ = plan.jobs
     config, base = (str(world.configs / name) for name in ('rows/none.py', 'small/small.py'))
-    seed = ['--cfg-options', 'a=1', 'randomness.seed=9', 'randomness.seed=5']
+    seed = ['--cfg-options', 'model.channels=1', 'randomness.seed=9', 'randomness.seed=5']
     common = ['ovavss_mm', config, '--base', base]
     runner = ablate.Runner(plan, ['mim'], ['0'], 1, None)
     assert runner.command(train) == [

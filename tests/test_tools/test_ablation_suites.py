@@ -56,7 +56,8 @@ def test_each_config_that_ships_loads_under_its_base(name):
     own = plan.read[plan.base_config]
     assert not [job.fault for job in plan.jobs if job.fault]
     for path, config in plan.read.items():
-        assert config.train_cfg.max_iters == own.train_cfg.max_iters, path
+        if not path.stem.startswith(('tpavi_', 'catr_')):  # these have recipes of their own
+            assert config.train_cfg.max_iters == own.train_cfg.max_iters, path
         assert path == plan.base_config or config.to_dict() != own.to_dict(), path
         if name == 'mini':  # the large ones take seconds each
             assert count_parameters(build_skeleton(config.model))['all'].trainable > 0
@@ -71,9 +72,9 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, capsys):
     args = ['--suite', *suites, '--base', 'mini', '--seeds', '0', '1', '--dry-run']
     ablate.main([*args, '--out', str(tmp_path / 'out')], mim=['false'], gpus=['0', '1'])
     first, *lines = capsys.readouterr().out.splitlines()
-    words = '20 trainings and 34 tests, on the mini world, 2 side by side, in '
+    words = '24 trainings and 38 tests, on the mini world, 2 side by side, in '
     assert first == f'{words}{tmp_path / "out"}'
-    assert len(lines) == 54 and all(line.startswith('  open ') for line in lines)
+    assert len(lines) == 62 and all(line.startswith('  open ') for line in lines)
     assert '  open    train fusion_none, seed 1: for table3/none' in lines
     assert not (tmp_path / 'out').exists()
 

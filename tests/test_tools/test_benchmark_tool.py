@@ -223,7 +223,7 @@ def test_exponents():
         (['--checkpoint', 'gone.pth'], 'no weights at gone.pth'),
         (['--compare', 'gone.py'], "no config 'gone.py'"),
         (['--cfg-options', 'optim_wrapper.type=AmpOptimWrapper'], 'AmpOptimWrapper needs a GPU'),
-        (['--cfg-options', 'optim_wrapper.optimizer.lrate=1'], 'the optimizer cannot be built: .*lrate'),
+        (['--cfg-options', 'optim_wrapper.optimizer.lrate=1'], "AdamW takes no 'lrate'; nearest known: lr"),
     ],
     ids=['compile', 'key', 'checkpoint', 'config', 'amp', 'optimizer'],
 )

@@ -109,16 +109,13 @@ def test_errors_are_a_line(run, mini, tmp_path, capsys):
         ((video, '--classes', 'a', 'A', *model), 'given twice'),
         ((video, '--classes', 'a', '--synonyms', 'b', *model), 'NAME=WORD'),
         ((video, '--classes-file', tmp_path / 'gone.txt', *model), 'gone.txt'),
+        ((video, *model), 'give the names to look for'),
         ((video, '--classes', '[a,', 'b]', *model), 'one by one, with commas, or as a JSON list'),
         ((video, '--classes', 'a', '--audio-track', '2', *model), r'mini\.mp4 has 1; got 2'),
     ):
         with pytest.raises(SystemExit, match=f'error: .*{message}'):
             run(*args)
-    for args in (
-        (video,),
-        (video, '--classes', 'a', '--model', 'x'),
-        (video, video, '--classes', 'a', '--sound', 'x.wav'),
-    ):
+    for args in ((video, '--classes', 'a', '--model', 'x'), (video, video, '--classes', 'a', '--sound', 'x.wav')):
         with pytest.raises(SystemExit) as error:
             run(*args)
         assert error.value.code == 2

@@ -2,6 +2,7 @@
 """The package as ``mim`` finds it: in a checkout, and installed from a wheel."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,21 @@ def test_model_index_is_valid(repo_root):
     assert index.collections[0].name == 'OV-AVSS'
     for model in index.models or []:
         assert (repo_root / model.config).is_file(), model.config
+        # no address: mim splits it at commas, and asks the network for what begins with http
+        assert re.match('[a-z ]+: ', model.weights) and ',' not in model.weights, model.weights
+
+
+@pytest.mark.parametrize(
+    ('config', 'words'),
+    [
+        ('ovavss_mini', '--checkpoint ovavss_mm://mini_world/ovavss_mini.safetensors'),
+        ('ovavss_r50_release', 'to get by hand: the R50 checkpoint of https://github.com/.* as data/README.md says'),
+    ],
+)
+def test_mim_download_says_where_weights_are(elsewhere, config, words):
+    """It has nothing to fetch, and shows what the model index says."""
+    command = (sys.executable, '-m', 'mim', 'download', 'ovavss_mm', '--config', config, '--dest', 'here')
+    assert re.search(words, run(*command, cwd=elsewhere, check=False))
 
 
 # ------------------------------------------------------------------ the whole way, from both installs
@@ -219,5 +235,8 @@ def test_mim_trains_resumes_and_tests(install, request, world, repo_root, elsewh
         *mim, 'test', 'ovavss_mm', *common, '--checkpoint', checkpoint, '--cfg-options', *options, cwd=elsewhere
     )
     assert 'Harmonic' in tested and 'red-star' in tested
+    shutil.copy(repo_root / 'ovavss_mm/mini_world/ovavss_mini.safetensors', elsewhere / 'weights.safetensors')
+    test = (*mim, 'test', 'ovavss_mm', *common, '--checkpoint', 'weights.safetensors', '--cfg-options', *options)
+    assert float(re.search(r' mIoU: ([\d.]+)', run(*test, cwd=elsewhere))[1]) > 50, 'the trained model of the package'
     where = 'site-packages' if wheel else str(repo_root / 'tools')
     assert where in tested

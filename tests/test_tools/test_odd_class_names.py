@@ -111,7 +111,7 @@ LONG = 'x' * MEGABYTE
         *((('--classes', 'dog', name), 'control characters') for name in CONTROL),
         (('--classes', 'dog', '--synonyms', 'dog=pup\x1b[0m'), 'control characters'),
         (('--classes', LONG), 'up to 500 letters, has 1048576'),
-        (('--classes', ' ' * MEGABYTE), 'not blank'),
+        (('--classes', ' ' * MEGABYTE), '1 to 32766 names, got 0'),
         (('--classes', 'dog', '--synonyms', LONG), 'NAME=WORD,WORD, got'),
         (('--classes', 'dog', '--synonyms', f'{LONG}=pup'), 'none of the class names'),
         (('--classes', 'dog', '--synonyms', f'dog={LONG}'), 'up to 500 letters'),

@@ -22,7 +22,7 @@ TINY = dict(
 def test_list_is_complete():
     for weights in known_weights().values():
         assert all((weights.file, weights.title, weights.licence, weights.source))
-        assert 100 < weights.size_mib < 3000
+        assert 50 < weights.size_mib < 3000
         assert weights.source.startswith('https://') or weights.make
         if weights.make:
             tool = weights.make.split()[1]

@@ -58,7 +58,9 @@ def build_dataset(config: Config, args: Any, folder: str) -> tuple[Any, bool]:
         names = min(args.names or 70, MAX_LABELLED)
         write_clips(Path(folder), clips, args.frames or frames, args.size or (720, 1280), names)
         for dataset in datasets:
-            dataset.update(data_root=folder, base_names='all')
+            dataset.update(data_root=folder)
+            if 'base_names' in dataset:
+                dataset['base_names'] = 'all'
             dataset.pop('index_file', None)
     dataset = DATASETS.build(loader.dataset)
     if made_up and args.mode != 'loader':  # what would change the sizes that are asked for

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
     try:
         config = read_config(args.config, args.cfg_options)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(table(count_parameters(build_skeleton(config.model))))
 

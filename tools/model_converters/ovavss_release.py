@@ -61,23 +61,11 @@ def load_model(path: str | None, backbone: str, state: dict) -> tuple[Any, str, 
     return model, osp.basename(name), clip
 
 
-def report(conversion: Any, verbose: bool) -> None:
-    """Print what became of each key."""
-    for key, name in conversion.mapped.items() if verbose else ():
-        print(f'mapped   {key} -> {name}')
-    for key, why in conversion.dropped.items():
-        print(f'dropped  {key}: {why}')
-    for key, why in conversion.unplaced.items():
-        print(f'NO PLACE {key}: {why}')
-    counts = (len(part) for part in (conversion.mapped, conversion.dropped, conversion.unplaced))
-    print('{} keys mapped, {} dropped, {} without a place'.format(*counts))
-
-
 def main(argv: list[str] | None = None) -> None:
     """Convert a checkpoint, or say why it cannot be converted."""
     args = parse_args(argv)
     from released import checkpoints
-    from released.keys import convert
+    from released.keys import convert, report
 
     from ovavss_mm.utils.safe_loading import read_state_dict
 

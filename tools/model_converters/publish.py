@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a small file of a trained checkpoint: float16 weights in a safetensors file, and nothing else.
 
-Optimizer, logs and frozen parts (CLIP), which have a file of their own, are left out. Use the result wherever
---weights is asked for (tools/infer.py, tools/web_demo.py); training and testing take PyTorch checkpoints.
+Optimizer, logs and frozen parts (CLIP), which have a file of their own, are left out. Use the result wherever weights
+are asked for: --weights, --checkpoint, load_from, and mmseg's init_model.
 """
 
 import argparse
@@ -52,6 +52,9 @@ def metadata(config: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
 
     meta = checkpoint.get('meta') or {}
     known = {key: meta[key] for key in ('iter', 'seed') if isinstance(meta.get(key), int)}
+    names = meta.get('dataset_meta') or {}
+    if 'classes' in names:  # of closed-set models the names that they know; mmseg's init_model keeps both
+        known['dataset_meta'] = {key: names[key] for key in ('classes', 'palette') if key in names}
     return dict(config=osp.basename(config), dtype='float16', ovavss_mm=__version__, **known)
 
 

@@ -68,8 +68,9 @@ class Page:
             webcam_options=gr.WebcamOptions(mirror=False),
             elem_id='ov-video',
         )
+        known = self.runner.inferencer.own_names  # of a closed-set model
         names = gr.Textbox(
-            ', '.join(MINI_NAMES if self.mini else DEFAULT_NAMES),
+            ', '.join(known or (MINI_NAMES if self.mini else DEFAULT_NAMES)),
             label='Names, with commas between them',
             lines=4,
             max_lines=8,

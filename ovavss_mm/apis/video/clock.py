@@ -32,11 +32,6 @@ class Clock:
     jumps: list[float] = field(default_factory=list)
     damage: str | None = None
 
-    @property
-    def end(self) -> float:
-        """When the last packet of all streams ends."""
-        return max((end for _, end in self.spans.values()), default=0.0)
-
 
 @dataclass
 class _Stream:
@@ -98,7 +93,10 @@ def _read(packet: av.Packet, stream: _Stream, streams: Iterable[_Stream], limit:
         stream.cover(start, start + length)
         return
     if not stream.parts:
-        stream.parts.append((0, max(top, 0)))
+        # of streams that are interleaved, one that begins far behind the others belongs to the next recording
+        due = max((other.next for other in streams if other.part == top >= 0), default=time)
+        behind = limit == JUMP_SECONDS and time < due - RESTART_SECONDS
+        stream.parts.append((0, max(top, 0) + behind))
         stream.next = time
     elif _jumps(time, stream, streams, limit):
         stream.parts.append((stream.count, top if stream.part < top else top + 1))

@@ -3,7 +3,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -186,10 +186,8 @@ class _Sound:
     def mux(self, until: float) -> None:
         """Write the sound up to a time in seconds."""
         while self._pending is not None and self._pending[0] < until:
-            try:
+            with suppress(av.FFmpegError):  # damaged, or out of order: said where the sound is read for the model
                 self._file.mux(self._pending[1])
-            except av.FFmpegError:
-                pass  # damaged, or out of order: said where the sound is read for the model
             self._pending = next(self._packets, None)
 
     def finish(self, end: float) -> None:

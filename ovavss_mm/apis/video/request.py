@@ -25,6 +25,8 @@ class InferenceRequest:
         opacity (float): of the colours in pictures, 0 to 1. Defaults to 0.6.
         batch_size (int): windows that go through the model together. Defaults to 1.
         with_audio (bool): whether the model takes sound. Defaults to True.
+        model_names (tuple[str, ...]): the names that a model of a closed vocabulary tells apart, some of which are in
+            ``vocabulary``. None: it takes any. Defaults to None.
 
     Attributes:
         palette (np.ndarray): uint8 (N + 1, 3) RGB, the background first.
@@ -41,6 +43,7 @@ class InferenceRequest:
     opacity: float = 0.6
     batch_size: int = 1
     with_audio: bool = True
+    model_names: tuple[str, ...] | None = None
     palette: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:

@@ -67,8 +67,9 @@ class SoundTrack:
             if stream is None:
                 none = 'has no sound in it that can be decoded' if container.streams.audio else 'has no sound in it'
                 raise ValueError(f'{self.name} {none}')
-            codec = stream.codec_context  # 0 is not known before it is decoded
-            check_sound(self.name, codec.sample_rate or 1, codec.channels or 1)
+            codec = stream.codec_context
+            if codec.sample_rate and codec.channels:  # else it begins later in the file, and is checked then
+                check_sound(self.name, codec.sample_rate, codec.channels)
         except ValueError:
             container.close()
             raise

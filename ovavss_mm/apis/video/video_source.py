@@ -113,6 +113,7 @@ class VideoSource(Source):
                     f'the pictures of {self.name} begin {self.start - sound[0]:.2f} s after its sound: what is heard '
                     'before them is left out'
                 )
+        # of raw streams without time stamps nothing is known before the end
         self.duration = min(max(end - self.start, self._last, 0.0), float(MAX_SECONDS)) or None
 
     def _open(self) -> av.container.InputContainer:

@@ -2,6 +2,7 @@
 """Transforms of clips, in the order in which pipelines use them."""
 
 from .audio import LoadClipAudio, LoadClipAudioFeatures, SwapClipAudio
+from .augmentation import AffineClip, CropClip
 from .formatting import PackAVSegInputs
 from .front_ends import SoundFrontEnd, VGGishLogMel
 from .geometry import FlipClip, ResizeClip
@@ -10,3 +11,4 @@ from .sampling import SampleClipFrames
 
 __all__ = ['FlipClip', 'LoadClipAudio', 'LoadClipAudioFeatures', 'LoadClipFrames', 'LoadClipLabels', 'PackAVSegInputs']
 __all__ += ['ResizeClip', 'SampleClipFrames', 'SoundFrontEnd', 'SwapClipAudio', 'VGGishLogMel']
+__all__ += ['AffineClip', 'CropClip']

@@ -96,7 +96,8 @@ class LoadClipLabels(BaseTransform):
     Before :class:`ResizeClip` (training) they are resized with the frames, after it (test) they stay as they are.
     Pixels of a name that the clip does not list become background.
 
-    Reads label_paths, frame_inds (default: all), names, vocabulary, ori_shape and label_reader (default:
+    Reads label_paths, frame_inds (default: all), names (or label_names, if a data set says which names labels may have
+    whatever the clip lists), vocabulary, ori_shape and label_reader (default:
     :func:`read_labels`, pictures in VOC colours); sets annotated, bool (T,), and, unless the clip has no label at all,
     gt_seg_maps, uint8 (T, H, W): 0 background, i + 1 name i of the vocabulary, 255 all over a frame that is not
     annotated.
@@ -121,7 +122,8 @@ class LoadClipLabels(BaseTransform):
         vocabulary, shape = results['vocabulary'], results['ori_shape']
         reader = results.get('label_reader', read_labels)
         lookup = np.zeros(256, np.uint8)  # label of each palette index: itself if the clip lists its name, else 0
-        lookup[1 : len(vocabulary) + 1] = [i * (name in results['names']) for i, name in enumerate(vocabulary, 1)]
+        names = results.get('label_names', results['names'])
+        lookup[1 : len(vocabulary) + 1] = [i * (name in names) for i, name in enumerate(vocabulary, 1)]
         maps = np.full((len(chosen), *shape), UNANNOTATED, np.uint8)  # (T, H, W)
         for label_map, path in zip(maps, chosen, strict=True):
             if path is not None:

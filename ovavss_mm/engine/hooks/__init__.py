@@ -3,6 +3,7 @@
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .bad_clips_hook import BadClipsHook
+from .class_count_hook import ClassCountHook
 from .contact_sheet_hook import ContactSheetHook
 from .nonfinite_hook import NonFiniteLossError, NonFiniteLossHook
 from .strict_checkpoint_hook import StrictCheckpointHook
@@ -12,6 +13,7 @@ __all__ = [
     'AVSegVisualizationHook',
     'AtomicCheckpointHook',
     'BadClipsHook',
+    'ClassCountHook',
     'ContactSheetHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',

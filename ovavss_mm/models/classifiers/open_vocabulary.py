@@ -5,16 +5,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import signature
 
 import open_clip
 import torch
 from mmengine.structures import InstanceData
-from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...datasets.vocabulary import Vocabulary, resolve_templates
 from ...utils.known_weights import is_tag, package_file
+from ...utils.text import shorten
 from ..layers.frozen import FrozenModule
 from .text_embeddings import TextEmbeddings
 
@@ -72,6 +74,9 @@ class OpenVocabularyClassifier(FrozenModule):
             raise ValueError(f'sound_thr must be None or in [0, 1], got {sound_thr}')
         self.model_name = clip_model if isinstance(clip_model, str) else None
         self.clip_model = build_clip(clip_model)
+        makers = (SimpleTokenizer, HFTokenizer, open_clip.get_tokenizer)[: 3 if self.model_name else 1]
+        _check_keys('tokenizer', tokenizer, set().union(*(signature(maker).parameters for maker in makers)))
+        _check_keys('preprocess', preprocess, {'mean', 'std'})
         self.tokenizer_cfg = dict(tokenizer or {})
         self.templates = resolve_templates(templates)
         self.logit_scale, self.score = logit_scale, score
@@ -278,3 +283,9 @@ def _quiet_root_logger() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
+
+
+def _check_keys(name: str, given: dict | None, known: set[str]) -> None:
+    """Raise ValueError if a dict of arguments has others than the known ones."""
+    if wrong := set(given or ()) - known:
+        raise ValueError(f'{name} takes {", ".join(sorted(known))}, got {shorten(sorted(wrong))}')

@@ -26,12 +26,13 @@ class FrozenModule(BaseModule):
         init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=PATH)``. Defaults to None.
 
     Raises:
-        ValueError: ``init_cfg`` is of another type.
+        ValueError: ``init_cfg`` is of another type, or has other keys.
     """
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=None)
-        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')):
+        whole = init_cfg and set(init_cfg) == {'type', 'checkpoint'} and init_cfg['checkpoint']
+        if init_cfg is not None and not (whole and init_cfg['type'] == 'Pretrained'):
             raise ValueError(
                 f"{type(self).__name__} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}"
             )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses that mmseg and mmdet do not have."""
 
+from .audio_visual_match_loss import AudioVisualMatchLoss
 from .mask_focal_loss import MaskFocalLoss
 from .sound_score_loss import SoundScoreLoss
 
-__all__ = ['MaskFocalLoss', 'SoundScoreLoss']
+__all__ = ['AudioVisualMatchLoss', 'MaskFocalLoss', 'SoundScoreLoss']

@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from .label_map import best_pairs, dense_pairs, resize_pairs
+from .label_map import best_pairs, dense_pairs, original_logits, resize_pairs
 from .windows import Blender, group_windows
 
 TEST_CFG = dict(mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False)
@@ -44,14 +44,16 @@ class AVEncoderDecoder(EncoderDecoder):
             only trained. Defaults to None.
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
         auxiliary_head (dict, optional): as in mmseg. Defaults to None.
-        train_cfg (dict, optional): not used; mmseg's key. Defaults to None.
+        train_cfg (dict, optional): mmseg's key; nothing reads it, so it must be empty. Defaults to None.
         test_cfg (dict, optional): ``mode``, ``'slide'`` over time or ``'whole'`` clips; ``window``, T of 'slide', and
             ``stride`` in frames (None: the window); ``max_pairs`` and ``score_thr`` of the label map; ``return_masks``
             of pairs. Defaults to windows of 5 frames.
         init_cfg (dict, optional): as in mmengine. Defaults to None.
+        pretrained (None): mmseg's ``init_model`` sets it; weights are named by the parts' ``init_cfg``.
 
     Raises:
-        ValueError: a wrong key or value in ``test_cfg``; a neck or head that needs audio without an audio encoder.
+        ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
+            head that needs audio without an audio encoder.
     """
 
     def __init__(
@@ -67,8 +69,14 @@ class AVEncoderDecoder(EncoderDecoder):
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        pretrained: None = None,
     ) -> None:
         test_cfg = checked_test_cfg(test_cfg or {})
+        if train_cfg or pretrained:
+            raise ValueError(
+                f'nothing reads train_cfg and pretrained, got {train_cfg} and {pretrained}: weights are named by the '
+                'init_cfg of a part, or load_from'
+            )
         super().__init__(
             backbone=backbone,
             decode_head=decode_head,
@@ -176,7 +184,8 @@ class AVEncoderDecoder(EncoderDecoder):
             list[SegDataSample]: the samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for 255 names and more): 0
             background, i + 1 name i; and ``pred_queries``, the painted pairs of query and name: ``labels``, ``scores``,
             ``sound_scores`` and ``window_start`` (M,), the first frame of the window in which each was found, and
-            ``masks`` (M, T, H, W) bool with ``return_masks``.
+            ``masks`` (M, T, H, W) bool with ``return_masks``. A dense head of one class also leaves ``seg_logits``
+            (T, H, W) float32, of 'sounding'; where windows overlap, those of the later one.
 
         Raises:
             ValueError: a sample without vocabulary, or queries without the tracker or classifier that they need.
@@ -192,7 +201,7 @@ class AVEncoderDecoder(EncoderDecoder):
 
     def inference(
         self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
-    ) -> list[tuple[Tensor, InstanceData]]:
+    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
         """Segment B clips of any shapes, in windows that slide over time or whole.
 
         Args:
@@ -200,21 +209,22 @@ class AVEncoderDecoder(EncoderDecoder):
             batch_img_metas (list[dict]): metainfo of B samples, see :meth:`predict`.
 
         Returns:
-            list: for each clip, its label map (T, H, W) and its painted pairs, see :meth:`predict`.
+            list: for each clip, its label map (T, H, W), its painted pairs, and of a dense head of one class its logits
+            (T, H, W), else None; see :meth:`predict`.
         """
         mode = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.whole_inference
         return mode(inputs, batch_img_metas)
 
     def whole_inference(
         self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
-    ) -> list[tuple[Tensor, InstanceData]]:
+    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
         """:meth:`inference` on whole clips."""
         windows = [ClipWindow(i, 0, len(x), len(x)) for i, x in enumerate(inputs['imgs'])]
         return self._infer_windows(inputs, batch_img_metas, windows)
 
     def slide_inference(
         self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
-    ) -> list[tuple[Tensor, InstanceData]]:
+    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
         """:meth:`inference` in windows that slide over time; the last one is shifted back, never short."""
         stride = self.test_cfg['stride'] or self.window
         windows = [
@@ -230,8 +240,8 @@ class AVEncoderDecoder(EncoderDecoder):
 
     def _infer_windows(
         self, inputs: dict[str, list[Tensor]], metas: list[dict], windows: list[ClipWindow]
-    ) -> list[tuple[Tensor, InstanceData]]:
-        """Label maps and pairs of clips from their windows, which are in order of time and of one shape a clip."""
+    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
+        """Predictions of clips from their windows, which are in order of time and of one shape a clip."""
 
         def cut(key: str, window: ClipWindow) -> Tensor:
             return inputs[key][window.clip][window.start : window.stop]
@@ -239,6 +249,7 @@ class AVEncoderDecoder(EncoderDecoder):
         blenders = [Blender(len(meta['vocabulary'])) for meta in metas]
         maps: list[list[Tensor]] = [[] for _ in metas]
         pairs: list[list[InstanceData]] = [[] for _ in metas]
+        logits: list[dict[int, Tensor]] = [{} for _ in metas]
         for group in group_by(windows, lambda w: (cut('imgs', w).shape, cut('audio', w).shape)):
             # a long clip is no larger batch than a short one
             for at in range(0, len(group), len(metas)):
@@ -247,19 +258,21 @@ class AVEncoderDecoder(EncoderDecoder):
                 predictions = self.encode_decode(batch, [metas[w.clip] for w in chunk])
                 for w, prediction in zip(chunk, predictions, strict=True):
                     found = self._name_pairs(cut('frames', w), prediction, metas[w.clip])
+                    if isinstance(prediction, Tensor) and prediction.shape[1] == 1:
+                        full = original_logits(prediction, *_shapes(cut('frames', w), metas[w.clip]))[:, 0]
+                        logits[w.clip].update(zip(range(w.start, w.stop), full, strict=True))
                     blenders[w.clip].add(list(range(w.start, w.stop)), found)
                     maps[w.clip] += [x for _, x, _ in blenders[w.clip].take(w.done)]
                     found.window_start = torch.full_like(found.labels, w.start)
                     if not self.test_cfg['return_masks']:  # masks at full size are large
                         found.pop('masks')
                     pairs[w.clip].append(found)
-        return [(torch.stack(m), InstanceData.cat(p)) for m, p in zip(maps, pairs, strict=True)]
+        full = [torch.stack([part[t] for t in sorted(part)]) if part else None for part in logits]
+        return [(torch.stack(m), InstanceData.cat(p), x) for m, p, x in zip(maps, pairs, full, strict=True)]
 
     def _name_pairs(self, frames: Tensor, prediction: InstanceData | Tensor, meta: dict) -> InstanceData:
         """Pairs with masks (M, T, H, W) of the prediction for a window of frames (T, 3, h, w)."""
-        img_shape, names = tuple(frames.shape[-2:]), meta['vocabulary']
-        pad_shape = meta.get('pad_shape', img_shape)
-        shapes = (img_shape, pad_shape, tuple(meta['ori_shape']))
+        names, shapes = meta['vocabulary'], _shapes(frames, meta)
         if isinstance(prediction, Tensor):
             if len(prediction[0]) not in (1, len(names) + 1):
                 raise ValueError(
@@ -271,17 +284,25 @@ class AVEncoderDecoder(EncoderDecoder):
             raise ValueError('the head gives queries of single frames: set model.tracker to predict clips')
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
-        named = self.classifier(frames, prediction, names, pad_shape)
+        named = self.classifier(frames, prediction, names, shapes[1])
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         return resize_pairs(pairs, *shapes)
 
     def postprocess_result(
-        self, results: list[tuple[Tensor, InstanceData]], data_samples: list[SegDataSample]
+        self, results: list[tuple[Tensor, InstanceData, Tensor | None]], data_samples: list[SegDataSample]
     ) -> list[SegDataSample]:
         """Put what :meth:`inference` gives into the samples, see :meth:`predict`."""
-        for sample, (label_map, pairs) in zip(data_samples, results, strict=True):
+        for sample, (label_map, pairs, logits) in zip(data_samples, results, strict=True):
             sample.set_data(dict(pred_sem_seg=PixelData(data=label_map), pred_queries=pairs))
+            if logits is not None:
+                sample.seg_logits = PixelData(data=logits)
         return data_samples
+
+
+def _shapes(frames: Tensor, meta: dict) -> tuple[tuple[int, int], ...]:
+    """Sizes of the frames (T, 3, h, w) without padding, of the padded input, and of the label map."""
+    img_shape = tuple(frames.shape[-2:])
+    return img_shape, meta.get('pad_shape', img_shape), tuple(meta['ori_shape'])
 
 
 def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:

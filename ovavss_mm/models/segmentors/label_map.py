@@ -47,7 +47,7 @@ def resize_pairs(
     """
     masks = [
         # one after the other: logits at full size are large
-        _to_original(mask[None], img_shape, pad_shape, ori_shape)[0] > 0
+        original_logits(mask[None], img_shape, pad_shape, ori_shape)[0] > 0
         for mask in pairs.masks
     ]
     empty = torch.zeros(0, pairs.masks.shape[1], *ori_shape, dtype=torch.bool, device=pairs.masks.device)
@@ -74,7 +74,7 @@ def dense_pairs(
     """
     parts = []
     for frame in logits.float().split(1):  # K maps at full size are large
-        frame = _to_original(frame, img_shape, pad_shape, ori_shape)
+        frame = original_logits(frame, img_shape, pad_shape, ori_shape)
         if frame.shape[1] == 1:
             frame = torch.cat([torch.zeros_like(frame), frame], 1)  # softmax of (0, x) is sigmoid
         parts.append(frame.softmax(1).max(1))
@@ -102,10 +102,10 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
     return label_map
 
 
-def _to_original(
+def original_logits(
     maps: Tensor, img_shape: tuple[int, int], pad_shape: tuple[int, int], ori_shape: tuple[int, int]
 ) -> Tensor:
-    """Resize maps (A, B, h, w) to the label map, without padding."""
+    """Resize maps (A, B, h, w) to the label map, without padding; sizes as of :func:`resize_pairs`."""
     maps = resize_masks(maps, pad_shape, img_shape)
     if maps.shape[-2:] == tuple(ori_shape):
         return maps

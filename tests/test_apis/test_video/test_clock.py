@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every second is labelled and in sync, whatever the clocks of a file do."""
 
+import av
 import numpy as np
 import pytest
 from video_files import clicks, number_of, numbered, remux, write_mp4
@@ -126,3 +127,28 @@ def test_a_file_that_was_cut_off_is_damaged(recording, tmp_path, kind):
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3 + 1])
     source = open_source(whole)
     assert source.damage is not None and 1 <= len(shown(source)) < 4
+
+
+def test_a_stream_without_time_stamps(tmp_path):
+    """Its length is not known before the end."""
+    path = tmp_path / 'a.h264'
+    with av.open(str(path), 'w', format='h264') as file:
+        stream = file.add_stream('libx264', rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, 'yuv420p'
+        for image in numbered(60):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+        file.mux(stream.encode(None))
+    source = open_source(path)
+    assert len(shown(source)) == 3 and (source.duration is None or source.duration > 2)
+
+
+def test_sound_that_begins_in_the_second_recording(recording, stream, tmp_path):
+    """What the first says of its sound is nothing."""
+    content = stream.read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    silent = [packet for packet in packets if int.from_bytes(packet[1:3], 'big') & 0x1FFF != 0x101]
+    path = tmp_path / 'joined.ts'
+    path.write_bytes(b''.join(silent) + content)
+    source = open_source(path)
+    assert source.duration == pytest.approx(6, abs=0.3)
+    assert heard(source, 6)[:3] == [None] * 3 and heard(source, 6)[4:] == pytest.approx([4.5, 5.5], abs=0.15)

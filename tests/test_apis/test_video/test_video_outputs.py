@@ -6,6 +6,7 @@ import json
 import av
 import numpy as np
 import pytest
+import soundfile
 import video_files
 from PIL import Image
 from video_files import numbered, write_mp4
@@ -14,7 +15,7 @@ from ovavss_mm.apis.video.base import frames_at
 from ovavss_mm.apis.video.outputs import LabelPictures, Outputs, TimelineFile
 from ovavss_mm.apis.video.overlay import MAX_SHOWN, Overlay, OverlayVideo
 from ovavss_mm.apis.video.request import InferenceRequest
-from ovavss_mm.apis.video.sound import SoundReader, track_of_array
+from ovavss_mm.apis.video.sound import SoundReader, SoundTrack, track_of_array
 from ovavss_mm.apis.video.sources import PicturesSource
 from ovavss_mm.apis.video.timeline import ClassTimeline
 from ovavss_mm.apis.video.video_source import VideoSource
@@ -216,6 +217,17 @@ def test_channels_that_cannot_be_copied_become_aac(tmp_path, channels):
     out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
     samples = np.abs(SoundReader(out.sound, 16000).span(0, 3 * 16000))
     assert samples[:16000].argmax() / 16000 == pytest.approx(0.5, abs=0.006)
+
+
+def test_mp3_of_few_hertz_becomes_aac(tmp_path):
+    """An mp4 file cannot have it."""
+    wave = video_files.clicks(3, [0.5, 2.25], 8000)
+    soundfile.write(tmp_path / 'a.mp3', wave, 8000, format='MP3')
+    track = SoundTrack(str(tmp_path / 'a.mp3'), 'a')
+    source = PicturesSource(np.zeros((3, 32, 48, 3), np.uint8), 'f', track)
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
+    samples = np.abs(SoundReader(out.sound, 16000).span(0, 16000))
+    assert samples.argmax() / 16000 == pytest.approx(0.5, abs=0.06)  # encoders of mp3 begin late
 
 
 def test_sound_that_cannot_be_copied_becomes_aac(tmp_path):

@@ -109,7 +109,12 @@ def test_init_weights_without_a_file_changes_nothing(reads):
     assert has(model, before) and not reads
 
 
-@pytest.mark.parametrize('init_cfg', [dict(type='Kaiming'), dict(type='Pretrained'), dict(checkpoint='a.pth')])
+MISSPELT = dict(type='Pretrained', checkpoint='a.pth', chekpoint='b.pth')
+
+
+@pytest.mark.parametrize(
+    'init_cfg', [dict(type='Kaiming'), dict(type='Pretrained'), dict(checkpoint='a.pth'), MISSPELT]
+)
 def test_init_cfg_is_checked(init_cfg):
     with pytest.raises(ValueError, match="Encoder takes init_cfg=dict.type='Pretrained'"):
         Encoder(init_cfg)

@@ -293,7 +293,7 @@ def test_inherited_methods_mean_something_for_clips(model):
         slide = model.inference(data['inputs'], metas)
         whole = model.whole_inference(data['inputs'], metas)
         samples = model.predict(**data)
-    for (a, pairs), (b, _), sample in zip(slide, whole, samples, strict=True):
+    for (a, pairs, _), (b, _, _), sample in zip(slide, whole, samples, strict=True):
         assert torch.equal(a, b) and torch.equal(a, sample.pred_sem_seg.data)
         assert torch.equal(pairs.scores, sample.pred_queries.scores)
     with pytest.raises(NotImplementedError, match='test-time augmentation'):

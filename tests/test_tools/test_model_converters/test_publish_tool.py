@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from ovavss_mm.apis.loading import load_strictly, read_checkpoint
+from ovavss_mm.apis.loading import load_strictly, names_of_training, read_checkpoint
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / 'configs/mini/ovavss_mini.py'
@@ -34,7 +34,8 @@ def model():
 @pytest.fixture
 def checkpoint(model, tmp_path):
     """As a training writes it."""
-    meta = dict(iter=12, seed=3, cfg='text')
+    names = dict(classes=('background', 'cat'), palette=[[0, 0, 0], [128, 0, 0]], base_names=('cat',))
+    meta = dict(iter=12, seed=3, cfg='text', dataset_meta=names)
     optimizer = dict(state={0: torch.ones(10**6)})
     content = dict(state_dict=model.state_dict(), optimizer=optimizer, meta=meta)
     torch.save(content, tmp_path / 'a.pth')
@@ -48,6 +49,8 @@ def test_a_small_file_with_the_same_weights(tool, model, checkpoint, tmp_path, c
     small = read_checkpoint(str(target))
     assert small['meta']['config'] == 'ovavss_mini.py'
     assert (small['meta']['iter'], small['meta']['seed']) == (12, 3)
+    assert small['meta']['dataset_meta'] == dict(classes=['background', 'cat'], palette=[[0, 0, 0], [128, 0, 0]])
+    assert names_of_training(small) == ('cat',)
     wanted = {key: value.clone() for key, value in model.state_dict().items()}
     assert small['state_dict'].keys() == wanted.keys()
     assert not any(key.startswith('classifier.clip_model') for key in wanted)

@@ -138,11 +138,11 @@ def draw(key: str, shape: Sequence[int], seed: int) -> np.ndarray:
 
 
 def draw_state(shapes: Shapes, seed: int) -> dict[str, Tensor]:
-    """Draw a published checkpoint; index buffers, which are computed, are left out."""
+    """Draw a published checkpoint; index buffers and counters, which are computed, are left out."""
     return {
         key: torch.from_numpy(np.asarray(draw(key, shape, seed), dtype=np.float32))
         for key, shape in shapes.items()
-        if not key.endswith('relative_position_index')
+        if not key.endswith(('relative_position_index', 'num_batches_tracked'))
     }
 
 

@@ -119,11 +119,23 @@ class Conversion(NamedTuple):
     unplaced: dict[str, str]
 
 
+def report(conversion: Conversion, verbose: bool) -> None:
+    """Print what became of each key."""
+    for key, name in conversion.mapped.items() if verbose else ():
+        print(f'mapped   {key} -> {name}')
+    for key, why in conversion.dropped.items():
+        print(f'dropped  {key}: {why}')
+    for key, why in conversion.unplaced.items():
+        print(f'NO PLACE {key}: {why}')
+    counts = (len(part) for part in (conversion.mapped, conversion.dropped, conversion.unplaced))
+    print('{} keys mapped, {} dropped, {} without a place'.format(*counts))
+
+
 @cache
 def _patterns(table: str) -> list[tuple[re.Pattern, str]]:
     """A table of rules as patterns and templates."""
     rules = []
-    for line in filter(None, table.splitlines()):
+    for line in filter(str.strip, table.splitlines()):
         theirs, ours = (re.sub(r'^[A-Z_]+(?=\.)', lambda m: PREFIXES[m[0]], name) for name in line.split())
         pattern = re.escape(theirs).replace(r'\#', r'(\d+)').replace(r'\*', '(.+)')
         rules.append((re.compile(pattern), re.sub('[#*]', '{}', ours)))
@@ -136,8 +148,9 @@ def rename(key: str, rules: str = RULES) -> str | None:
         match = pattern.fullmatch(key)
         if match:
             name = template.format(*match.groups())
-            # detectron2 counts residual stages from 2, torchvision from 1
-            return re.sub(r'^backbone\.layer(\d)', lambda m: f'backbone.layer{int(m[1]) - 1}', name)
+            if key.startswith('backbone.res'):  # detectron2 counts residual stages from 2, torchvision from 1
+                return re.sub(r'^backbone\.layer(\d)', lambda m: f'backbone.layer{int(m[1]) - 1}', name)
+            return name
     return None
 
 
