@@ -155,6 +155,7 @@ def test_files_of_names(tmp_path):
         assert read_names(str(path)) == ('Male speech, man speaking', 'dog')
     for text, message in (
         ('dog, cat\n', 'one line with commas'),
+        ('犬、猫\n', 'one line with commas'),
         ('{"dog": 1}', 'a JSON list'),
         ('[1]', 'a JSON list'),
     ):

@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -122,12 +123,18 @@ def test_errors_are_a_line(run, mini, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_one_bad_video_does_not_stop_the_others(run, mini, tmp_path, capsys):
+@pytest.mark.parametrize('folder', [False, True])
+def test_one_bad_video_does_not_stop_the_others(run, mini, tmp_path, capsys, folder):
     video, weights = mini
-    (tmp_path / 'bad.mp4').write_text('no video')
+    (tmp_path / 'in').mkdir()
+    bad = tmp_path / 'in/bad.mp4'
+    bad.write_text('no video')
+    if folder:
+        shutil.copy(video, tmp_path / 'in/mini.mp4')
     with pytest.raises(SystemExit, match='1 of 2 inputs could not be labelled'):
         run(
-            *(tmp_path / 'bad.mp4', video, '--classes', 'red-star', '--model', 'ovavss_mini'),
+            *((tmp_path / 'in',) if folder else (bad, video)),
+            *('--classes', 'red-star', '--model', 'ovavss_mini'),
             *('--weights', weights, '--no-save-vis', '--out-dir', tmp_path / 'out'),
         )
     assert (tmp_path / 'out/pred/mini.json').is_file()

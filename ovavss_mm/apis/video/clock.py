@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import av
 
-from .media import MAX_STILL
+from .media import MAX_STILL, count_losses
 
 RESTART_SECONDS = 1.0  # a clock that goes back by more has been started anew: recordings that were joined
 MISSING_SECONDS = 0.5  # without picture and sound, before more of both: there, packets are missing
@@ -72,11 +72,18 @@ def read_clock(container: av.container.InputContainer) -> Clock:
             stream.count += packet.size > 0
     except av.FFmpegError as error:
         damage = f'it could not be read to its end ({error.strerror})'
+    clock = _join(streams, damage)
     broken = [time for stream in streams.values() for time in stream.broken]
-    if broken and damage is None:
+    if (
+        container.format.name == 'mpegts'
+    ):  # where FFmpeg takes recordings that were joined for damage, but no lost sound
+        pids = [stream.id for stream in container.streams]
+        if places := count_losses(container.name, pids, len(clock.jumps)):
+            clock.damage = damage or f'its packets are incomplete or missing (number of places: {places})'
+    elif broken:
         count = f'{len(broken)} of its packets are' if len(broken) > 1 else 'one of its packets is'
-        damage = f'{count} incomplete or missing, first at {min(broken):.2f} s of its clock'
-    return _join(streams, damage)
+        clock.damage = damage or f'{count} incomplete or missing, first at {min(broken):.2f} s of its clock'
+    return clock
 
 
 def _read(packet: av.Packet, stream: _Stream, streams: Iterable[_Stream], limit: float) -> None:
@@ -100,8 +107,6 @@ def _read(packet: av.Packet, stream: _Stream, streams: Iterable[_Stream], limit:
         stream.next = time
     elif _jumps(time, stream, streams, limit):
         stream.parts.append((stream.count, top if stream.part < top else top + 1))
-        # where recordings are joined, the count of packets starts anew too: the last ones look incomplete
-        stream.broken = [time for time in stream.broken if time < stream.next - RESTART_SECONDS]
         stream.next = time
     if packet.is_corrupt or _missing_before(time, stream, streams):
         stream.broken.append(min(time, stream.next))

@@ -2,10 +2,11 @@
 """Opens untrusted media files with FFmpeg under limits of size, length and format."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import av
+import numpy as np
 
 # Container formats that are opened, whatever a file's name. Others, such as playlists, could make FFmpeg read further
 # files or ask other computers.
@@ -25,7 +26,9 @@ MAX_STILL = 3600  # seconds without a new frame
 MAX_SOUND_RATE = 768_000  # Hz
 MAX_CHANNELS = 64
 OPTIONS = {'format_whitelist': ','.join(FORMATS), 'protocol_whitelist': 'file', 'max_pixels': str(MAX_PIXELS)}
-TS_PACKETS = (188, 192, 204)  # bytes: plain, of Blu-ray discs and camcorders (.MTS), with error correction
+# Bytes of a packet, and before it: plain, of Blu-ray discs and camcorders (.MTS), with error correction.
+TS_PACKETS = ((188, 0), (192, 4), (204, 0))
+TS_MARK = 0x47  # of the first byte
 _ASF_PROPERTIES = bytes.fromhex('a1dcab8c47a9cf118ee400c00c205365')
 _OGG_PAGE = 65307  # bytes at most
 _BOXES = (b'moov', b'trak', b'mdia', b'minf', b'stbl', b'moof', b'traf')  # boxes with boxes inside
@@ -160,7 +163,7 @@ def is_cut_off(container: av.container.InputContainer, path: str) -> bool:
     """Whether a file ends before it should by its packets (MPEG-TS), its header (AVI, ASF) or its last page (Ogg)."""
     kind, size = container.format.name, os.path.getsize(path)
     if kind == 'mpegts':
-        return all(size % packet for packet in TS_PACKETS)
+        return all(size % packet for packet, _ in TS_PACKETS)
     with open(path, 'rb') as file:
         head = file.read(2**16)
         tail = head if size <= len(head) else (file.seek(size - _OGG_PAGE), file.read())[1]
@@ -173,6 +176,29 @@ def is_cut_off(container: av.container.InputContainer, path: str) -> bool:
         count = tail[at + 26] if at + 26 < len(tail) else 255
         return at + 27 + count + sum(tail[at + 27 : at + 27 + count]) > len(tail)
     return False
+
+
+def count_losses(path: str, pids: Iterable[int], joins: int = 0) -> int:
+    """In how many places packets of some streams of an MPEG-TS file are broken or missing, by the counts they carry.
+
+    Counts start anew where recordings were joined: ``joins`` times, or where that of the table of programs is 0 again.
+    """
+    content = np.memmap(path, np.uint8, 'r')
+    for size, before in TS_PACKETS:
+        heads = content[: len(content) // size * size].reshape(-1, size)[:, before : before + 4]  # (packets, 4)
+        if (heads[:, 0] == TS_MARK).mean() > 0.5:
+            break
+    else:
+        return 0
+    stream_of = heads[:, 1].astype(np.uint16) % 32 * 256 + heads[:, 2]
+
+    def counts(pid: int) -> np.ndarray:
+        return heads[(stream_of == pid) & (heads[:, 3] & 16 > 0), 3] & 15  # packets without content are not counted
+
+    programs = counts(0)
+    joins = max(joins, int(((np.diff(programs) & 15 != 1) & (programs[1:] == 0)).sum()))
+    missing = [int((np.diff(counts(pid)) & 15 > 1).sum()) - joins for pid in pids]  # a packet may be given twice
+    return max(0, int((heads[:, 0] != TS_MARK).sum()), *missing)
 
 
 # ------------------------------------------------------------------ tables of mp4 files

@@ -108,15 +108,29 @@ def test_a_stream_that_starts_late(recording, tmp_path, late):
     assert source.damage is None
 
 
-def test_lost_packets_are_damage(stream, tmp_path):
-    """Twenty packets of 188 bytes that never arrived."""
+@pytest.mark.parametrize('kind', ['video', 'audio', 'zeroed'])
+def test_lost_packets_are_damage(stream, tmp_path, kind):
+    """One packet of 188 bytes that never arrived, or is empty."""
     content = stream.read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    pid = 0x101 if kind == 'audio' else 0x100
+    at = [i for i, packet in enumerate(packets) if int.from_bytes(packet[1:3], 'big') & 0x1FFF == pid][4]
+    packets[at] = bytes(188) if kind == 'zeroed' else b''
     path = tmp_path / 'lost.ts'
-    path.write_bytes(content[: 188 * 40] + content[188 * 60 :])
+    path.write_bytes(b''.join(packets))
     assert 'incomplete or missing' in open_source(path).damage
 
 
-@pytest.mark.parametrize('kind', ['ts', 'mkv', 'flv', 'mp4'])
+def test_segments_of_a_broadcast_are_no_damage(recording, stream, tmp_path):
+    """The clock goes on, the count of packets starts anew."""
+    path = tmp_path / 'joined.ts'
+    later = remux(recording, tmp_path / 'b.ts', dict(video=3.0, audio=3.0))
+    path.write_bytes(stream.read_bytes() + later.read_bytes())
+    source = open_source(path)
+    assert (source.damage, source.notes) == (None, []) and len(shown(source)) == 6
+
+
+@pytest.mark.parametrize('kind', ['ts', 'mkv', 'flv', 'mp4', 'avi', 'wmv'])
 def test_a_file_that_was_cut_off_is_damaged(recording, tmp_path, kind):
     """And a whole one is not."""
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE)
@@ -127,6 +141,64 @@ def test_a_file_that_was_cut_off_is_damaged(recording, tmp_path, kind):
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3 + 1])
     source = open_source(whole)
     assert source.damage is not None and 1 <= len(shown(source)) < 4
+
+
+def test_an_ogg_file_that_was_cut_off_is_damaged(tmp_path):
+    path = tmp_path / 'a.ogv'
+    with av.open(str(path), 'w', format='ogg') as file:
+        stream = file.add_stream('libvpx', rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, 'yuv420p'
+        for image in numbered(30):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+        file.mux(stream.encode(None))
+    assert open_source(path).damage is None
+    path.write_bytes(path.read_bytes()[:-200])
+    assert open_source(path).damage == 'it is cut off'
+
+
+def test_a_stretch_without_picture_and_sound_is_damage(tmp_path):
+    """Matroska goes on behind it in silence."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * RATE)
+    path = write_mp4(tmp_path / 'a.mkv', numbered(60), 10.0, sound, options={'cluster_time_limit': '200'}, gop_size=5)
+    assert open_source(path).damage is None
+    content = bytearray(path.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(third)
+    path.write_bytes(content)
+    assert 'incomplete or missing' in open_source(path).damage
+
+
+@pytest.mark.parametrize('length', [1.0, 6.0], ids=['short', 'long'])
+def test_pauses_of_the_picture_are_no_damage(tmp_path, length):
+    """With sound or without; pictures come in another order than they are shown in, and have no decoding times."""
+    times = [0.0, 0.04, 0.5, 0.52, 2.2, 2.3, 4.9]
+    path = write_mp4(tmp_path / 'a.mkv', numbered(7), times, clicks(length, [0.5]), max_b_frames=2)
+    source = open_source(path)
+    assert (source.damage, source.notes) == (None, [])
+    assert shown(source) == [0, 3, 3, 5, 5, *([6] if length == 6.0 else [])]
+
+
+@pytest.mark.parametrize('start', [95438.0, 95440.5])
+def test_a_broadcast_clock_may_pass_its_end(recording, tmp_path, start):
+    """After 2^33 ticks of 1 / 90000 s it is 0; FFmpeg gives times below 0 before."""
+    source = open_source(remux(recording, tmp_path / 'a.ts', dict(video=start, audio=start)))
+    assert (source.damage, source.notes) == (None, [])
+    assert shown(source) == [0, 10, 20]
+    assert heard(source, 3) == pytest.approx([0.5, 1.5, 2.5], abs=0.01)
+
+
+def test_a_matroska_file_may_begin_late(recording, tmp_path):
+    """Its length counts from 0."""
+    source = open_source(remux(recording, tmp_path / 'a.mkv', dict(video=5.0, audio=5.0)))
+    assert source.damage is None and shown(source) == [0, 10, 20]
+
+
+@pytest.mark.parametrize(('times', 'numbers'), [(20.0, [0, 20]), ([0.0, 1.5, 3.0], [0, 0, 1, 2])])
+def test_a_little_at_the_end_is_no_second_but_a_slide_is(tmp_path, times, numbers):
+    path = write_mp4(tmp_path / 'a.mkv', numbered(42 if times == 20.0 else 3), times)
+    source = open_source(path)
+    assert shown(source) == numbers
+    assert len(numbers) - 1 < source.duration < len(numbers) + 0.2
 
 
 def test_a_stream_without_time_stamps(tmp_path):

@@ -13,6 +13,7 @@ from video_files import RATE, clicks
 from ovavss_mm.apis.video.sound import SoundReader, SoundTrack, track_of_array
 from ovavss_mm.apis.video.sources import open_source
 from ovavss_mm.apis.video.video_source import VideoSource
+from ovavss_mm.datasets.transforms.front_ends import UNNAMED, mix
 
 LONG = 60  # seconds
 
@@ -93,6 +94,13 @@ def test_surround_is_mixed_as_players_do(tmp_path, channels):
         samples = SoundReader(open_source(video).sound, RATE).span(0, RATE)
         gains[speaker] = np.abs(samples[4000:12000]).max() / 0.2
     assert gains == pytest.approx(dict(left=0.707, centre=1.0, bass=0.0), abs=0.04)
+
+
+def test_more_loudspeakers_are_not_louder():
+    """Eight beside and above, as of 7.1.4, count as much as the four of 7.1."""
+    above = ('TFL', 'TFR', 'TBL', 'TBR')
+    gains = [mix(np.ones((10, len(s)), np.float32), s)[0][0] for s in (UNNAMED[8], UNNAMED[8] + above)]
+    assert gains[0] == pytest.approx(gains[1])
 
 
 def test_channels_that_cancel_out_are_noticed():

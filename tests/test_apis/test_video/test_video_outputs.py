@@ -230,6 +230,38 @@ def test_mp3_of_few_hertz_becomes_aac(tmp_path):
     assert samples.argmax() / 16000 == pytest.approx(0.5, abs=0.06)  # encoders of mp3 begin late
 
 
+def test_sound_that_changes_its_channels_and_rate(tmp_path):
+    """Two recordings in one file, of a kind that cannot be copied."""
+    content = b''
+    for rate, layout in ((48000, 'stereo'), (44100, 'mono')):
+        path = tmp_path / 'part.mp2'
+        with av.open(str(path), 'w') as file:
+            stream = file.add_stream('mp2', rate=rate, layout=layout)
+            samples = np.repeat(video_files.clicks(2, [0.5], rate), stream.layout.nb_channels)[None]  # (1, n * c)
+            frame = av.AudioFrame.from_ndarray(samples, 'flt', layout)
+            frame.sample_rate = rate
+            file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+        content += path.read_bytes()
+    (tmp_path / 'joined.mp2').write_bytes(content)
+    source = PicturesSource(np.zeros((4, 32, 48, 3), np.uint8), 'f', SoundTrack(str(tmp_path / 'joined.mp2'), 'a'))
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros((32, 48), np.uint8)])
+    samples = np.abs(SoundReader(out.sound, 16000).span(0, 64000))
+    assert samples[:32000].argmax() / 16000 == pytest.approx(0.5, abs=0.06)
+    assert 2 + samples[32000:].argmax() / 16000 == pytest.approx(2.5, abs=0.2)
+
+
+def test_lost_packets_do_not_end_the_overlay(tmp_path):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 4 * 16000)
+    path = write_mp4(tmp_path / 'a.ts', numbered(40), 10.0, sound)
+    content = path.read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    path.write_bytes(b''.join(packet for i, packet in enumerate(packets) if i % 20 != 19))
+    source = VideoSource(str(path))
+    out = write_overlay(tmp_path / 'o.mp4', source, [np.zeros(source.size, np.uint8)])
+    assert source.damage and out.duration == pytest.approx(4, abs=0.3)
+
+
 def test_sound_that_cannot_be_copied_becomes_aac(tmp_path):
     """A click of a PCM sound stays where it was; sound longer than the picture is cut."""
     track = track_of_array(video_files.clicks(9, [0.5, 2.25]), 16000)

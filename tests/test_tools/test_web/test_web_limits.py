@@ -22,6 +22,7 @@ def test_names_are_parted_by_commas_and_lines():
     names = parse_names(' dog, cat ,,\n\ncrying baby\r\n  a/b ,<b>,')
     assert names == ['dog', 'cat', 'crying baby', 'a/b', '<b>']
     assert len(parse_names(','.join(map(str, range(200))))) == 200
+    assert parse_names('犬、猫，鳥; كلب، قطة') == ['犬', '猫', '鳥', 'كلب', 'قطة']
 
 
 @pytest.mark.parametrize(
