@@ -113,7 +113,8 @@ class AVSBenchDataset(ClipDataset):
             rows = [row for row in read_object_index(self.ann_file) if row['split'] == self.split]
             rows = [row | dict(subset=self.task.subsets[0]) for row in rows]
         else:
-            found = [r for r in read_metadata(self.ann_file) if r['label'] in self.task.subsets]
+            classes = None if self.task.binary else self.vocabulary
+            found = [r for r in read_metadata(self.ann_file, classes) if r['label'] in self.task.subsets]
             rows = [
                 dict(uid=r['uid'], subset=r['label'], split=self.split, names=clip_names(r))
                 for r in found

@@ -33,6 +33,16 @@ def real(tmp_path_factory) -> Path:
     return root
 
 
+def test_a_name_of_avss_that_is_no_class_is_an_error(real, tmp_path):
+    """As in AVSBench-OV; the binary tasks have no names to compare with."""
+    text = (real / 'metadata.csv').read_text().replace(',violin,', ',Violin,', 1)
+    (tmp_path / 'metadata.csv').write_text(text)
+    (tmp_path / 'label2idx.json').write_bytes((real / 'label2idx.json').read_bytes())
+    with pytest.raises(ValueError, match=r"csv, line \d+: .*'Violin', which is no class; the nearest is 'violin'"):
+        AVSBenchDataset(tmp_path, 'test', 'avss', lazy_init=True).rows()
+    assert len(AVSBenchDataset(tmp_path, 'test', 's4', lazy_init=True).rows()) == 740
+
+
 @pytest.mark.parametrize(
     ('task', 'counts', 'classes'),
     [('s4', (3452, 740, 740), 2), ('ms3', (296, 64, 64), 2), ('avss', (8498, 1304, 1554), 71)],

@@ -1,14 +1,7 @@
 # TPAVI with ResNet-50 in its semantic setting; every number is that of the published code
-resnet50 = dict(
-    type='ResNet',
-    depth=50,
-    num_stages=4,
-    out_indices=(0, 1, 2, 3),
-    style='pytorch',
-    norm_cfg=dict(type='BN', requires_grad=True),  # nothing is frozen there
-    norm_eval=False,
-    init_cfg=dict(type='Pretrained', checkpoint='data/weights/resnet50-0676ba61.pth'),
-)
+_base_ = './resnet50.py'
+resnet50 = _base_.resnet50
+resnet50.pop('_delete_')
 model = dict(
     type='AVEncoderDecoder',
     data_preprocessor=dict(
@@ -24,7 +17,7 @@ model = dict(
         type='VGGishEncoder', init_cfg=dict(type='Pretrained', checkpoint='data/weights/vggish-10086976.pth')
     ),
     neck=dict(
-        type='DilatedContextNeck', in_channels=[256, 512, 1024, 2048], out_channels=256, dilations=(3, 6, 12, 18)
+        type='DilatedContextNeck', in_channels=_base_.resnet50_channels, out_channels=256, dilations=(3, 6, 12, 18)
     ),
     decode_head=dict(
         type='TPAVIHead',

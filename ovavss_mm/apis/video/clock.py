@@ -74,9 +74,8 @@ def read_clock(container: av.container.InputContainer) -> Clock:
         damage = f'it could not be read to its end ({error.strerror})'
     clock = _join(streams, damage)
     broken = [time for stream in streams.values() for time in stream.broken]
-    if (
-        container.format.name == 'mpegts'
-    ):  # where FFmpeg takes recordings that were joined for damage, but no lost sound
+    if container.format.name == 'mpegts':
+        # there FFmpeg takes the place where recordings are joined for damage, and does not see sound that is lost
         pids = [stream.id for stream in container.streams]
         if places := count_losses(container.name, pids, len(clock.jumps)):
             clock.damage = damage or f'its packets are incomplete or missing (number of places: {places})'

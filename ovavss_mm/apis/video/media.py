@@ -84,11 +84,6 @@ def has_pictures(path: str) -> bool:
         return False
 
 
-def sound_streams(container: av.container.InputContainer) -> list[av.audio.stream.AudioStream]:
-    """The sound tracks of a file; track 1 is the first of them."""
-    return list(container.streams.audio)
-
-
 def sound_stream(
     container: av.container.InputContainer, track: int | None = None, name: str = 'the file'
 ) -> av.audio.stream.AudioStream | None:
@@ -103,7 +98,7 @@ def sound_stream(
     Raises:
         ValueError: there is no track of this number, or it cannot be decoded.
     """
-    streams = sound_streams(container)
+    streams = container.streams.audio
     known = [stream for stream in streams if stream.codec_context is not None]
     if track is None:
         kind = av.stream.Disposition

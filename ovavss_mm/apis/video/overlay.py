@@ -213,19 +213,15 @@ class _Sound:
             return  # damaged: said where the sound is read for the model
 
     def _decoded(self, layout: str, rate: int) -> Iterator[av.AudioFrame]:
-        """Decoded sound of one layout and rate, whatever it changes to, on the pictures' clock from their start on."""
-        converter, kind = None, None
-        for frame in self._track.decoded(self._input):
+        """Decoded sound of one layout and rate, on the pictures' clock from their start on."""
+        for frame in self._track.converted(self._input, 'fltp', layout, rate):
             if isinstance(frame, str):
                 continue
             if frame.pts is not None:
                 frame.pts -= round(self._start / frame.time_base)
                 if frame.pts < 0:
                     continue
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if now != kind:
-                converter, kind = av.AudioResampler('fltp', layout, rate), now
-            yield from converter.resample(frame)
+            yield frame
 
     def _mixed(self, rate: int) -> Iterator[av.AudioFrame]:
         """Channels that an mp4 file may not have, mixed as the model hears them."""

@@ -96,6 +96,39 @@ class SoundTrack:
         except av.FFmpegError as error:
             yield f'the sound could not be read to its end ({error.strerror})'
 
+    def converted(
+        self,
+        container: av.container.InputContainer,
+        sample_format: str,
+        layout: str | None = None,
+        rate: int | None = None,
+    ) -> Iterator[av.AudioFrame | str]:
+        """Decoded sound of one sample format and rate, whatever it changes to; messages as of :meth:`decoded`.
+
+        Without ``layout`` channels are kept, without ``rate`` (Hz) it is that of the first frame.
+
+        Raises:
+            ValueError: rate or channels out of range, see :func:`.media.check_sound`.
+        """
+        converter, kind = None, None
+        for frame in self.decoded(container):
+            if isinstance(frame, str):
+                yield frame
+                continue
+            now = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if now != kind:
+                yield from () if converter is None else converter.resample(None)
+                check_sound(self.name, frame.sample_rate, frame.layout.nb_channels)
+                rate = rate or frame.sample_rate
+                converter, kind = av.AudioResampler(sample_format, layout or frame.layout, rate), now
+            try:
+                yield from converter.resample(frame)
+            except av.FFmpegError as error:
+                yield f'a stretch of sound could not be used ({error.strerror})'
+                converter = kind = None
+        if converter is not None:
+            yield from converter.resample(None)
+
     def start_on_clock(self, container: av.container.InputContainer) -> float:
         """What the file's own clock shows when the picture starts, in seconds."""
         if self.start is not None:
@@ -171,8 +204,9 @@ class SoundReader:
         first = (start - room) // new  # both rates have a sample at each ``new``-th of the wanted ones
         stop = -(-(start + length + room) * old // new)
         samples = self._own(first * old, stop - first * old, kept=first * old - self.rate)
-        samples = to_mono(samples, self.rate, self.sample_rate)
-        return samples[start - first * new :][:length]
+        # in double precision, as the test pipeline does it: else the precision depends on what was resampled before
+        samples = to_mono(samples.astype(np.float64), self.rate, self.sample_rate)
+        return samples[start - first * new :][:length].astype(np.float32)
 
     def _own(self, start: int, length: int, kept: int) -> np.ndarray:
         """Samples at the track's own rate; those before ``kept`` are forgotten."""
@@ -200,7 +234,12 @@ class SoundReader:
         """Stretches of samples with their positions, in order."""
         with self.track.open() as container:
             start, expected = self.track.start_on_clock(container), None
-            for frame in self._frames(container):
+            # interleaved, see mono()
+            for frame in self.track.converted(container, 'flt'):
+                if isinstance(frame, str):
+                    self.track.damage = frame
+                    continue
+                self.rate = self.rate or frame.sample_rate
                 samples, cancelled = mono(frame)  # (n,)
                 self.track.cancelled += cancelled * len(samples) / self.rate
                 if frame.pts is not None:
@@ -211,27 +250,6 @@ class SoundReader:
                 skip = max(0, -expected)  # sound before the picture
                 yield expected + skip, samples[skip:]
                 expected += len(samples)
-
-    def _frames(self, container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
-        """Decoded sound as interleaved floats at the rate of its first frame, its channels kept."""
-        converter, kind = None, None
-        for frame in self.track.decoded(container):
-            if isinstance(frame, str):
-                self.track.damage = frame
-                continue
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if now != kind:
-                yield from () if converter is None else converter.resample(None)
-                check_sound(self.track.name, frame.sample_rate, frame.layout.nb_channels)
-                self.rate = self.rate or frame.sample_rate
-                converter, kind = av.AudioResampler('flt', frame.layout, self.rate), now
-            try:
-                yield from converter.resample(frame)
-            except av.FFmpegError as error:
-                self.track.damage = f'a stretch of sound could not be used ({error.strerror})'
-                converter = kind = None
-        if converter is not None:
-            yield from converter.resample(None)
 
 
 def mono(frame: av.AudioFrame) -> tuple[np.ndarray, bool]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import numpy as np
 
 from .base import Picture, Source
 from .clock import Clock, read_clock, shifted_packets
@@ -20,7 +19,6 @@ from .media import (
     open_media,
     picture_stream,
     sound_stream,
-    sound_streams,
 )
 from .pixels import Shown
 from .sound import SoundTrack
@@ -61,7 +59,7 @@ class VideoSource(Source):
             own = sound_stream(container, audio_track, self.path) if sound is None else None
             if own is not None:
                 self._note_tracks(container, own)
-            elif sound is None and sound_streams(container):
+            elif sound is None and container.streams.audio:
                 self.notes.append(f'the sound of {self.name} is of a format that is not known')
             own_index = own and own.index
             clock = read_clock(container)
@@ -84,7 +82,7 @@ class VideoSource(Source):
 
     def _note_tracks(self, container: av.container.InputContainer, taken: av.audio.stream.AudioStream) -> None:
         """Say which of several sound tracks is taken."""
-        tracks = sound_streams(container)
+        tracks = container.streams.audio
         if len(tracks) > 1:
             language = f' ({taken.language})' if taken.language not in (None, 'und') else ''
             number = [track.index for track in tracks].index(taken.index) + 1
@@ -181,11 +179,7 @@ class VideoSource(Source):
 
     def _picture(self, frame: av.VideoFrame, time: float, end: float) -> Picture:
         """A frame that is shown from one time to another."""
-        return Picture(time, end, lambda: self._rgb(frame))
-
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """A frame as it is shown, at the size of the first."""
-        return self._shown.rgb(frame)
+        return Picture(time, end, lambda: self._shown.rgb(frame))
 
 
 def _missing(container: av.container.InputContainer, path: str, clock: Clock) -> str | None:

@@ -6,6 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ...utils.config_check import ConfigError
+
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
@@ -19,7 +21,7 @@ class ClassCountHook(Hook):
         """Compare.
 
         Raises:
-            ValueError: the numbers do not fit.
+            ConfigError: the numbers do not fit.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         count = getattr(getattr(model, 'decode_head', None), 'dense_classes', None)
@@ -28,7 +30,7 @@ class ClassCountHook(Hook):
             return
         head, names = type(model.decode_head).__name__, len(classes) - 1
         told = 'what sounds from what does not' if count == 1 else f'background and {count - 1} names apart'
-        raise ValueError(
+        raise ConfigError(
             f'{head} tells {told}, the training data have {names} name{"s" * (names != 1)}: '
             f'model.decode_head.num_classes is {model.decode_head.num_classes}'
         )

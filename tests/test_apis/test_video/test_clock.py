@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every second is labelled and in sync, whatever the clocks of a file do."""
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -23,6 +25,17 @@ def heard(source, seconds: int) -> list[float | None]:
     reader = SoundReader(source.sound, RATE)
     spans = [np.abs(reader.span(second * RATE, RATE)) for second in range(seconds)]
     return [second + span.argmax() / RATE if span.max() > 0.1 else None for second, span in enumerate(spans)]
+
+
+def write_silent(path: Path, kind: str, codec: str, count: int) -> Path:
+    """Numbered frames of a format and a codec, 25 a second."""
+    with av.open(str(path), 'w', format=kind) as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, 'yuv420p'
+        for image in numbered(count):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+        file.mux(stream.encode(None))
+    return path
 
 
 @pytest.fixture(scope='module')
@@ -144,13 +157,7 @@ def test_a_file_that_was_cut_off_is_damaged(recording, tmp_path, kind):
 
 
 def test_an_ogg_file_that_was_cut_off_is_damaged(tmp_path):
-    path = tmp_path / 'a.ogv'
-    with av.open(str(path), 'w', format='ogg') as file:
-        stream = file.add_stream('libvpx', rate=10)
-        stream.height, stream.width, stream.pix_fmt = 32, 48, 'yuv420p'
-        for image in numbered(30):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
-        file.mux(stream.encode(None))
+    path = write_silent(tmp_path / 'a.ogv', 'ogg', 'libvpx', 30)
     assert open_source(path).damage is None
     path.write_bytes(path.read_bytes()[:-200])
     assert open_source(path).damage == 'it is cut off'
@@ -203,14 +210,7 @@ def test_a_little_at_the_end_is_no_second_but_a_slide_is(tmp_path, times, number
 
 def test_a_stream_without_time_stamps(tmp_path):
     """Its length is not known before the end."""
-    path = tmp_path / 'a.h264'
-    with av.open(str(path), 'w', format='h264') as file:
-        stream = file.add_stream('libx264', rate=25)
-        stream.height, stream.width, stream.pix_fmt = 32, 48, 'yuv420p'
-        for image in numbered(60):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
-        file.mux(stream.encode(None))
-    source = open_source(path)
+    source = open_source(write_silent(tmp_path / 'a.h264', 'h264', 'libx264', 60))
     assert len(shown(source)) == 3 and (source.duration is None or source.duration > 2)
 
 
