@@ -30,8 +30,8 @@ class AVSBenchOVDataset(ClipDataset):
         ann_file (str): the list of clips, relative to data_root. Defaults to 'metadata.csv'.
         label_file (str): the table of labels, relative to data_root. Defaults to 'label2idx.json'.
         index_file (str, optional): index of the split, as tools/dataset_converters/avsbench_ov.py writes it (relative
-            to the current folder); its clips are used as they are, in place of ann_file, subsets and the rule. Defaults
-            to None.
+            to the current folder); its clips, all of them of ``subsets``, take the place of ann_file and the rule.
+            Defaults to None.
         **kwargs: with_labels, on_bad_clip and metainfo of :class:`ClipDataset`; pipeline, test_mode, lazy_init,
             indices, serialize_data and max_refetch.
 
@@ -70,8 +70,8 @@ class AVSBenchOVDataset(ClipDataset):
         """Clips of the split, from the index or by the rule over ``metadata.csv``; logs what is left out and why.
 
         Raises:
-            ValueError: there is none, one has a name that is no class, or a training index has clips with other names
-                than base ones.
+            ValueError: there is none, one has a name that is no class, an index has clips of a subset that is left out,
+                or a training index clips with other names than base ones.
         """
         base = self.vocabulary.base
         if self.index_file is None:
@@ -89,6 +89,11 @@ class AVSBenchOVDataset(ClipDataset):
                     f'{self.index_file} was made with other base names: {len(wrong)} of {len(clips)} training clips '
                     f'have a name that is not one of the {len(base)} base names, such as {wrong[0].key} '
                     f'({", ".join(wrong[0].names)})'
+                )
+            if others := [clip for clip in clips if clip.subset not in self.subsets]:
+                raise ValueError(
+                    f'{self.index_file} has {len(others)} of {len(clips)} clips of a subset that is left out, such as '
+                    f'{others[0].key}: subsets are {", ".join(self.subsets)}'
                 )
             rows = [dict(uid=c.uid, subset=c.subset, names=c.names, frames=c.num_frames) for c in clips]
             empty, used = f'the index {self.index_file} has no clip', f'all {len(clips)} clips are used'

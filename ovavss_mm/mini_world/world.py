@@ -9,6 +9,7 @@ import zlib
 from collections import deque
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from .names import BASE_NAMES, NAMES, NOVEL_NAMES
 from .scene import sample_scene
 from .sound import SAMPLE_RATE, render_sound
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 STAMP = '.complete.json'
 JPEG_QUALITY = 92
 METADATA_FIELDS = ('vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label')
@@ -35,7 +36,7 @@ class WorldParams:
     """What decides the content of a world: a seed, and the number of clips of each split."""
 
     seed: int = 0
-    train: int = 480  # that the rule for AVSBench-OV keeps; those that it drops (v1m, a novel name) come on top
+    train: int = 480  # of AVSBench-OV, as val and test; the clips that its rule drops (v1m, a novel name) come on top
     val: int = 24
     test: int = 96
 
@@ -81,26 +82,30 @@ class _NameDeck:
 
 
 def plan_world(params: WorldParams) -> list[ClipPlan]:
-    """Decide all clips of a world, in the order of metadata.csv: train, val, test.
+    """Decide all clips of a world, in the order of metadata.csv: train, val and test of AVSBench-OV, then v1m.
 
-    Every second training clip is of v2 and every third one elsewhere; the rest are of v1s. One training clip in 80
-    (rounded up) is of v1m and one in 48 has a novel sounding name, on top of ``params.train``.
+    Every second training clip is of v2 and every third one elsewhere; the rest are of v1s. On top of them (rounded up)
+    come a training clip of v1m for 80, one with a novel sounding name for 48, and clips of v1m in which two objects
+    sound, for MS3: one for 10 of training, for 3 of validation, for 4 of testing.
     """
-    extra_v1m, extra_novel = -(-params.train // 80), -(-params.train // 48)
     parts = [
         ('train', ('v1s', 'v2'), params.train, BASE_NAMES, BASE_NAMES),
-        ('train', ('v1m',), extra_v1m, BASE_NAMES, BASE_NAMES),
-        ('train', ('v1s', 'v2'), extra_novel, NOVEL_NAMES, BASE_NAMES),
+        ('train', ('v1m',), ceil(params.train / 80), BASE_NAMES, BASE_NAMES),
+        ('train', ('v1s', 'v2'), ceil(params.train / 48), NOVEL_NAMES, BASE_NAMES),
         ('val', ('v1s', 'v1s', 'v2'), params.val, NAMES, NAMES),
         ('test', ('v1s', 'v1s', 'v2'), params.test, NAMES, NAMES),
+        ('train', ('v1m',), ceil(params.train / 10), NAMES, NAMES),
+        ('val', ('v1m',), ceil(params.val / 3), NAMES, NAMES),
+        ('test', ('v1m',), ceil(params.test / 4), NAMES, NAMES),
     ]
+    first_of_ms3 = 5
     plans: list[ClipPlan] = []
     for part, (split, subsets, count, sounding_names, silent_names) in enumerate(parts):
         rng = np.random.default_rng((params.seed, part))
         decks = _NameDeck(rng, sounding_names), _NameDeck(rng, silent_names)
         for index in range(count):
             subset = subsets[index % len(subsets)]
-            sounding, silent = _deal_names(rng, decks, two_sound=index // len(subsets) % 4 == 3)
+            sounding, silent = _deal_names(rng, decks, two_sound=part >= first_of_ms3 or index // len(subsets) % 4 == 3)
             uid = f'mini{len(plans):04d}_0_{NUM_FRAMES[subset] * 1000}'
             plans.append(ClipPlan(uid, subset, split, sounding, silent))
     return plans

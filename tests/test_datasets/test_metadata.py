@@ -97,6 +97,12 @@ def test_training_index_of_other_base_names(root, index):
     assert use(root, index, base_names='all') == ['bird_0', 'dog_guitar']
 
 
+def test_index_of_a_subset_that_is_left_out(root, tmp_path):
+    write_index(tmp_path / 'val.txt', 'val', [IndexedClip('v1m', 'val_two', 5, ('cat', 'dog'))])
+    with pytest.raises(ValueError, match=r'val\.txt has 1 of 1 clips of a subset .* v1m/val_two: subsets are v1s, v2'):
+        use(root, tmp_path / 'val.txt', 'val')
+
+
 def test_val_index_may_have_any_names(root, tmp_path):
     write_index(tmp_path / 'val.txt', 'val', [IndexedClip('v1s', 'val_cat', 5, ('cat',))])
     assert use(root, tmp_path / 'val.txt', 'val') == ['val_cat']

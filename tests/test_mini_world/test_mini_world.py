@@ -133,7 +133,7 @@ def test_rule_keeps_the_training_clips_asked_for(small, rows):
     kept = select_clips(read_metadata(str(small / 'metadata.csv')), 'train', base=base)
     assert len(kept) == PARAMS.train
     dropped = [row for row in rows if row['split'] == 'train' and row not in kept]
-    assert Counter(row['label'] == 'v1m' for row in dropped) == {True: 1, False: 1}
+    assert Counter(row['label'] == 'v1m' for row in dropped) == {True: 2, False: 1}
     # What is kept shows no novel name, not even a silent one.
     plans = {plan.uid: plan for plan in world.plan_world(PARAMS)}
     shown = {n for row in kept for n in plans[row['uid']].sounding + plans[row['uid']].silent}
@@ -153,9 +153,12 @@ def test_default_plan_is_balanced():
     assert len({plan.uid for plan in plans}) == len(plans)
     train = [p for p in plans if p.split == 'train']
     kept = [p for p in train if p.subset != 'v1m' and set(p.sounding) <= set(BASE_NAMES)]
-    assert (len(kept), len(train)) == (480, 496)
+    assert (len(kept), len(train)) == (480, 544)
     assert Counter(p.subset for p in kept) == {'v1s': 240, 'v2': 240}
-    test = [p for p in plans if p.split == 'test']
+    ms3 = {s: [p for p in plans if p.split == s and p.subset == 'v1m'] for s in ('train', 'val', 'test')}
+    assert {s: len(found) for s, found in ms3.items()} == dict(train=54, val=8, test=24)
+    assert all(len(p.sounding) == 2 for s in ('val', 'test') for p in ms3[s])
+    test = [p for p in plans if p.split == 'test' and p.subset != 'v1m']
     assert Counter(p.subset for p in test) == {'v1s': 64, 'v2': 32}
     heard = Counter(name for plan in test for name in plan.sounding)
     assert set(heard) == set(NAMES) and min(heard.values()) >= 6

@@ -49,8 +49,8 @@ class CATRHead(BaseModule):
         audio_channels (int): Da. Defaults to 128.
         num_queries (int): Q. Defaults to 50.
         num_layers (int): of the spatial encoder and of the decoder. Defaults to 3.
-        layer_cfg (dict, optional): ``num_heads``, ``feedforward_channels`` and ``dropout`` of all layers. Defaults to
-            8, 2048 and 0.1.
+        layer_cfg (dict, optional): ``num_heads``, ``feedforward_channels`` and ``dropout`` of all layers, ``with_cp``
+            of those of the encoders, see :class:`FrameEncoderLayer`. Defaults to 8, 2048, 0.1 and False.
         window (int): T'. Defaults to 5.
         temporal_cfg (dict, optional): ``squared_product`` and ``first_frame_audio`` of :class:`TemporalLayer`, and
             ``shared_gate`` of :class:`LayerGate`. Defaults to the published ones.
@@ -90,6 +90,8 @@ class CATRHead(BaseModule):
         self.num_classes, self.window, self.mask_levels = num_classes, window, tuple(mask_levels)
         self.out_channels = self.dense_classes = num_classes + (num_classes > 1)
         layer = dict(num_heads=8, feedforward_channels=2048, dropout=0.1) | (layer_cfg or {})
+        encoder = dict(layer)
+        layer.pop('with_cp', None)
         temporal = dict(temporal_cfg or {})
         self.gate = LayerGate(channels, temporal.pop('shared_gate', True))
         self.visual_proj = nn.Conv2d(channels, channels, 1)
@@ -97,9 +99,9 @@ class CATRHead(BaseModule):
             nn.Linear(audio_channels, channels), nn.LayerNorm(channels, eps=1e-12), nn.Dropout(layer['dropout'])
         )
         self.positions = SinePositionalEncoding(channels // 2, normalize=True)
-        self.spatial_layers = ModuleList([FrameEncoderLayer(channels, **layer) for _ in range(num_layers)])
+        self.spatial_layers = ModuleList([FrameEncoderLayer(channels, **encoder) for _ in range(num_layers)])
         self.temporal_layers = ModuleList(
-            [TemporalLayer(channels, **layer, **temporal) for _ in range(NUM_TEMPORAL_LAYERS)]
+            [TemporalLayer(channels, **encoder, **temporal) for _ in range(NUM_TEMPORAL_LAYERS)]
         )
         self.decoder = _build_decoder(channels, num_layers, **layer)
         self.query_embed = nn.Embedding(num_queries, channels)

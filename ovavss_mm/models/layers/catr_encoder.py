@@ -9,22 +9,34 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class FrameEncoderLayer(nn.Module):
-    """Post-norm self-attention and FFN, as in DETR; its attention makes no matrix of weights.
+    """Post-norm self-attention and FFN, as in DETR.
+
+    Where PyTorch has no kernel of its own for attention with dropout (on a CPU), attention keeps matrices of L x L a
+    head and frame in training: at 448 x 448 several GB a layer and window. ``with_cp`` keeps none.
 
     Args:
         channels (int): C.
         num_heads (int): of the attention. Defaults to 8.
         feedforward_channels (int): of the FFN. Defaults to 2048.
         dropout (float): in attention, FFN and residuals. Defaults to 0.1.
+        with_cp (bool): whether to save memory in training: each frame is encoded by itself, and again in the backward
+            pass. Defaults to False.
     """
 
     def __init__(
-        self, channels: int, num_heads: int = 8, feedforward_channels: int = 2048, dropout: float = 0.1
+        self,
+        channels: int,
+        num_heads: int = 8,
+        feedforward_channels: int = 2048,
+        dropout: float = 0.1,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.ffn = FFN(channels, feedforward_channels, ffn_drop=dropout)
@@ -32,6 +44,12 @@ class FrameEncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, pos: Tensor) -> Tensor:
         """Encode tokens (M, L, C) with positions (1, L, C)."""
+        if self.with_cp and torch.is_grad_enabled():
+            return torch.cat([checkpoint(self._encode, frame, pos, use_reentrant=False) for frame in x.split(1)])
+        return self._encode(x, pos)
+
+    def _encode(self, x: Tensor, pos: Tensor) -> Tensor:
+        """See :meth:`forward`."""
         query = x + pos
         attended, _ = self.attn(query, query, x, need_weights=False)
         return self.norms[1](self.ffn(self.norms[0](x + self.dropout(attended))))

@@ -94,3 +94,16 @@ def test_mask_features_have_the_size_of_the_last_map():
     assert all((m.bias == 0).all() for m in features.modules() if isinstance(m, nn.Conv2d))
     with pytest.raises(ValueError, match='multiple of 64, got 96'):
         MaskFeatures(96)
+
+
+def test_encoding_frames_again_changes_no_gradient():
+    torch.manual_seed(0)
+    x, pos, layer = torch.randn(3, L, C), torch.randn(1, L, C), FrameEncoderLayer(C, 2, 16, dropout=0.0)
+    out, grads = [], []
+    for layer.with_cp in (False, True):
+        layer.zero_grad()
+        out.append(layer(x, pos))
+        out[-1].square().sum().backward()
+        grads.append([p.grad.clone() for p in layer.parameters()])
+    assert torch.allclose(*out, atol=1e-6)
+    assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(*grads, strict=True))
