@@ -135,9 +135,6 @@ def load_strictly(model: nn.Module, checkpoint: dict[str, Any], cfg: Config | Co
         if hook.get('type') in ('StrictCheckpointHook', StrictCheckpointHook):
             options = {key: value for key, value in hook.items() if key == 'allow_missing'}
     runner = types.SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
-    try:
-        StrictCheckpointHook(**options).after_load_checkpoint(runner, checkpoint)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(str(error)) from error
+    StrictCheckpointHook(**options).after_load_checkpoint(runner, checkpoint)
     state = {key.removeprefix('module.'): v for key, v in checkpoint['state_dict'].items()}
     model.load_state_dict(state, strict=not options)

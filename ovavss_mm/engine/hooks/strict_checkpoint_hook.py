@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
+from ...utils.safe_loading import CheckpointError
 from ...utils.state_dict import Mismatch, compare_keys, matches
 from ...utils.text import shorten
 
@@ -53,8 +54,7 @@ class StrictCheckpointHook(Hook):
         """Check a checkpoint, or a bare state dict, and remove keys whose other shape is allowed.
 
         Raises:
-            TypeError: there is no state dict in it.
-            RuntimeError: keys are missing or unexpected, or shapes differ.
+            CheckpointError: keys are missing or unexpected, shapes differ, or there is no state dict in it.
         """
         state = _state_dict_of(checkpoint)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -79,7 +79,7 @@ class StrictCheckpointHook(Hook):
             )
             bad = bad.without(missing=[''])
         if bad:
-            raise RuntimeError(_complaint(bad))
+            raise CheckpointError(_complaint(bad))
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def _state_dict_of(checkpoint: Any) -> dict[str, Any]:
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
         keys = shorten(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise TypeError(
+        raise CheckpointError(
             f'the checkpoint holds no state dict of tensors; it has: {keys}. A checkpoint of '
             'another project must be converted first'
         )

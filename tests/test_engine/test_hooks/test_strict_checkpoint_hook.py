@@ -12,6 +12,7 @@ from torch import nn
 
 import ovavss_mm  # noqa: F401
 from ovavss_mm.engine.hooks import StrictCheckpointHook
+from ovavss_mm.utils.safe_loading import CheckpointError
 
 
 class Frozen(nn.Module):
@@ -58,12 +59,12 @@ def test_fitting_checkpoints_pass():
 def test_frozen_weights_may_come_along_but_whole():
     state = Model().state_dict()
     state['audio_encoder.net.weight'] = torch.zeros(2, 2)
-    with pytest.raises(RuntimeError, match=r'1 in the model.*: audio_encoder\.net\.bias'):
+    with pytest.raises(CheckpointError, match=r'1 in the model.*: audio_encoder\.net\.bias'):
         check(state)
     state['audio_encoder.net.bias'] = torch.zeros(2)
     check(state)
     state['audio_encoder.net.bias'] = torch.zeros(3)
-    with pytest.raises(RuntimeError, match=r'audio_encoder\.net\.bias is \(3,\), expected \(2,\)'):
+    with pytest.raises(CheckpointError, match=r'audio_encoder\.net\.bias is \(3,\), expected \(2,\)'):
         check(state)
 
 
@@ -73,7 +74,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named_with_counts():
     state['head.weight'] = torch.zeros(4, 9)
     for i in range(8):
         state[f'other.{i}'] = torch.zeros(1)
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(CheckpointError) as caught:
         check(state)
     text = str(caught.value)
     assert '1 in the model but not in the checkpoint: head.bias' in text
@@ -83,7 +84,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named_with_counts():
 
 
 def test_non_persistent_buffers_are_unexpected():
-    with pytest.raises(RuntimeError, match='not in the model: mean'):
+    with pytest.raises(CheckpointError, match='not in the model: mean'):
         check({**Model().state_dict(), 'mean': torch.zeros(2)})
 
 
@@ -91,9 +92,9 @@ def test_allowed_patterns_excuse_missing_keys_only():
     state = Model().state_dict()
     del state['head.bias'], state['head.weight']
     check(state, allow_missing=[r'head\.'])
-    with pytest.raises(RuntimeError, match=r'head\.weight'):
+    with pytest.raises(CheckpointError, match=r'head\.weight'):
         check(state, allow_missing=[r'head\.bias'])
-    with pytest.raises(RuntimeError, match=r'head\.extra'):
+    with pytest.raises(CheckpointError, match=r'head\.extra'):
         check({**state, 'head.extra': torch.zeros(1)}, allow_missing=[r'head\.'])
 
 
@@ -101,9 +102,9 @@ def test_starting_from_another_model_needs_its_differences_named():
     """Each kind is allowed by its own option; what differs in shape keeps its initial values."""
     state = {**Model().state_dict(), 'neck.old': torch.zeros(1), 'head.weight': torch.zeros(4, 9)}
     state['seen'] = torch.ones(2)
-    with pytest.raises(RuntimeError, match=r'not in the model: neck\.old'):
+    with pytest.raises(CheckpointError, match=r'not in the model: neck\.old'):
         check(dict(state), allow_shape=[r'head\.'])
-    with pytest.raises(RuntimeError, match=r'head\.weight is \(4, 9\)') as caught:
+    with pytest.raises(CheckpointError, match=r'head\.weight is \(4, 9\)') as caught:
         check(dict(state), allow_unexpected=[r'neck\.'])
     assert 'allow_shape=' in str(caught.value) and 'neck.old' not in str(caught.value)
     model = Model()
@@ -118,22 +119,22 @@ def test_partial_initialisation_logs_what_is_missing(caplog):
     with caplog.at_level(logging.INFO, logger='strict-test'):
         check(state, meta=dict(ovavss_init=True))
     assert '2 keys' in caplog.text and 'head.weight' in caplog.text
-    with pytest.raises(RuntimeError, match=r'head\.weight'):
+    with pytest.raises(CheckpointError, match=r'head\.weight'):
         check(state, meta=dict(ovavss_init=False))
-    with pytest.raises(RuntimeError, match='not in the model: typo'):
+    with pytest.raises(CheckpointError, match='not in the model: typo'):
         check({**state, 'typo': torch.zeros(1)}, meta=dict(ovavss_init=True))
 
 
 def test_wrapped_models_are_compared_unwrapped():
     wrapped, state = nn.DataParallel(Model()), Model().state_dict()
     check(state, model=wrapped)
-    with pytest.raises(RuntimeError, match='in the model but not in the checkpoint'):
+    with pytest.raises(CheckpointError, match='in the model but not in the checkpoint'):
         check(dict(list(state.items())[1:]), model=wrapped)
 
 
 @pytest.mark.parametrize('checkpoint', [[1, 2], dict(epoch=3), dict(state_dict={})])
 def test_files_without_weights_are_refused(checkpoint):
-    with pytest.raises(TypeError, match='no state dict'):
+    with pytest.raises(CheckpointError, match='no state dict'):
         StrictCheckpointHook().after_load_checkpoint(SimpleNamespace(model=Model()), checkpoint)
 
 
@@ -157,7 +158,7 @@ def test_runner_refuses_a_file_before_the_model_changes(tmp_path):
     )
     state = {**Model().state_dict(), 'stray': torch.zeros(1)}
     torch.save(dict(state_dict=state, meta={}), tmp_path / 'bad.pth')
-    with pytest.raises(RuntimeError, match='stray'):
+    with pytest.raises(CheckpointError, match='stray'):
         runner.load_checkpoint(str(tmp_path / 'bad.pth'))
     assert torch.equal(model.head.weight, before)
     del state['stray']

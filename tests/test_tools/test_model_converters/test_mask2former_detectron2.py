@@ -75,7 +75,7 @@ def test_what_mask2former_has_is_loaded_and_the_rest_stays_fresh(arrays, convert
     assert f'fresh, as initialised: {len(fresh)} keys' in printed and set(state) < set(model.state_dict())
     runner = SimpleNamespace(model=model, logger=logging.getLogger('test'))
     StrictCheckpointHook().after_load_checkpoint(runner, content)
-    with pytest.raises(RuntimeError, match='in the model but not in the checkpoint'):
+    with pytest.raises(ValueError, match='in the model but not in the checkpoint'):
         StrictCheckpointHook().after_load_checkpoint(runner, dict(state_dict=state, meta={}))
 
 
