@@ -10,6 +10,7 @@ from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
 from .segmentors import AVEncoderDecoder
+from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
     'AVEncoderDecoder',
@@ -23,13 +24,16 @@ __all__ = [
     'CATRHead',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
+    'CosineTracker',
     'OpenVocabularyClassifier',
     'DilatedContextNeck',
     'FusedPixelDecoder',
     'LogMelEncoder',
     'MaskFocalLoss',
+    'MomentumTracker',
     'PVTv2',
     'SoundScoreLoss',
     'TPAVIHead',
+    'TopKTracker',
     'VGGishEncoder',
 ]
