@@ -270,3 +270,16 @@ def test_drawn_weights_follow_their_names():
     assert abs(state['b.weight'].std() * 128**0.5 - 1) < 0.05
     other = parity.draw_state(shapes, seed=1)
     assert all(not torch.equal(state[key], other[key]) for key in shapes)
+
+
+def test_a_fixture_may_bring_weights_and_have_whole_queries():
+    shapes = {'p.query_feat.weight': [100, 64], 'b.weight': [8, 64], 'b.bias': [8], 'scale': []}
+    drawn = parity.draw_state(shapes, seed=0)
+    fixture = {'weight/b.bias': np.arange(8, dtype=np.float32), 'weight/scale': np.float32(4), 'images': np.zeros(2)}
+    state = parity.draw_state(shapes, 0, fixture)
+    assert torch.equal(state['b.bias'], torch.arange(8.0)) and state['scale'] == 4
+    assert torch.equal(state['b.weight'], drawn['b.weight'])
+    torch.testing.assert_close(state['p.query_feat.weight'], 8 * drawn['p.query_feat.weight'])
+    for name, value in (('weight/c', np.zeros(8)), ('weight/b.bias', np.zeros(7))):
+        with pytest.raises(ValueError, match=f'{name} .* replaces no weight'):
+            parity.draw_state(shapes, 0, {name: value})

@@ -123,10 +123,10 @@ def compare(
     return Line(name, theirs.shape, difference, bound, unit)
 
 
-def draw(key: str, shape: Sequence[int], seed: int) -> np.ndarray:
+def draw(key: str, shape: Sequence[int], seed: int, divided: bool = True) -> np.ndarray:
     """Draw a float32 weight from its published name and shape and the seed of a fixture.
 
-    Standard deviation 1 / sqrt(inputs) for matrices, about 1 for scales, about 0 for shifts.
+    Standard deviation 1 / sqrt(inputs) for matrices (1 if not ``divided``), about 1 for scales, about 0 for shifts.
     """
     rng = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32)
     noise = rng.standard_normal(int(np.prod(shape))).astype(np.float32).reshape(tuple(shape))
@@ -134,16 +134,38 @@ def draw(key: str, shape: Sequence[int], seed: int) -> np.ndarray:
         return 1 + 0.1 * np.abs(noise)
     if len(shape) <= 1:
         return (1 if key.endswith('weight') else 0) + 0.05 * noise
-    return noise / np.float32(np.sqrt(np.prod(shape[1:])))
+    return noise / np.float32(np.sqrt(np.prod(shape[1:]))) if divided else noise
 
 
-def draw_state(shapes: Shapes, seed: int) -> dict[str, Tensor]:
-    """Draw a published checkpoint; index buffers and counters, which are computed, are left out."""
-    return {
-        key: torch.from_numpy(np.asarray(draw(key, shape, seed), dtype=np.float32))
+def draw_state(shapes: Shapes, seed: int, fixture: Arrays | None = None) -> dict[str, Tensor]:
+    """Draw a published checkpoint; index buffers and counters, which are computed, are left out.
+
+    Args:
+        shapes (Mapping[str, Sequence[int]]): published names to shapes.
+        seed (int): of the fixture.
+        fixture (Mapping[str, np.ndarray], optional): of an open-vocabulary baseline: queries are drawn at full size,
+            so that they differ, and its ``weight/KEY`` replaces what is drawn for KEY. Defaults to None.
+
+    Returns:
+        dict[str, Tensor]: published names to float32 tensors.
+
+    Raises:
+        ValueError: a replacement has no place, or another shape.
+    """
+    whole = () if fixture is None else ('query_feat.weight', 'query_embed.weight')
+    state = {
+        key: torch.from_numpy(np.asarray(draw(key, shape, seed, not key.endswith(whole)), dtype=np.float32))
         for key, shape in shapes.items()
         if not key.endswith(('relative_position_index', 'num_batches_tracked'))
     }
+    for name, value in (fixture or {}).items():
+        key = name.removeprefix('weight/')
+        if key == name:
+            continue
+        if key not in state or state[key].shape != value.shape:
+            raise ValueError(f'{name} {value.shape} replaces no weight of that name and shape')
+        state[key] = torch.tensor(value)
+    return state
 
 
 def model_config(path: str) -> ConfigDict:
