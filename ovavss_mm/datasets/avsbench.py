@@ -33,7 +33,7 @@ class ClipDataset(BaseSegDataset):
     frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated), audio_path (str | None,
     None: silence), other_audio_path (str | None, sound of another clip of the split at least as long, with no name in
     common if there is one), names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
-    vocabulary (tuple[str], all N names; index i has label i + 1), label_reader (Callable, see there).
+    vocabulary (Vocabulary, all N names; index i has label i + 1), label_reader (Callable, see there).
 
     ``metainfo`` has classes (background and the N names), palette, base_names and novel_names.
 
@@ -154,12 +154,11 @@ class ClipDataset(BaseSegDataset):
             label_paths=[labels.get(i) for i in sorted(frames)],
             audio_path=audio,
             names=tuple(row['names']),
-            vocabulary=self.vocabulary.names,
         )
 
     def get_data_info(self, idx: int) -> dict:
         """The sample of a clip before the pipeline, see the class."""
-        return super().get_data_info(idx) | dict(label_reader=self.label_reader)
+        return super().get_data_info(idx) | dict(label_reader=self.label_reader, vocabulary=self.vocabulary)
 
     def __getitem__(self, idx: int | SeededIndex) -> dict:
         """The packed sample of a clip, with the random numbers of a :class:`SeededIndex` if it is one.

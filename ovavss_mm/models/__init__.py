@@ -3,11 +3,11 @@
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
 from .backbones import PVTv2
-from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier
+from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier, TextSpaceClassifier
 from .data_preprocessor import AVSegDataPreProcessor
-from .decode_heads import AudioMaskDecHead, CATRHead, TPAVIHead
+from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
-from .losses import AudioVisualMatchLoss, MaskFocalLoss, SoundScoreLoss
+from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
 from .segmentors import AVEncoderDecoder
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
@@ -27,13 +27,16 @@ __all__ = [
     'CosineTracker',
     'OpenVocabularyClassifier',
     'DilatedContextNeck',
+    'FrameQueryHead',
     'FusedPixelDecoder',
+    'JointScoreCost',
     'LogMelEncoder',
     'MaskFocalLoss',
     'MomentumTracker',
     'PVTv2',
     'SoundScoreLoss',
     'TPAVIHead',
+    'TextSpaceClassifier',
     'TopKTracker',
     'VGGishEncoder',
 ]

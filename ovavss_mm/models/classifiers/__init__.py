@@ -4,5 +4,6 @@
 from .clip_square_crop import CLIPSquareCropClassifier
 from .closed_set import ClosedSetClassifier
 from .open_vocabulary import OpenVocabularyClassifier
+from .text_space import TextSpaceClassifier
 
-__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier', 'OpenVocabularyClassifier']
+__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier', 'OpenVocabularyClassifier', 'TextSpaceClassifier']

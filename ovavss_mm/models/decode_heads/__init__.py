@@ -3,6 +3,7 @@
 
 from .audio_mask_dec_head import AudioMaskDecHead, QueryPredictions
 from .catr_head import CATRHead
+from .frame_query_head import FrameQueryHead
 from .tpavi_head import TPAVIHead
 
-__all__ = ['AudioMaskDecHead', 'CATRHead', 'QueryPredictions', 'TPAVIHead']
+__all__ = ['AudioMaskDecHead', 'CATRHead', 'FrameQueryHead', 'QueryPredictions', 'TPAVIHead']

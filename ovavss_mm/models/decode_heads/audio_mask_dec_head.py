@@ -4,7 +4,7 @@
 from typing import NamedTuple
 
 import torch
-from mmdet.models.layers import SinePositionalEncoding3D
+from mmdet.models.layers import MLP, SinePositionalEncoding3D
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
@@ -24,11 +24,13 @@ class QueryPredictions(NamedTuple):
             names and 'no object'.
         mask_embed (Tensor): (layers + 1, B, Q, C).
         pixel_embed (Tensor): (B, T, C, h4, w4). Mask logits are ``mask_embed`` times these.
+        query_embed (Tensor): (layers + 1, B, Q, C), the normalised queries that all of these are made from.
     """
 
     sound_logits: Tensor
     mask_embed: Tensor
     pixel_embed: Tensor
+    query_embed: Tensor
 
     def masks(self, layer: int = -1) -> Tensor:
         """Mask logits (B, Q, T, h4, w4) after a layer."""
@@ -59,12 +61,15 @@ class AudioMaskDecHead(BaseModule):
         criterion (dict, optional): config of :class:`VideoCriterion`; None for a model that only predicts.
         num_classes (int): 1, class-agnostic, a query sounds or it does not; or N, a closed-set head that tells the N
             names of the training vocabulary apart (paper Table 2), for :class:`ClosedSetClassifier`. Defaults to 1.
+        text_channels (int, optional): D of queries in the space of text embeddings, for :class:`TextSpaceClassifier`,
+            whose text tower is then there in training too. None: there are none. Defaults to None.
 
     Raises:
         ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, or a decoder of other channels.
     """
 
     align_corners = False
+    criterion_type = VideoCriterion
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class AudioMaskDecHead(BaseModule):
         positional_encoding: dict | None = None,
         criterion: dict | None = None,
         num_classes: int = 1,
+        text_channels: int | None = None,
     ) -> None:
         if min(num_frames, num_queries, num_classes) < 1:
             raise ValueError(
@@ -112,6 +118,7 @@ class AudioMaskDecHead(BaseModule):
             nn.ReLU(inplace=True),
             nn.Linear(feat_channels, out_channels),
         )
+        self.text_embed = None if text_channels is None else MLP(feat_channels, feat_channels, text_channels, 2)
         self.num_frames = num_frames
         if prompt.with_tokens:
             self.audio_proj = nn.Sequential(
@@ -119,7 +126,7 @@ class AudioMaskDecHead(BaseModule):
             )
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
         prompt.init_audio(num_frames, audio_channels)
-        self.criterion = None if criterion is None else VideoCriterion(**criterion)
+        self.criterion = None if criterion is None else self.criterion_type(**criterion)
 
     def init_weights(self) -> None:
         """Initialise both decoders, each by itself."""
@@ -160,8 +167,8 @@ class AudioMaskDecHead(BaseModule):
             mask = self._attn_mask(outputs[-1][1], level_embeds[level])
             query = layer(query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask)
             outputs.append(self._predict_queries(query))
-        sound_logits, mask_embed = (torch.stack(part) for part in zip(*outputs, strict=True))
-        return QueryPredictions(sound_logits, mask_embed, pixel_embed.unflatten(0, (batch, frames)))
+        sound_logits, mask_embed, query_embed = (torch.stack(part) for part in zip(*outputs, strict=True))
+        return QueryPredictions(sound_logits, mask_embed, pixel_embed.unflatten(0, (batch, frames)), query_embed)
 
     def _memory(self, level: Tensor, batch: int, index: int) -> tuple[Tensor, Tensor]:
         """Tokens of all frames at a level and their positions, each (B, T * h * w, C)."""
@@ -180,10 +187,14 @@ class AudioMaskDecHead(BaseModule):
         position = position.repeat_interleave(per_frame, 1).expand(batch, -1, -1)
         return self.audio_proj(audio.flatten(1, 2)), position
 
-    def _predict_queries(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Sound logits (B, Q, num_classes + 1) and mask embeddings (B, Q, C) of queries (B, Q, C)."""
+    def _predict_queries(self, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sound logits (B, Q, num_classes + 1), mask embeddings (B, Q, C) and norm (B, Q, C) of queries (B, Q, C)."""
         query = self.transformer_decoder.post_norm(query)
-        return self.sound_head(query), self.mask_embed(query)
+        return self.sound_head(query), self.mask_embed(query), query
+
+    def text_embeds(self, query_embed: Tensor) -> Tensor:
+        """Normalised queries (..., C) in the space of text embeddings, (..., D) float32 of length 1."""
+        return F.normalize(self.text_embed(query_embed).float(), dim=-1)
 
     @torch.no_grad()
     def _attn_mask(self, mask_embed: Tensor, pixel_embed: Tensor) -> Tensor:
@@ -200,31 +211,37 @@ class AudioMaskDecHead(BaseModule):
 
         Args:
             x (tuple[list[Tensor], Tensor]): as in :meth:`forward`.
-            data_samples (list[SegDataSample]): B samples with ``gt_sem_seg`` (T, H, W) at the padded input size.
+            data_samples (list[SegDataSample]): B samples with ``gt_sem_seg`` (T, H, W) at the padded input size, and
+                metainfo ``text_rows`` (N, D) and ``text_columns`` if there are ``text_channels``, see
+                :meth:`AVEncoderDecoder.loss`.
             train_cfg (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice`` of the last layer, ``d0.loss_sound`` ... of
+            dict[str, Tensor]: losses of the criterion, such as ``loss_sound``, of the last layer, ``d0.loss_sound`` ... of
             earlier ones.
         """
         if self.criterion is None:
             raise ValueError('this head has no criterion: set decode_head.criterion to train')
         predictions = self(x)
-        per_clip = [
-            self.criterion(
-                predictions.sound_logits[:, i],
-                predictions.mask_embed[:, i],
-                predictions.pixel_embed[i],
-                VideoTargets.from_label_map(sample.gt_sem_seg.data),
-            )
-            for i, sample in enumerate(data_samples)
-        ]
+        per_clip = [self._clip_losses(predictions, i, sample) for i, sample in enumerate(data_samples)]
         losses = {}
         for name in per_clip[0]:
             *earlier, last = torch.stack([loss[name] for loss in per_clip]).mean(0)
             losses[name] = last
             losses.update({f'd{i}.{name}': value for i, value in enumerate(earlier)})
         return losses
+
+    def _clip_losses(self, predictions: QueryPredictions, i: int, sample: SegDataSample) -> dict[str, Tensor]:
+        """Losses of clip i, each (layers + 1,)."""
+        names = self._name_logits(predictions.query_embed[:, i], sample)
+        targets = VideoTargets.from_label_map(sample.gt_sem_seg.data).name(sample.metainfo.get('text_columns'))
+        return self.criterion(
+            predictions.sound_logits[:, i], predictions.mask_embed[:, i], predictions.pixel_embed[i], targets, names
+        )
+
+    def _name_logits(self, query_embed: Tensor, sample: SegDataSample) -> Tensor | None:
+        """Logits (..., N) of the names that a sample's training has, if there are ``text_channels``."""
+        return None if self.text_embed is None else self.text_embeds(query_embed) @ sample.text_rows.T
 
     def predict(
         self, x: tuple[list[Tensor], Tensor], batch_img_metas: object = None, test_cfg: object = None
@@ -239,7 +256,7 @@ class AudioMaskDecHead(BaseModule):
         Returns:
             list[InstanceData]: per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks``
             (Q, T, h4, w4) logits (equation 4); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is
-            the sound score.
+            the sound score; with ``text_channels`` ``text_embeds`` (Q, T, D) of length 1.
         """
         predictions = self(x)
         scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]
@@ -248,4 +265,7 @@ class AudioMaskDecHead(BaseModule):
             clips.append(InstanceData(scores=score.sum(-1), masks=mask))
             if self.num_classes > 1:
                 clips[-1].name_scores = score
+        if self.text_embed is not None:
+            for clip, text in zip(clips, self.text_embeds(predictions.query_embed[-1]), strict=True):
+                clip.text_embeds = text[:, None].expand(-1, clip.masks.shape[1], -1)  # (Q, D) -> (Q, T, D)
         return clips

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional as F
 
 CACHED_QUERIES = 16  # whose costs are computed at a time on a CPU (see docs/benchmarks.md)
 
@@ -25,11 +26,13 @@ class VideoTargets(NamedTuple):
         masks (Tensor): (K, F, H, W) bool, the K sounding names in the F annotated frames, at the padded input size.
         frames (Tensor): (F,) int64 indices of the annotated frames.
         labels (Tensor, optional): (K,) int64, the names' places in the vocabulary; only closed-set heads need them.
+        names (Tensor, optional): (K,) int64, the names' places among those of training; heads of text embeddings.
     """
 
     masks: Tensor
     frames: Tensor
     labels: Tensor | None = None
+    names: Tensor | None = None
 
     @classmethod
     def from_label_map(cls, label_map: Tensor, ignore_index: int = 255) -> 'VideoTargets':
@@ -45,6 +48,10 @@ class VideoTargets(NamedTuple):
         labels = labels[(labels != 0) & (labels != ignore_index)]
         masks = label_map[None] == labels[:, None, None, None]
         return cls(masks, annotated.nonzero().flatten(), labels.long() - 1)
+
+    def name(self, columns: Tensor | None) -> 'VideoTargets':
+        """With the names of training, of which ``columns`` (N,) int64 are the places; None: as they are."""
+        return self if columns is None else self._replace(names=columns[self.labels])
 
     def classes(self, num_classes: int) -> Tensor:
         """Class of each target, (K,) int64: always 0 for a head of one class.
@@ -77,6 +84,8 @@ class VideoCriterion(BaseModule):
         num_points (int): points per frame in matching and in each target's losses. Defaults to 12544.
         oversample_ratio (float): candidates per chosen point. Defaults to 3.0.
         importance_sample_ratio (float): share of points taken where the prediction is least certain. Defaults to 0.75.
+        name_weight (float): of the binary cross-entropy of matched queries' names, summed over names and divided by
+            the number of queries, where the head has text embeddings (OV2Seg). Defaults to 3.4.
 
     Raises:
         ValueError: a ratio or number out of range.
@@ -91,6 +100,7 @@ class VideoCriterion(BaseModule):
         num_points: int = 12544,
         oversample_ratio: float = 3.0,
         importance_sample_ratio: float = 0.75,
+        name_weight: float = 3.4,
     ) -> None:
         super().__init__()
         if num_points < 1 or oversample_ratio < 1 or not 0 <= importance_sample_ratio <= 1:
@@ -105,9 +115,15 @@ class VideoCriterion(BaseModule):
         self.num_points = num_points
         self.oversample_ratio = oversample_ratio
         self.importance_sample_ratio = importance_sample_ratio
+        self.name_weight = name_weight
 
     def forward(
-        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets
+        self,
+        sound_logits: Tensor,
+        mask_embed: Tensor,
+        pixel_embed: Tensor,
+        targets: VideoTargets,
+        name_logits: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of one clip.
 
@@ -116,27 +132,35 @@ class VideoCriterion(BaseModule):
             mask_embed (Tensor): (layers, Q, C); times ``pixel_embed`` they are the mask logits.
             pixel_embed (Tensor): (T, C, h4, w4) per-pixel embeddings at stride 4.
             targets (VideoTargets): the ground truth.
+            name_logits (Tensor, optional): (layers, Q, N) of the names of training. Defaults to None.
 
         Returns:
-            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice``: each (layers,).
+            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice``, with names ``loss_name``: each (layers,).
         """
         # float32 also under autocast: costs are compared, losses are summed over thousands of points
         sound_logits, mask_embed = sound_logits.float(), mask_embed.float()
         pixel_embed = pixel_embed.float()
         with torch.autocast(pixel_embed.device.type, enabled=False):
             pixel_embed = pixel_embed[targets.frames]  # (F, C, h4, w4)
-            matches = self.match(sound_logits, mask_embed, pixel_embed, targets)
+            matches = self.match(sound_logits, mask_embed, pixel_embed, targets, name_logits)
             num_classes = sound_logits.shape[-1] - 1
             labels = matches_to_labels(matches, targets.classes(num_classes), num_classes, sound_logits.shape[1])
             losses = dict(
                 loss_sound=torch.stack([self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)])
             )
             losses['loss_mask'], losses['loss_dice'] = self._mask_losses(mask_embed, pixel_embed, targets, matches)
+            if name_logits is not None:
+                losses['loss_name'] = self.name_weight * name_losses(name_logits, targets, matches) / labels.shape[1]
         return losses
 
     @torch.no_grad()
     def match(
-        self, sound_logits: Tensor, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets
+        self,
+        sound_logits: Tensor,
+        mask_embed: Tensor,
+        pixel_embed: Tensor,
+        targets: VideoTargets,
+        name_logits: Tensor | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Assign each target a query, in every layer.
 
@@ -148,6 +172,7 @@ class VideoCriterion(BaseModule):
             mask_embed (Tensor): (layers, Q, C).
             pixel_embed (Tensor): (F, C, h4, w4) of the annotated frames.
             targets (VideoTargets): K targets.
+            name_logits (Tensor, optional): (layers, Q, N). Defaults to None.
 
         Returns:
             list[tuple[Tensor, Tensor]]: per layer, query indices and target indices, each (K,), in order of targets.
@@ -162,13 +187,17 @@ class VideoCriterion(BaseModule):
             # (K, F, P) -> (K, F * P)
             masks=point_sample(targets.masks.float(), points.expand(num_targets, -1, -1)).flatten(1),
         )
+        if name_logits is None:
+            name_logits = sound_logits[..., :0]
+        else:
+            gt.names = targets.names
         pixels = point_sample(pixel_embed, points.expand(len(pixel_embed), -1, -1))
         pixels = pixels.transpose(0, 1).flatten(1)  # (F, C, P) -> (C, F * P)
         rows = CACHED_QUERIES if pixels.device.type == 'cpu' else mask_embed.shape[1]
         costs = []
-        for scores, embed in zip(sound_logits, mask_embed, strict=True):
+        for scores, embed, names in zip(sound_logits, mask_embed, name_logits, strict=True):
             masks = embed @ pixels  # (Q, F * P)
-            parts = zip(scores.split(rows), masks.split(rows), strict=True)
+            parts = zip(scores.split(rows), masks.split(rows), names.split(rows), strict=True)
             costs.append(torch.cat([self._cost(*part, gt) for part in parts]))
         # one transfer for all layers
         pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
@@ -176,21 +205,29 @@ class VideoCriterion(BaseModule):
         pairs = [(query[target.argsort()], np.sort(target)) for query, target in pairs]
         return [tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs]
 
-    def _cost(self, scores: Tensor, masks: Tensor, gt: InstanceData) -> Tensor:
-        """Matching costs (q, K) of sound logits (q, num_classes + 1) and mask logits (q, F * P)."""
+    def _cost(self, scores: Tensor, masks: Tensor, names: Tensor, gt: InstanceData) -> Tensor:
+        """Matching costs (q, K) of sound logits (q, num_classes + 1), mask logits (q, F * P), name logits (q, N)."""
         # an overflow shows in the losses, where scaler and logger see it; the assignment would stop at it
-        pred = InstanceData(scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4))
+        pred = InstanceData(
+            scores=scores.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4), name_logits=names.nan_to_num()
+        )
         return sum(cost(pred, gt) for cost in self.match_costs)
 
     def _mask_losses(
         self, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets, matches: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """Mask and dice loss, each (layers,): summed over a target's frames, divided by K."""
-        num_layers, num_targets = len(mask_embed), len(targets.masks)
-        if num_targets == 0:
+        if len(targets.masks) == 0:
             # keeps every parameter in the graph; of no elements, as infinity times 0 is not 0
             zero = mask_embed[:, :0].sum((1, 2)) + pixel_embed[:0].sum()
             return zero, zero
+        return self._point_losses(*self._sample(mask_embed, pixel_embed, targets, matches), len(targets.masks))
+
+    def _sample(
+        self, mask_embed: Tensor, pixel_embed: Tensor, targets: VideoTargets, matches: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits and labels of K >= 1 targets in uncertain points, each (layers, K * F, P)."""
+        num_layers = len(mask_embed)
         embed = torch.stack([e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)])
         pred = torch.einsum('lkc,fchw->lkfhw', embed, pixel_embed).flatten(0, 2).unsqueeze(1)
         with torch.no_grad():
@@ -206,12 +243,23 @@ class VideoCriterion(BaseModule):
                 ]
             )
         # (layers * K * F, 1, P) -> (layers, K * F, P)
-        pred_points = point_sample(pred, points).view(num_layers, -1, self.num_points)
-        pairs = list(zip(pred_points, gt_points, strict=True))
-        num_values = num_targets * self.num_points
-        mask = [self.loss_mask(p.flatten(), g.flatten(), avg_factor=num_values) for p, g in pairs]
+        return point_sample(pred, points).view(num_layers, -1, self.num_points), gt_points
+
+    def _point_losses(self, pred: Tensor, gt: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
+        """Mask and dice loss, each (layers,), of logits and labels (layers, M, P) of K targets."""
+        pairs = list(zip(pred, gt, strict=True))
+        mask = [self.loss_mask(p.flatten(), g.flatten(), avg_factor=num_targets * self.num_points) for p, g in pairs]
         dice = [self.loss_dice(p, g, avg_factor=num_targets) for p, g in pairs]
         return torch.stack(mask), torch.stack(dice)
+
+
+def name_losses(name_logits: Tensor, targets: VideoTargets, matches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Binary cross-entropy of the names of matched queries, (layers,), summed over queries and names (layers, Q, N)."""
+    losses = []
+    for logits, (queries, index) in zip(name_logits, matches, strict=True):
+        wanted = F.one_hot(targets.names[index], logits.shape[-1]).to(logits)
+        losses.append(F.binary_cross_entropy_with_logits(logits[queries], wanted, reduction='sum'))
+    return torch.stack(losses)
 
 
 def matches_to_labels(

@@ -2,7 +2,7 @@
 """The whole model: frames and sound in, label maps out (paper Figure 2)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -124,8 +124,11 @@ class AVEncoderDecoder(EncoderDecoder):
             tuple: maps, each (B * T, c, h, w), f4 first, and audio (B, T, Da) or (B, T, S, Da); (B, T, 0) without audio
             encoder.
         """
-        (batch, frames), audio = imgs.shape[:2], audio.flatten(0, 1)
-        feats = self.backbone(imgs.flatten(0, 1))
+        return self._fuse(self.backbone(imgs.flatten(0, 1)), audio)
+
+    def _fuse(self, feats: Sequence[Tensor], audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """:meth:`extract_feat` of the backbone's maps, each (B * T, c, h, w), and audio (B, T, ...)."""
+        (batch, frames), audio = audio.shape[:2], audio.flatten(0, 1)
         audio = audio.flatten(1)[:, :0] if self.audio_encoder is None else self.audio_encoder(audio)
         if self.with_neck:
             feats, audio = self.neck(feats, audio, frames)
@@ -146,12 +149,29 @@ class AVEncoderDecoder(EncoderDecoder):
         for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape)):
             imgs, audio, samples = zip(*group, strict=True)
             x = self.extract_feat(torch.stack(imgs), torch.stack(audio))
+            self._add_text(samples)
             losses = self._decode_head_forward_train(x, list(samples))
             if self.with_auxiliary_head:
                 losses.update(self._auxiliary_head_forward_train(x, list(samples)))
             for name, value in losses.items():
                 total[name] = total[name] + value * (len(group) / len(data_samples))
         return dict(total)
+
+    def _add_text(self, samples: Iterable[SegDataSample]) -> None:
+        """For a head of text embeddings, give samples what their names are compared with.
+
+        Metainfo ``text_rows`` (N', D), whose products with a query's embedding are the logits of the N' base names (all
+        names where none is known as base), and ``text_columns`` (N,) int64, the place of each name among them or -1.
+        """
+        if getattr(self.decode_head, 'text_embed', None) is None:
+            return
+        for sample in samples:
+            names = sample.vocabulary
+            base = tuple(getattr(names, 'base', ()) or names)
+            rows = self.classifier.text_rows(base)
+            places = [base.index(name) if name in base else -1 for name in names]
+            columns = torch.tensor(places, device=rows.device)
+            sample.set_metainfo(dict(text_rows=rows, text_columns=columns))
 
     def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:
         """Raw predictions of clips of one shape, see the decode head."""
@@ -170,9 +190,16 @@ class AVEncoderDecoder(EncoderDecoder):
             list: for each window, the queries of all its frames, InstanceData with ``scores`` (Q,) and ``masks``
             (Q, T, h4, w4); or the logits (T, K, h, w) of a dense head.
         """
-        x = self.extract_feat(torch.stack(inputs['imgs']), torch.stack(inputs['audio']))
+        imgs = torch.stack(inputs['imgs'])
+        feats = self.backbone(imgs.flatten(0, 1))
+        x = self._fuse(feats, torch.stack(inputs['audio']))
         predictions = list(self.decode_head.predict(x, batch_img_metas, self.test_cfg))
-        return predictions if self.tracker is None else [self.tracker(p) for p in predictions]
+        if self.tracker is not None:
+            predictions = [self.tracker(p) for p in predictions]
+        if getattr(self.classifier, 'uses_backbone', False):
+            for prediction, dense in zip(predictions, feats[-1].unflatten(0, imgs.shape[:2]), strict=True):
+                prediction.set_metainfo(dict(dense_map=dense))
+        return predictions
 
     # ------------------------------------------------------------------ testing
     @property

@@ -8,27 +8,49 @@ from torch.nn import functional as F
 
 from ..layers.resize import resize_masks
 
+FRAME_SHARE = 0.1  # of a pair's score in its clip, under which a frame of it is dropped
+
 
 def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3) -> InstanceData:
     """Select the best pairs of query and class name.
 
+    With scores of single frames (OV2Seg, CLIP-VIS), a pair is dropped from frames in which its score is under a tenth
+    of that of the clip, and its score becomes that of the clip times the quality of its mask.
+
     Args:
-        named (InstanceData): S queries with ``class_scores`` (S, N) in [0, 1], sound ``scores`` (S,) and ``masks`` (S,
-            T, h4, w4) logits.
+        named (InstanceData): S queries with ``class_scores`` (S, N) in [0, 1], sound ``scores`` (S,), ``masks`` (S, T,
+            h4, w4) logits and, if the classifier gives them, ``frame_scores`` (S, T, N).
         max_pairs (int): greatest number of pairs. Defaults to 10.
-        score_thr (float): the class score of a pair must be above this. Defaults to 0.3.
+        score_thr (float): the score of a pair must be above this. Defaults to 0.3.
 
     Returns:
         Pairs, highest score first: ``scores``, ``labels`` (0-based names), ``sound_scores``, ``masks``.
     """
     num_names = named.class_scores.shape[-1]
-    flat = named.class_scores.flatten()
-    scores, order = flat.topk(min(max_pairs, len(flat)))
-    order = order[scores > score_thr]
-    query = order // num_names
-    return InstanceData(
-        scores=flat[order], labels=order % num_names, sound_scores=named.scores[query], masks=named.masks[query]
-    )
+    scores, order = named.class_scores.flatten().topk(min(max_pairs, named.class_scores.numel()))
+    query, labels = order // num_names, order % num_names
+    if 'frame_scores' not in named:
+        query, labels, scores = (part[scores > score_thr] for part in (query, labels, scores))
+        masks = named.masks[query]
+    else:
+        frame_scores = named.frame_scores[query, :, labels]  # (M, T)
+        masks = drop_frames(named.masks[query], frame_scores < FRAME_SHARE * scores[:, None])
+        scores = scores * mask_quality(masks)
+        best = scores.argsort(descending=True, stable=True)
+        best = best[scores[best] > score_thr]
+        query, labels, scores, masks = (part[best] for part in (query, labels, scores, masks))
+    return InstanceData(scores=scores, labels=labels, sound_scores=named.scores[query], masks=masks)
+
+
+def drop_frames(masks: Tensor, dropped: Tensor) -> Tensor:
+    """Mask logits (M, T, h, w), -1 in the dropped (M, T) frames, so that resizing makes no pixel of them positive."""
+    return masks.masked_fill(dropped[:, :, None, None], -1.0)
+
+
+def mask_quality(masks: Tensor) -> Tensor:
+    """Mean probability (M,) over the positive positions of mask logits (M, T, h, w)."""
+    positive = (masks > 0).to(masks.dtype)
+    return (masks.sigmoid() * positive).sum((1, 2, 3)) / (positive.sum((1, 2, 3)) + 1e-6)
 
 
 def resize_pairs(
