@@ -6,6 +6,8 @@ from typing import NamedTuple
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..models.layers.frozen import FrozenModule
+
 BYTES = 4  # of a float32
 MIB = 2**20
 
@@ -33,7 +35,10 @@ def mebibytes(parameters: int) -> float:
 
 
 def count_parameters(model: nn.Module) -> dict[str, Count]:
-    """Count the parameters of each stage. Those of frozen batch norms are constants and do not count.
+    """Count the parameters of each stage.
+
+    Those of frozen batch norms are constants and do not count, unless they are of a module that is frozen as a whole,
+    such as CLIP.
 
     Args:
         model (nn.Module): any module; its children are the stages.
@@ -48,6 +53,9 @@ def count_parameters(model: nn.Module) -> dict[str, Count]:
         for parameter in module.parameters()
         if not parameter.requires_grad
     }
+    for module in model.modules():
+        if isinstance(module, FrozenModule):
+            constants -= {id(parameter) for parameter in module.parameters()}
     counts = {}
     for name, stage in model.named_children():
         numbers = [0, 0]

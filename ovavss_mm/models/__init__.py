@@ -2,8 +2,14 @@
 """The model, one folder a stage of the paper's Figure 2."""
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
-from .backbones import PVTv2
-from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier, TextSpaceClassifier
+from .backbones import CLIPResNet, PVTv2
+from .classifiers import (
+    CLIPSquareCropClassifier,
+    ClosedSetClassifier,
+    MaskPoolingClassifier,
+    OpenVocabularyClassifier,
+    TextSpaceClassifier,
+)
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
@@ -22,6 +28,7 @@ __all__ = [
     'AudioVisualMatchLoss',
     'BiAttention',
     'CATRHead',
+    'CLIPResNet',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
     'CosineTracker',
@@ -32,6 +39,7 @@ __all__ = [
     'JointScoreCost',
     'LogMelEncoder',
     'MaskFocalLoss',
+    'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
     'SoundScoreLoss',

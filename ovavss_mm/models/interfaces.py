@@ -156,6 +156,8 @@ class Classifier(Protocol):
 
     Attributes:
         open_vocabulary (bool): whether it takes any names, or those of training only.
+        uses_backbone (bool, optional): whether queries come with metainfo ``dense_map`` (T, dense_channels, h32, w32),
+            the last map of a backbone that has ``dense_channels`` too.
     """
 
     open_vocabulary: bool

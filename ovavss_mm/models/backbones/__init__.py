@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What backbones of mmseg and mmdet need changed."""
+"""Backbones that no host has, or that need a change."""
 
+from .clip_resnet import CLIPResNet
 from .pvt_v2 import PVTv2
 
-__all__ = ['PVTv2']
+__all__ = ['CLIPResNet', 'PVTv2']

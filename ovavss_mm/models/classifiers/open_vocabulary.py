@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open-vocabulary classification of masks by a frozen CLIP-like model (paper section 3.4)."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Sequence
 from inspect import signature
 
 import open_clip
 import torch
 from mmengine.structures import InstanceData
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...datasets.vocabulary import Vocabulary, resolve_templates
-from ...utils.known_weights import is_tag, package_file
+from ...utils.known_weights import package_file
 from ...utils.text import shorten
+from ..layers.clip import CLIP_NUMBERS, build_clip, clip_weights_file
 from ..layers.frozen import FrozenModule
 from .text_embeddings import TextEmbeddings
 
@@ -121,20 +119,11 @@ class OpenVocabularyClassifier(FrozenModule):
         Raises:
             ValueError: open_clip has no weights of that tag for this model.
         """
-        if not is_tag(self.checkpoint):
-            return self.checkpoint
-        if self.checkpoint not in open_clip.list_pretrained_tags_by_model(self.model_name or ''):
-            raise ValueError(
-                f'open_clip has no weights {self.checkpoint!r} for {self.model_name!r}: give a path, a tag of '
-                'open_clip.list_pretrained(), or the name of a model as clip_model'
-            )
-        cfg = open_clip.get_pretrained_cfg(self.model_name, self.checkpoint)
-        return open_clip.download_pretrained(cfg)
+        return clip_weights_file(self.model_name, self.checkpoint)
 
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Prefix the keys of a CLIP checkpoint; three numbers of OpenAI's archives are no weights."""
-        numbers = ('input_resolution', 'context_length', 'vocab_size')
-        return {f'clip_model.{key}': value for key, value in state.items() if key not in numbers}
+        return {f'clip_model.{key}': value for key, value in state.items() if key not in CLIP_NUMBERS}
 
     def init_weights(self) -> None:
         """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
@@ -214,18 +203,27 @@ class OpenVocabularyClassifier(FrozenModule):
 
     def _class_scores(self, embeddings: Tensor, valid: Tensor, text: Tensor) -> Tensor:
         """Class scores (S, N) of the mean logits over the valid (S, T) frames of embeddings (M, D)."""
-        own_scale = getattr(self.clip_model, 'logit_scale', None)
-        scale = own_scale.exp() if self.logit_scale is None else self.logit_scale
-        with torch.autocast(text.device.type, enabled=False):
-            # (M, N); without images D is not known
-            logits = scale * embeddings @ text.T if len(embeddings) else text[:0] @ text.T
+        logits = self._logits(embeddings, text)
         query = valid.nonzero(as_tuple=True)[0]
         total = logits.new_zeros(len(valid), len(text)).index_add_(0, query, logits)
-        mean = total / valid.sum(1, keepdim=True)
+        return self._probabilities(total / valid.sum(1, keepdim=True))
+
+    def _logits(self, embeddings: Tensor, text: Tensor) -> Tensor:
+        """Logits (M, N) of embeddings (M, D) and (N, D) of length 1."""
+        with torch.autocast(text.device.type, enabled=False):
+            # without images D is not known
+            return self._scale() * embeddings @ text.T if len(embeddings) else text[:0] @ text.T
+
+    def _scale(self) -> Tensor | float:
+        """Factor of cosine similarities."""
+        return self.clip_model.logit_scale.exp() if self.logit_scale is None else self.logit_scale
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Scores (..., N) in [0, 1] of logits (..., N)."""
         if self.score == 'softmax':
-            return mean.softmax(-1)
+            return logits.softmax(-1)
         bias = getattr(self.clip_model, 'logit_bias', None)
-        return (mean if bias is None else mean + bias).sigmoid()
+        return (logits if bias is None else logits + bias).sigmoid()
 
     def encode(self, images: Tensor) -> Tensor:
         """Embed images.
@@ -242,47 +240,6 @@ class OpenVocabularyClassifier(FrozenModule):
         parts = ((images - self.mean) / self.std).split(size)
         features = [self.clip_model.encode_image(part).float() for part in parts]
         return F.normalize(torch.cat(features), dim=-1)
-
-
-def build_clip(clip_model: str | dict) -> nn.Module:
-    """Build an open_clip model without pretrained weights.
-
-    Args:
-        clip_model (str | dict): open_clip's name of a model, or its configuration.
-
-    Raises:
-        ValueError: open_clip has no model of that name.
-    """
-    if isinstance(clip_model, str):
-        if ':' not in clip_model and open_clip.get_model_config(clip_model) is None:
-            raise ValueError(f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has')
-        with _quiet_root_logger():
-            model = open_clip.create_model(
-                clip_model, load_weights=False, pretrained_text=False, device=torch.empty(0).device
-            )  # where the rest of the model is built, such as 'meta'
-    else:
-        cfg = deepcopy(dict(clip_model))
-        kind = open_clip.CustomTextCLIP if cfg.pop('custom_text', False) else open_clip.CLIP
-        model = kind(**cfg)
-    for module in model.modules():
-        # else torch transposes what comes in, and under autocast copies the projection for each token
-        if isinstance(module, (open_clip.transformer.Transformer, nn.MultiheadAttention)):
-            module.batch_first = False
-    return model
-
-
-@contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """Silence open_clip, which warns on the root logger that no weights are loaded."""
-    root, handler = logging.getLogger(), logging.NullHandler()
-    level = root.level
-    root.addHandler(handler)  # without one, the first message would install its own for good
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
 
 
 def _check_keys(name: str, given: dict | None, known: set[str]) -> None:

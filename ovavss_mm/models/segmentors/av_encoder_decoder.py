@@ -54,7 +54,8 @@ class AVEncoderDecoder(EncoderDecoder):
 
     Raises:
         ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
-            head that needs audio without an audio encoder; a tracker without a head of single frames, or the other way.
+            head that needs audio without an audio encoder; a tracker without a head of single frames, or such a head
+            without a tracker; a classifier that reads a map of CLIP which the backbone does not give.
     """
 
     def __init__(
@@ -91,6 +92,10 @@ class AVEncoderDecoder(EncoderDecoder):
         self.audio_encoder = None if audio_encoder is None else MODELS.build(audio_encoder)
         self.tracker = None if tracker is None else MODELS.build(tracker)
         self.classifier = None if classifier is None else MODELS.build(classifier)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise ValueError if parts do not fit each other."""
         parts = dict(neck=getattr(self, 'neck', None), decode_head=self.decode_head)
         needy = [name for name, part in parts.items() if getattr(part, 'needs_audio', False)]
         if self.audio_encoder is None and needy:
@@ -104,6 +109,12 @@ class AVEncoderDecoder(EncoderDecoder):
                 f'{head} gives queries of single frames: set model.tracker to predict clips'
                 if self.tracker is None
                 else f'a tracker needs a head of single frames, {head} predicts whole clips: set model.tracker=None'
+            )
+        wanted = self.classifier.dense_channels if getattr(self.classifier, 'uses_backbone', False) else None
+        if wanted is not None and wanted != getattr(self.backbone, 'dense_channels', None):
+            raise ValueError(
+                f'{type(self.classifier).__name__} reads a last map of {wanted} channels of a CLIP, which the backbone '
+                f'{type(self.backbone).__name__} does not give: take CLIPResNet, or set classifier.share_backbone=False'
             )
 
     def _init_decode_head(self, decode_head: dict) -> None:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""open_clip's models: built without weights, the files of their weights, and the maps of their ResNets."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+import open_clip
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from torch import Tensor, nn
+
+from ...utils.known_weights import is_tag
+
+CLIP_NUMBERS = ('input_resolution', 'context_length', 'vocab_size')  # in OpenAI's archives; they are no weights
+
+
+def build_clip(clip_model: str | dict) -> nn.Module:
+    """Build an open_clip model without pretrained weights.
+
+    Args:
+        clip_model (str | dict): open_clip's name of a model, or its configuration.
+
+    Raises:
+        ValueError: open_clip has no model of that name.
+    """
+    if isinstance(clip_model, str):
+        if ':' not in clip_model and open_clip.get_model_config(clip_model) is None:
+            raise ValueError(f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has')
+        with _quiet_root_logger():
+            model = open_clip.create_model(
+                clip_model, load_weights=False, pretrained_text=False, device=torch.empty(0).device
+            )  # where the rest of the model is built, such as 'meta'
+    else:
+        cfg = deepcopy(dict(clip_model))
+        kind = open_clip.CustomTextCLIP if cfg.pop('custom_text', False) else open_clip.CLIP
+        model = kind(**cfg)
+    for module in model.modules():
+        # else torch transposes what comes in, and under autocast copies the projection for each token
+        if isinstance(module, (open_clip.transformer.Transformer, nn.MultiheadAttention)):
+            module.batch_first = False
+    return model
+
+
+@contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """Silence open_clip, which warns on the root logger that no weights are loaded."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.addHandler(handler)  # without one, the first message would install its own for good
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def clip_weights_file(model_name: str | None, checkpoint: str) -> str:
+    """Path of a model's weights; those that are named by a tag are downloaded, once.
+
+    Args:
+        model_name (str, optional): open_clip's name of the model; None: it has none.
+        checkpoint (str): a path, or one of open_clip's tags for the model.
+
+    Raises:
+        ValueError: open_clip has no weights of that tag for this model.
+    """
+    if not is_tag(checkpoint):
+        return checkpoint
+    if checkpoint not in open_clip.list_pretrained_tags_by_model(model_name or ''):
+        raise ValueError(
+            f'open_clip has no weights {checkpoint!r} for {model_name!r}: give a path, a tag of '
+            'open_clip.list_pretrained(), or the name of a model as clip_model'
+        )
+    return open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, checkpoint))
+
+
+def resnet_maps(tower: ModifiedResNet, images: Tensor) -> tuple[Tensor, ...]:
+    """Maps f4, f8, f16, f32 of an image tower before its attention pool.
+
+    Args:
+        tower (ModifiedResNet): of width w.
+        images (Tensor): (M, 3, H, W) float32, normalised.
+
+    Returns:
+        tuple[Tensor, ...]: four maps (M, c, h, w) with 4 w, 8 w, 16 w and 32 w channels.
+    """
+    maps, x = [], tower.stem(images)
+    for layer in (tower.layer1, tower.layer2, tower.layer3, tower.layer4):
+        x = layer(x)
+        maps.append(x)
+    return tuple(maps)
