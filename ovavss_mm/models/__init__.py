@@ -10,6 +10,7 @@ from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
 from .segmentors import AVEncoderDecoder
+from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
     'AVEncoderDecoder',
@@ -23,6 +24,7 @@ __all__ = [
     'CATRHead',
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
+    'CosineTracker',
     'OpenVocabularyClassifier',
     'DilatedContextNeck',
     'FrameQueryHead',
@@ -30,9 +32,11 @@ __all__ = [
     'JointScoreCost',
     'LogMelEncoder',
     'MaskFocalLoss',
+    'MomentumTracker',
     'PVTv2',
     'SoundScoreLoss',
     'TPAVIHead',
     'TextSpaceClassifier',
+    'TopKTracker',
     'VGGishEncoder',
 ]

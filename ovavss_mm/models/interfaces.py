@@ -121,7 +121,13 @@ class MaskDecoder(Protocol):
 
 
 class PerFrameQueryHead(DecodeHead, Protocol):
-    """A head of queries of single frames, which a tracker puts in order."""
+    """A head of queries of single frames, which a tracker puts in order.
+
+    Attributes:
+        per_frame (bool): True, which a head without this attribute is not.
+    """
+
+    per_frame: bool
 
     def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> list[list[InstanceData]]:
         """For each clip T InstanceData: ``scores`` (Q,), ``masks`` (Q, 1, h4, w4) and what the tracker compares."""

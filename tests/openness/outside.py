@@ -141,6 +141,8 @@ class PlainQueryHead(_Queries):
 class PerFrameQueryHead(_Queries):
     """Queries of each frame by itself, in an order of their own."""
 
+    per_frame = True
+
     def predict(self, x: tuple, batch_img_metas: object = None, test_cfg: object = None) -> list:
         """For each clip, a list of T frames with `scores` (Q,), `masks` (Q, 1, h4, w4) and `embeddings`."""
         scores, masks = self(x)

@@ -39,7 +39,8 @@ class AVEncoderDecoder(EncoderDecoder):
         decode_head (dict): config of the decode head, of queries or dense.
         neck (dict, optional): config of the fusion neck. None: maps and audio pass as they are. Defaults to None.
         audio_encoder (dict, optional): config of the audio encoder. None: a model without sound. Defaults to None.
-        tracker (dict, optional): config of the tracker that gives queries of single frames one order over a clip.
+        tracker (dict, optional): config of the tracker that gives queries of single frames one order over a clip, for
+            heads that are ``per_frame``. Defaults to None.
         classifier (dict, optional): config of the classifier of queries. None for dense heads, and for a model that is
             only trained. Defaults to None.
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
@@ -53,7 +54,7 @@ class AVEncoderDecoder(EncoderDecoder):
 
     Raises:
         ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
-            head that needs audio without an audio encoder.
+            head that needs audio without an audio encoder; a tracker without a head of single frames, or the other way.
     """
 
     def __init__(
@@ -96,6 +97,13 @@ class AVEncoderDecoder(EncoderDecoder):
             raise ValueError(
                 f'a model without audio_encoder cannot have a {" and a ".join(needy)} that needs audio: set '
                 "neck.fusion=None and decode_head.transformer_decoder.audio_prompt.type='NoAudioPrompt', or others"
+            )
+        if (self.tracker is not None) != getattr(self.decode_head, 'per_frame', False):
+            head = type(self.decode_head).__name__
+            raise ValueError(
+                f'{head} gives queries of single frames: set model.tracker to predict clips'
+                if self.tracker is None
+                else f'a tracker needs a head of single frames, {head} predicts whole clips: set model.tracker=None'
             )
 
     def _init_decode_head(self, decode_head: dict) -> None:
@@ -308,7 +316,7 @@ class AVEncoderDecoder(EncoderDecoder):
                 )
             return dense_pairs(prediction, *shapes)
         if not isinstance(prediction, InstanceData):
-            raise ValueError('the head gives queries of single frames: set model.tracker to predict clips')
+            raise ValueError('the head gives queries of single frames: its class must say per_frame = True')
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
         named = self.classifier(frames, prediction, names, shapes[1])

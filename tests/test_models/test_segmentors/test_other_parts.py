@@ -57,6 +57,8 @@ class Dense(BaseModule):
 class FrameQueries(BaseModule):
     """Queries of single frames, in another order in each."""
 
+    per_frame = True
+
     def __init__(self) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(4, F4))
@@ -177,9 +179,14 @@ def test_a_tracker_gives_queries_of_frames_one_order():
         assert torch.equal(queries.masks[:, t], frame.masks.roll(-t, 0)[:, 0])
 
 
-def test_queries_of_frames_need_a_tracker():
+def test_queries_of_frames_need_a_tracker_and_others_take_none(monkeypatch):
+    with pytest.raises(ValueError, match='FrameQueries gives queries of single frames: set model.tracker'):
+        build(**head_of('FrameQueries'))
+    with pytest.raises(ValueError, match='AudioMaskDecHead predicts whole clips: set model.tracker=None'):
+        build(tracker=dict(type='MomentumTracker'))
+    monkeypatch.setattr(FrameQueries, 'per_frame', False)
     model = build(**head_of('FrameQueries'))
-    with pytest.raises(ValueError, match='single frames: set model.tracker'):
+    with pytest.raises(ValueError, match='its class must say per_frame = True'):
         model.predict(**prepare(model, [make_clip(2, (32, 64))]))
 
 

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trackers: queries of single frames get one order over all frames of a clip."""
+
+from .cosine_tracker import CosineTracker
+from .momentum_tracker import MomentumTracker
+from .top_k_tracker import TopKTracker
+
+__all__ = ['CosineTracker', 'MomentumTracker', 'TopKTracker']
