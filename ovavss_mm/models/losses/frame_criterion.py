@@ -54,9 +54,7 @@ class FrameCriterion(VideoCriterion):
                 for i, target in enumerate(targets)
             ]
             num_queries = sound_logits.shape[2]
-            parts = [
-                matches_to_labels(m, t.classes(1), 1, num_queries) for m, t in zip(matches, targets, strict=True)
-            ]
+            parts = [matches_to_labels(m, t.classes(1), 1, num_queries) for m, t in zip(matches, targets, strict=True)]
             labels = torch.cat(parts, 1)  # (layers, F * Q)
             pairs = zip(sound_logits.flatten(1, 2), labels, strict=True)
             losses = dict(loss_object=torch.stack([self.loss_sound(*pair) for pair in pairs]))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matching cost of OV2Seg."""
 
-from mmdet.registry import TASK_UTILS
 from mmengine.structures import InstanceData
+from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
 
