@@ -115,9 +115,12 @@ class MaskPoolingClassifier(OpenVocabularyClassifier):
             queries, logits, valid = queries[named], logits[named], valid[named]
             queries.class_scores = self._probabilities(logits.sum(1) / valid.sum(1, keepdim=True))
             return queries
-        probabilities = self._probabilities(logits)
+        return self.combine_frames(queries, self._probabilities(logits))
+
+    def combine_frames(self, queries: InstanceData, probabilities: Tensor) -> InstanceData:
+        """Queries with ``class_scores`` and ``frame_scores`` of the names' probabilities (S, T, N), see the class."""
         quality = queries.ious[..., None] if 'ious' in queries else 1.0
-        objects = queries.scores[:, None].expand(-1, len(frames))  # (S, T)
+        objects = queries.scores[:, None].expand(-1, probabilities.shape[1])  # (S, T)
         if 'object_logits' in queries:
             objects = queries.object_logits.softmax(-1)[..., 0]
         queries.class_scores = ((probabilities * quality).sqrt().mean(1) * queries.scores[:, None]).sqrt()

@@ -74,11 +74,13 @@ def check_pairs(model: nn.Module, data: dict, linked: InstanceData, fixture: Arr
     masks = resize_pairs(painted, size, sample.pad_shape, size).masks
     label_map = torch.stack([paint(painted.labels.tolist(), masks[:, t]) for t in range(len(frames))])
     all_masks = resize_pairs(pairs, size, sample.pad_shape, size).masks
-    clip = named.class_scores.flatten().topk(len(pairs)).values
+    query, label, clip, dropped = _ordered_pairs(named, len(pairs))
     return [
-        compare('pair_clip_score', clip, -np.sort(-fixture['pair_clip_score']), 1e-3),
+        compare('pair_clip_score', clip.sort().values, np.sort(fixture['pair_clip_score']), 1e-3),
         compare('scores', pairs.scores, fixture['scores'], 1e-3),
-        compare('pair_label', pairs.labels.sort().values, np.sort(fixture['pair_label']), 0),
+        compare('pair_query', query.sort().values, np.sort(fixture['pair_query']), 0),
+        compare('pair_label', label.sort().values, np.sort(fixture['pair_label']), 0),
+        compare('pair_ignored', dropped, fixture['pair_ignored'], 0),
         compare('masks', all_masks, fixture['masks'], 1e-3, outlier_share(0), _UNIT),
         compare('label_map', label_map, fixture['label_map'], 1e-3, outlier_share(0), _UNIT),
     ]
@@ -86,18 +88,23 @@ def check_pairs(model: nn.Module, data: dict, linked: InstanceData, fixture: Arr
 
 def check_post(named: InstanceData, fixture: Arrays) -> list[Line]:
     """Compare the single step from named queries to pairs."""
-    count, num_names = len(fixture['post/scores']), named.class_scores.shape[1]
-    clip_scores, order = named.class_scores.flatten().topk(count)
-    query, label = order // num_names, order % num_names
-    dropped = named.frame_scores[query, :, label] < FRAME_SHARE * clip_scores[:, None]
-    best = (clip_scores * mask_quality(drop_frames(named.masks[query], dropped))).argsort(descending=True)
+    count = len(fixture['post/scores'])
+    found = dict(zip(('query', 'label', 'clip_score', 'dropped'), _ordered_pairs(named, count), strict=True))
+    found['scores'] = best_pairs(named, count, -1.0).scores
     return [
-        compare('post/query', query[best], fixture['post/query'], 0),
-        compare('post/label', label[best], fixture['post/label'], 0),
-        compare('post/clip_score', clip_scores[best], fixture['post/clip_score'], 1e-5),
-        compare('post/dropped', dropped[best], fixture['post/dropped'], 0),
-        compare('post/scores', best_pairs(named, count, -1.0).scores, fixture['post/scores'], 1e-5),
+        compare(f'post/{name}', value, fixture[f'post/{name}'], 1e-5 if 'score' in name else 0)
+        for name, value in found.items()
     ]
+
+
+def _ordered_pairs(named: InstanceData, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Query, name, clip score (M,) and dropped frames (M, T) of the best pairs, highest final score first."""
+    num_names = named.class_scores.shape[1]
+    scores, order = named.class_scores.flatten().topk(count)
+    query, label = order // num_names, order % num_names
+    dropped = named.frame_scores[query, :, label] < FRAME_SHARE * scores[:, None]
+    best = (scores * mask_quality(drop_frames(named.masks[query], dropped))).argsort(descending=True, stable=True)
+    return query[best], label[best], scores[best], dropped[best]
 
 
 def check_losses(criterion: FrameCriterion, fixture: Arrays) -> list[Line]:

@@ -109,7 +109,7 @@ def check_output(source: str, target: str) -> None:
 
 
 def clip_config(state: Mapping[str, Tensor], prefix: str = CLIP) -> dict:
-    """Configuration of the OpenAI CLIP with a vision transformer that weights belong to.
+    """Configuration of the OpenAI CLIP, with a vision transformer or a ResNet, that weights belong to.
 
     Args:
         state (Mapping[str, Tensor]): names to tensors, of which only shapes are looked at.
@@ -119,29 +119,32 @@ def clip_config(state: Mapping[str, Tensor], prefix: str = CLIP) -> dict:
         dict: the ``clip`` of :class:`~ovavss_mm.models.CLIPSquareCropClassifier`.
 
     Raises:
-        CheckpointError: a name is missing, as in CLIP with a ResNet.
+        CheckpointError: a name is missing.
     """
     state = {k.removeprefix(prefix): v.shape for k, v in state.items() if k.startswith(prefix)}
     try:
+        is_resnet = 'visual.layer1.0.conv1.weight' in state
         patches = state['visual.conv1.weight']  # (width, 3, side, side)
-        positions, _ = state['visual.positional_embedding']
+        positions, _ = state[f'visual.{"attnpool." if is_resnet else ""}positional_embedding']
         context, text_width = state['positional_embedding']
         vocabulary, _ = state['token_embedding.weight']
         _, embed_dim = state['text_projection']
     except KeyError as error:
-        raise CheckpointError(f'no CLIP with a vision transformer: {error.args[0]} is missing') from error
+        raise CheckpointError(f'no CLIP: {error.args[0]} is missing') from error
 
     def layers(tower: str) -> int:
         return len({key.removeprefix(tower).split('.')[0] for key in state if key.startswith(tower)})
 
+    side = round((positions - 1) ** 0.5)
+    if is_resnet:
+        stages, width = [layers(f'visual.layer{i}.') for i in (1, 2, 3, 4)], state['visual.layer1.0.conv1.weight'][0]
+        vision = dict(image_size=32 * side, layers=stages, width=width)
+    else:
+        depth = layers('visual.transformer.resblocks.')
+        vision = dict(image_size=patches[-1] * side, patch_size=patches[-1], width=patches[0], layers=depth)
     return dict(
         embed_dim=embed_dim,
-        vision_cfg=dict(
-            image_size=patches[-1] * int((positions - 1) ** 0.5),
-            patch_size=patches[-1],
-            width=patches[0],
-            layers=layers('visual.transformer.resblocks.'),
-        ),
+        vision_cfg=vision,
         text_cfg=dict(
             context_length=context,
             vocab_size=vocabulary,
