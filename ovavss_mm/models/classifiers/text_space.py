@@ -46,8 +46,8 @@ class TextSpaceClassifier(OpenVocabularyClassifier):
 
         Args:
             frames (Tensor): not used.
-            queries (InstanceData): ``scores`` (Q,), ``masks`` (Q, T, h4, w4) logits, ``text_embeds`` (Q, T, D) of length
-                1, and of a tracker ``object_logits`` (Q, T, 2); without these ``scores`` are those of every frame.
+            queries (InstanceData): ``scores`` (Q,), ``masks`` (Q, T, h4, w4) logits, ``text_embeds`` (Q, T, D) of
+                length 1, and of a tracker ``object_logits`` (Q, T, 2); without them every frame has ``scores``.
             names (Sequence[str]): N names.
             pad_shape (tuple[int, int]): not used.
 

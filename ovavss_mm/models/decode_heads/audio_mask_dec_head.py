@@ -217,8 +217,8 @@ class AudioMaskDecHead(BaseModule):
             train_cfg (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            dict[str, Tensor]: losses of the criterion, such as ``loss_sound``, of the last layer, ``d0.loss_sound`` ... of
-            earlier ones.
+            dict[str, Tensor]: losses of the criterion, such as ``loss_sound``, of the last layer, ``d0.loss_sound`` ...
+            of earlier ones.
         """
         if self.criterion is None:
             raise ValueError('this head has no criterion: set decode_head.criterion to train')

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queries of single frames: Mask2Former for images (OV2Seg, CLIP-VIS; paper Table 2)."""
 
-from collections.abc import Sequence
-
 from mmdet.models.layers import MLP, SinePositionalEncoding
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
@@ -26,8 +24,8 @@ class PlanarPositions(SinePositionalEncoding):
 class FrameQueryHead(AudioMaskDecHead):
     """The head on every frame by itself, with 2-D positions; a tracker links its queries.
 
-    It tells objects from no object; names come from its embeddings in a text space (``text_channels``, OV2Seg) or from a
-    classifier that looks at masks.
+    It tells objects from no object; names come from its embeddings in a text space (``text_channels``, OV2Seg) or from
+    a classifier that looks at masks.
 
     Args:
         object_hidden (int): hidden layers of the MLP that tells objects: 1 in OV2Seg, 2 in CLIP-VIS, 0 for a linear

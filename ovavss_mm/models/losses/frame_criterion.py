@@ -60,7 +60,8 @@ class FrameCriterion(VideoCriterion):
             losses = dict(loss_object=torch.stack([self.loss_sound(*pair) for pair in pairs]))
             losses |= self._frame_mask_losses(mask_embed, pixel_embed, targets, matches, ious)
             if name_logits is not None:
-                found = [name_losses(name_logits[:, i], t, m) for i, (t, m) in enumerate(zip(targets, matches))]
+                pairs = zip(name_logits.unbind(1), targets, matches, strict=True)
+                found = [name_losses(*pair) for pair in pairs]
                 losses['loss_name'] = self.name_weight * sum(found) / labels.shape[1]
         return losses
 

@@ -201,16 +201,19 @@ class AVEncoderDecoder(EncoderDecoder):
             list: for each window, the queries of all its frames, InstanceData with ``scores`` (Q,) and ``masks``
             (Q, T, h4, w4); or the logits (T, K, h, w) of a dense head.
         """
-        imgs = torch.stack(inputs['imgs'])
+        imgs, audio = torch.stack(inputs['imgs']), torch.stack(inputs['audio'])
+        if not getattr(self.classifier, 'uses_backbone', False):
+            return self._decode(self.extract_feat(imgs, audio), batch_img_metas)
         feats = self.backbone(imgs.flatten(0, 1))
-        x = self._fuse(feats, torch.stack(inputs['audio']))
-        predictions = list(self.decode_head.predict(x, batch_img_metas, self.test_cfg))
-        if self.tracker is not None:
-            predictions = [self.tracker(p) for p in predictions]
-        if getattr(self.classifier, 'uses_backbone', False):
-            for prediction, dense in zip(predictions, feats[-1].unflatten(0, imgs.shape[:2]), strict=True):
-                prediction.set_metainfo(dict(dense_map=dense))
+        predictions = self._decode(self._fuse(feats, audio), batch_img_metas)
+        for prediction, dense in zip(predictions, feats[-1].unflatten(0, imgs.shape[:2]), strict=True):
+            prediction.set_metainfo(dict(dense_map=dense))
         return predictions
+
+    def _decode(self, x: tuple[tuple[Tensor, ...], Tensor], metas: list[dict] | None) -> list[InstanceData | Tensor]:
+        """Predictions of fused maps and audio, queries of single frames linked."""
+        predictions = list(self.decode_head.predict(x, metas, self.test_cfg))
+        return predictions if self.tracker is None else [self.tracker(p) for p in predictions]
 
     # ------------------------------------------------------------------ testing
     @property

@@ -61,7 +61,7 @@ def test_shapes(head, batch, frames, height, width):
 
 
 def test_masks_are_query_times_pixel():
-    predictions = QueryPredictions(torch.zeros(3, 2, 4, 2), torch.randn(3, 2, 4, 5), torch.randn(2, 3, 5, 6, 7))
+    predictions = QueryPredictions(torch.zeros(3, 2, 4, 2), torch.randn(3, 2, 4, 5), torch.randn(2, 3, 5, 6, 7), None)
     for layer in (0, -1):
         masks = predictions.masks(layer)
         for b in range(2):

@@ -134,3 +134,25 @@ def test_a_single_logit_is_sounding_above_one_half():
     assert torch.equal(pairs.masks[0], logits[:, 0].sigmoid() > 0.5)
     empty = dense_pairs(-logits.abs(), (4, 6), (4, 6), (4, 6))
     assert len(empty) == 0 and empty.masks.shape == (0, 2, 4, 6)
+
+
+# ------------------------------------------------------------------ scores of single frames
+def test_a_pair_is_dropped_from_frames_and_rated_by_its_mask():
+    torch.manual_seed(0)
+    named = make_named(3, 4)
+    named.frame_scores = torch.ones(3, 2, 4)
+    named.frame_scores[:, 1] = 0.0  # of no pair the second frame stays
+    pairs = best_pairs(named, 12, -1.0)
+    assert (pairs.masks[:, 1] == -1).all() and len(pairs) == 12
+    best = named.masks[:, 0]
+    quality = (best.sigmoid() * (best > 0)).sum((1, 2)) / (best > 0).sum((1, 2))
+    wanted = (named.class_scores * quality[:, None]).flatten().sort(descending=True).values
+    assert torch.allclose(pairs.scores, wanted, atol=1e-5)
+    threshold = float(wanted[4:6].mean())
+    assert len(best_pairs(named, 12, threshold)) == 5
+
+
+def test_a_mask_without_a_pixel_has_no_quality():
+    named = make_named(1, 2)
+    named.masks, named.frame_scores = -torch.ones(1, 2, 4, 6), torch.ones(1, 2, 2)
+    assert best_pairs(named, 2, -1.0).scores.tolist() == [0, 0]
