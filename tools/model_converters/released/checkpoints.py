@@ -17,7 +17,7 @@ from .keys import Conversion
 BACKBONES = {'r50': 'backbone.stem.conv1.weight', 'swin-b': 'backbone.patch_embed.proj.weight'}
 CLIP = 'clip_adapter.clip_model.'
 # OpenAI distributes CLIP in half precision; everything else was trained and saved in single.
-HALF_PRECISION_ALLOWED = 'clip_adapter.'
+HALF_PRECISION_ALLOWED = ('clip_adapter.', 'backbone.clip_model.')
 _HEAD_WIDTH = 64  # of all CLIP transformers of OpenAI; shapes do not tell
 
 
