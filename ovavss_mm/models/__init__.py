@@ -3,7 +3,12 @@
 
 from .audio_encoders import LogMelEncoder, VGGishEncoder
 from .backbones import PVTv2
-from .classifiers import CLIPSquareCropClassifier, ClosedSetClassifier, OpenVocabularyClassifier
+from .classifiers import (
+    CLIPSquareCropClassifier,
+    ClosedSetClassifier,
+    InstanceTokenClassifier,
+    OpenVocabularyClassifier,
+)
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
@@ -26,6 +31,7 @@ __all__ = [
     'OpenVocabularyClassifier',
     'DilatedContextNeck',
     'FusedPixelDecoder',
+    'InstanceTokenClassifier',
     'LogMelEncoder',
     'MaskFocalLoss',
     'PVTv2',

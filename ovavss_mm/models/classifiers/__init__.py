@@ -3,6 +3,7 @@
 
 from .clip_square_crop import CLIPSquareCropClassifier
 from .closed_set import ClosedSetClassifier
+from .instance_tokens import InstanceTokenClassifier
 from .open_vocabulary import OpenVocabularyClassifier
 
-__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier', 'OpenVocabularyClassifier']
+__all__ = ['CLIPSquareCropClassifier', 'ClosedSetClassifier', 'InstanceTokenClassifier', 'OpenVocabularyClassifier']
