@@ -56,18 +56,13 @@ class InstanceTokenClassifier(OpenVocabularyClassifier):
         )
         masks = queries.masks[..., :rows, :columns]
         valid = (masks > 0).flatten(2).any(-1)  # (S, T)
-        if not len(masks):
+        used = valid.any(0).nonzero()[:, 0]  # a frame without masks needs no pass
+        if not len(used):
             return self.encode(frames[:0]), valid
-        parts = [
-            self.embed_frames(*part)
-            for part in zip(frames.split(self._frames_at_once), masks.transpose(0, 1).split(self._frames_at_once))
-        ]
-        return torch.cat(parts).transpose(0, 1)[valid], valid
-
-    @property
-    def _frames_at_once(self) -> int:
-        """Frames that are embedded at a time."""
-        return min(self.chunk_size, CPU_IMAGES) if self.mean.device.type == 'cpu' else self.chunk_size
+        on_cpu = frames.device.type == 'cpu'
+        parts = used.split(min(self.chunk_size, CPU_IMAGES) if on_cpu else self.chunk_size)
+        embeddings = torch.cat([self.embed_frames(frames[t], masks[:, t].transpose(0, 1)) for t in parts])
+        return embeddings.transpose(0, 1)[valid[:, used]], valid
 
     def embed_frames(self, frames: Tensor, masks: Tensor) -> Tensor:
         """Embed the masks of T frames.
@@ -101,7 +96,7 @@ class InstanceTokenClassifier(OpenVocabularyClassifier):
         return F.normalize((tower.ln_post(tokens[:, :count]) @ tower.proj).float(), dim=-1)
 
     def _attn_mask(self, touched: Tensor) -> Tensor:
-        """What each token may see, 0 or -inf: (T * heads, L, L), L = S + 1 + P, of patches (T, S, P) that masks touch."""
+        """What tokens may see, 0 or -inf, (T * heads, L, L), L = S + 1 + P, of patches (T, S, P) that masks touch."""
         frames, count, patches = touched.shape
         seen = touched.new_zeros(frames, count + 1 + patches, count + 1 + patches)
         seen[:, :, count:] = True  # class token and patches, by all but the copies
