@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,12 @@ def real_shapes(backbone: str) -> dict[str, list[int]]:
     with torch.device('meta'):
         clip = open_clip.CLIP(**open_clip.get_model_config(CLIPS[backbone])).state_dict()
     return kept | {f'clip_adapter.clip_model.{k}': list(v.shape) for k, v in clip.items()}
+
+
+def openvis_shapes() -> dict[str, list[int]]:
+    """Names and shapes of a published OpenVIS of 6 layers: those of OV-AVSS that do not hear."""
+    heard = r'audio|\.b_attn\.|predictor\.(v2a|a2a)|predictor\.transformer_\w+\.[678]\.'
+    return {key: shape for key, shape in shapes('r50').items() if not re.search(heard, key)}
 
 
 def published_state(shapes: dict[str, list[int]]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from .backbones import CLIPResNet, PVTv2
 from .classifiers import (
     CLIPSquareCropClassifier,
     ClosedSetClassifier,
+    InstanceTokenClassifier,
     MaskPoolingClassifier,
     OpenVocabularyClassifier,
     TextSpaceClassifier,
@@ -36,6 +37,7 @@ __all__ = [
     'DilatedContextNeck',
     'FrameQueryHead',
     'FusedPixelDecoder',
+    'InstanceTokenClassifier',
     'JointScoreCost',
     'LogMelEncoder',
     'MaskFocalLoss',

@@ -43,7 +43,7 @@ def load_model(path: str | None, state: dict, name: str) -> tuple[Any, str]:
     Returns:
         tuple: the model, and the name of the config.
     """
-    from released.checkpoints import clip_config
+    from released.checkpoints import clip_config, decoder_layers
     from released.open_vocabulary import SYSTEMS
 
     from ovavss_mm.models.skeleton import build_skeleton, read_config
@@ -51,9 +51,9 @@ def load_model(path: str | None, state: dict, name: str) -> tuple[Any, str]:
     system = SYSTEMS[name]
     config_path = path or osp.join(ROOT, 'configs', system.config)
     config, own = read_config(config_path).model, {}
-    layers = {k.split('.')[3] for k in state if k.startswith('sem_seg_head.predictor.transformer_ffn_layers.')}
-    if path is None and len(layers) != config.decode_head.transformer_decoder.num_layers:
-        own['decode_head.transformer_decoder.num_layers'] = len(layers)
+    layers, decoder = decoder_layers(state), config.decode_head.transformer_decoder
+    if path is None and layers != decoder.num_layers:
+        own['decode_head.transformer_decoder.num_layers'] = layers
     if path is None and system.clip:
         clip = clip_config(state, system.clip)
         if clip != clip_config(build_skeleton(config).classifier.state_dict(), 'clip_model.'):

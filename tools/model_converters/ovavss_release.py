@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert a published OV-AVSS checkpoint (ResNet-50 or Swin-B) to one of this project.
+"""Convert a published checkpoint of OV-AVSS (ResNet-50 or Swin-B) or OpenVIS to one of this project.
 
 The frozen VGGish and CLIP in it are converted with it: the result needs no other file. Use it with
-configs/ovavss/ovavss_r50_release.py or configs/ovavss/ovavss_swin-b_release.py.
+configs/ovavss/ovavss_r50_release.py, configs/ovavss/ovavss_swin-b_release.py or
+configs/openvis/openvis_r50_clip-vit-b32_1xb1-82k_avsbench-ov.py.
 """
 
 import argparse
@@ -35,28 +36,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_model(path: str | None, backbone: str, state: dict) -> tuple[Any, str, dict]:
+def load_model(path: str | None, state: dict) -> tuple[Any, str, dict]:
     """Build the model that the weights must fit, without memory for its weights.
 
     Args:
-        path (str, optional): of the config; None: the release config of the backbone, with the file's own CLIP.
-        backbone (str): ``'r50'`` or ``'swin-b'``.
+        path (str, optional): of the config; None: that of the system and backbone in the file, with the file's own
+            CLIP, and OpenVIS with as many decoder layers as are in the file.
         state (dict[str, Tensor]): published names to tensors.
 
     Returns:
         tuple: the model, the name of the config, and its CLIP.
     """
-    from released.checkpoints import clip_config
+    from released.checkpoints import clip_config, decoder_layers, find_config
 
     from ovavss_mm.models.skeleton import build_skeleton, read_config
 
-    name = path or osp.join(ROOT, 'configs', 'ovavss', f'ovavss_{backbone}_release.py')
+    name = path or osp.join(ROOT, 'configs', find_config(state))
     config = read_config(name).model
-    model, clip = build_skeleton(config), clip_config(state)
+    model, clip, own = build_skeleton(config), clip_config(state), {}
     if path is None and clip != clip_config(model.state_dict(), 'classifier.clip_model.'):
-        print(f'note: CLIP in the file is not that of {osp.basename(name)}; to load it, set')
-        print(f'  model.classifier.clip_model={clip}')
-        config.classifier.clip_model = clip
+        own['classifier.clip_model'] = config.classifier.clip_model = clip
+    layers, decoder = decoder_layers(state), config.decode_head.transformer_decoder
+    if path is None and config.audio_encoder is None and layers != decoder.num_layers:
+        own['decode_head.transformer_decoder.num_layers'] = decoder.num_layers = layers
+    if own:
+        print(f'note: the model in the file is not quite that of {osp.basename(name)}; to load it, set')
+        for key, value in own.items():
+            print(f'  model.{key}={value}')
         model = build_skeleton(config)
     return model, osp.basename(name), clip
 
@@ -75,9 +81,10 @@ def main(argv: list[str] | None = None) -> None:
         backbone = checkpoints.find_backbone(state)
         conversion = convert(checkpoints.check_values(state, convert(state).dropped))
         report(conversion, args.verbose)
-        model, name, clip = load_model(args.config, backbone, state)
+        model, name, clip = load_model(args.config, state)
         fitted = checkpoints.fit(conversion, model, what=name)
-        meta = dict(source='published OV-AVSS', backbone=backbone, config=name, clip=clip)
+        source = 'OpenVIS' if model.audio_encoder is None else 'OV-AVSS'
+        meta = dict(source=f'published {source}', backbone=backbone, config=name, clip=clip)
         checkpoints.write_checkpoint(args.target, fitted, meta)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')

@@ -3,6 +3,7 @@
 
 from .clip_square_crop import CLIPSquareCropClassifier
 from .closed_set import ClosedSetClassifier
+from .instance_tokens import InstanceTokenClassifier
 from .mask_pooling import MaskPoolingClassifier
 from .open_vocabulary import OpenVocabularyClassifier
 from .text_space import TextSpaceClassifier
@@ -10,6 +11,7 @@ from .text_space import TextSpaceClassifier
 __all__ = [
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
+    'InstanceTokenClassifier',
     'MaskPoolingClassifier',
     'OpenVocabularyClassifier',
     'TextSpaceClassifier',

@@ -11,6 +11,7 @@ from .open_vocabulary import OpenVocabularyClassifier
 from .square_crop import ANCHORS, CROPS, crop_boxes, crop_squares
 
 MASK_SIZES = ('image', 'padded')
+WHICH = ('all', 'best')
 
 
 @MODELS.register_module()
@@ -23,22 +24,35 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
         anchor (str): of the square, ``'center'`` or ``'corner'`` of the mask's box. Defaults to 'center'.
         mask_size (str): size of masks that are cropped, ``'image'`` without padding or ``'padded'``. Defaults to
             'image'.
+        crops (str): ``'all'``, a query is named by all frames where it has a mask, or ``'best'``, by the ``num_best``
+            of them in which the area of its mask (pixels above 0.5) times the mean probability there is greatest, the
+            earlier one of equals: a fraction of the crops. Defaults to 'all'.
+        num_best (int): frames of ``'best'``. Defaults to 1.
         **kwargs: see :class:`OpenVocabularyClassifier`.
 
     Raises:
-        ValueError: an unknown crop, anchor or mask size.
+        ValueError: an unknown crop, anchor, mask size or choice of crops; ``num_best`` under 1.
     """
 
     def __init__(
-        self, crop: str = 'square', anchor: str = 'center', mask_size: str = 'image', **kwargs: object
+        self,
+        crop: str = 'square',
+        anchor: str = 'center',
+        mask_size: str = 'image',
+        crops: str = 'all',
+        num_best: int = 1,
+        **kwargs: object,
     ) -> None:
         if crop not in CROPS or anchor not in ANCHORS or mask_size not in MASK_SIZES:
             raise ValueError(
                 f'crop must be of {CROPS}, anchor of {ANCHORS}, mask_size of {MASK_SIZES}, '
                 f'got {crop!r}, {anchor!r}, {mask_size!r}'
             )
+        if crops not in WHICH or num_best < 1:
+            raise ValueError(f'crops must be of {WHICH}, num_best at least 1, got {crops!r} and {num_best}')
         super().__init__(**kwargs)
         self.crop_kind, self.anchor, self.mask_size = crop, anchor, mask_size
+        self.num_best = num_best if crops == 'best' else None
 
     def embed_masks(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embed the crops of masks that have a pixel above 0.5, see the base class."""
@@ -48,13 +62,23 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
         valid, embeddings = [], []
         for part in parts:
             probabilities = resize_masks(part, pad_shape, img_shape).sigmoid()
-            valid.append((probabilities > 0.5).flatten(2).any(-1))  # (s, T)
+            valid.append(self.choose_frames(probabilities))
             query, frame = valid[-1].nonzero(as_tuple=True)
             if len(query):
                 crops = self.crop(frames, frame, probabilities[query, frame])
                 embeddings.append(self.encode(crops))
         embeddings = torch.cat(embeddings) if embeddings else self.encode(frames[:0])
         return embeddings, torch.cat(valid)
+
+    def choose_frames(self, masks: Tensor) -> Tensor:
+        """Which frames name a query, (S, T) bool, of masks (S, T, H, W), probabilities."""
+        inside = masks > 0.5
+        valid = inside.flatten(2).any(-1)
+        if self.num_best is None or self.num_best >= valid.shape[1]:
+            return valid
+        weight = (masks * inside).flatten(2).sum(-1)  # area times mean probability
+        order = weight.argsort(dim=1, descending=True, stable=True)[:, : self.num_best]
+        return valid & torch.zeros_like(valid).scatter_(1, order, True)
 
     def crop(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
         """Crop masked objects.

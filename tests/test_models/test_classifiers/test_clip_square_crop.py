@@ -133,6 +133,57 @@ def test_pixels_far_from_the_mask_do_not_count(frames, queries):
     assert not torch.allclose(expected, classifier(other, queries[:1], NAMES, PAD).class_scores)
 
 
+# ------------------------------------------------------------------ the best frames
+def test_the_best_frame_has_the_largest_area_times_confidence(frames, queries):
+    """As if the query had a mask in no other frame; area and confidence each decide where the other is equal."""
+    masks = torch.full((3, FRAMES, 16, 16), -8.0)
+    masks[:2, :, 2:5, 2:5] = 2.0
+    masks[0, 1, 2:5, 2:8] = 2.0  # larger
+    masks[1, 2, 2:5, 2:5] = 6.0  # surer
+    masks[2, 0, 2:4, 2:4], masks[2, 1, 2:10, 2:10] = 8.0, 1.0  # larger by more than it is less sure
+    queries = InstanceData(masks=masks, scores=torch.ones(3))
+    best = make(crops='best')(frames, queries, NAMES, PAD)
+    for query, frame in enumerate((1, 2, 1)):
+        other = torch.arange(FRAMES) != frame
+        kept = InstanceData(masks=masks[query : query + 1].clone(), scores=torch.ones(1))
+        kept.masks[:, other] = -8.0
+        alone = make()(frames, kept, NAMES, PAD).class_scores
+        torch.testing.assert_close(best.class_scores[query], alone[0])
+    assert not torch.allclose(best.class_scores, make()(frames, queries, NAMES, PAD).class_scores)
+    assert torch.equal(best.masks, queries.masks), 'masks of other frames are painted as before'
+
+
+@pytest.mark.parametrize('num_best', [FRAMES, FRAMES + 4])
+def test_as_many_best_frames_as_there_are_change_nothing(frames, queries, num_best):
+    plain = make(sound_thr=None)(frames, queries, NAMES, PAD)
+    best = make(sound_thr=None, crops='best', num_best=num_best)(frames, queries, NAMES, PAD)
+    assert torch.equal(best.class_scores, plain.class_scores)
+
+
+def test_the_best_of_one_frame_is_that_frame(frames, queries):
+    queries.masks = queries.masks[:, :1]
+    plain, best = (make(sound_thr=None, **k)(frames[:1], queries, NAMES, PAD) for k in ({}, dict(crops='best')))
+    assert torch.equal(best.class_scores, plain.class_scores) and len(best) == 2
+
+
+@pytest.mark.parametrize('num_best', [1, 2])
+def test_best_frames_do_not_depend_on_order_and_company(frames, queries, num_best, monkeypatch):
+    classifier = make(sound_thr=None, crops='best', num_best=num_best, chunk_size=2)
+    sizes, encode = [], classifier.clip_model.encode_image
+    monkeypatch.setattr(classifier.clip_model, 'encode_image', lambda x: (sizes.append(len(x)), encode(x))[1])
+    named = classifier(frames, queries, NAMES, PAD)
+    assert sum(sizes) == sum(min(num_best, frames_with_mask) for frames_with_mask in (3, 1, 2, 1))
+    order = torch.tensor([2, 0, 1])
+    moved = InstanceData(masks=queries.masks[:, order], scores=queries.scores)
+    assert torch.allclose(classifier(frames[order], moved, NAMES, PAD).class_scores, named.class_scores, atol=1e-5)
+    for i, index in enumerate((0, 1, 2, 4)):
+        alone = classifier(frames, queries[torch.tensor([index])], NAMES, PAD)
+        assert torch.allclose(alone.class_scores[0], named.class_scores[i], atol=1e-5)
+    none = classifier(frames, queries[torch.zeros(0, dtype=torch.long)], NAMES, PAD)
+    assert none.class_scores.shape == (0, 3)
+    assert len(classifier(frames, queries[3:4], NAMES, PAD)) == 0, 'no mask in any frame'
+
+
 # ------------------------------------------------------------------ the module
 def test_clip_is_frozen_and_crops_have_its_size(frames):
     classifier = make().train()
@@ -150,6 +201,8 @@ def test_clip_is_frozen_and_crops_have_its_size(frames):
         (dict(anchor='top'), "got 'square', 'top'"),
         (dict(crop='round'), "got 'round'"),
         (dict(mask_size='full'), "'full'"),
+        (dict(crops='some'), "got 'some' and 1"),
+        (dict(crops='best', num_best=0), "got 'best' and 0"),
     ],
 )
 def test_arguments_are_checked(bad, message):

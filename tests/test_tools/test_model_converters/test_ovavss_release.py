@@ -136,3 +136,28 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
 def test_missing_config_is_named(real, convert):
     args = convert(real['r50'], '--config', 'gone.py')
     assert 'there is no config gone.py' in published.error_of(tool.main, args)
+
+
+# ------------------------------------------------------------------ OpenVIS
+OPENVIS = published.ROOT / 'configs/openvis/openvis_r50_clip-vit-b32_1xb1-82k_avsbench-ov.py'
+
+
+def test_openvis_is_told_from_a_file_without_sound(convert, capsys):
+    """Its names are those of OV-AVSS; layers and CLIP of the file are noted where they are not the config's."""
+    shapes = published.openvis_shapes()
+    args = convert(published.published_state(shapes))
+    tool.main(args)
+    printed = capsys.readouterr().out
+    assert 'to be used with openvis_r50_clip-vit-b32_1xb1-82k_avsbench-ov.py' in printed
+    assert 'num_layers' not in printed and 'model.classifier.clip_model=' in printed
+    content = torch.load(args[1], weights_only=True)
+    assert content['meta']['source'] == 'published OpenVIS'
+    floats = [key for key, value in content['state_dict'].items() if value.is_floating_point()]
+    assert len(floats) == len(shapes) - 3, 'all but constants'
+
+    ninth = {k.replace('.5.', '.6.', 1): v for k, v in shapes.items() if 'predictor.transformer_' in k and '.5.' in k}
+    args = convert(published.published_state(shapes | ninth))
+    tool.main(args)
+    assert 'model.decode_head.transformer_decoder.num_layers=7' in capsys.readouterr().out
+    error = published.error_of(tool.main, [*args, '--config', str(OPENVIS)])
+    assert 'does not fit' in error and 'layers.6.' in error

@@ -23,13 +23,14 @@ R50, SWIN = 'ovavss/ovavss_r50_release.py', 'ovavss/ovavss_swin-b_release.py'
 _TIE = 1e-3  # scores that are closer may come in another order
 
 
-def build_model(path: str, shapes: Shapes, seed: int) -> nn.Module:
+def build_model(path: str, shapes: Shapes, seed: int, fixture: Arrays | None = None) -> nn.Module:
     """Build a model with drawn weights, by way of a published checkpoint.
 
     Args:
         path (str): of the config, below ``configs/``; the CLIP is that of ``shapes``.
         shapes (Mapping[str, Sequence[int]]): published names to shapes.
         seed (int): of the fixture.
+        fixture (Mapping[str, np.ndarray], optional): see :func:`draw_state`. Defaults to None.
 
     Returns:
         nn.Module: the model in evaluation mode.
@@ -38,8 +39,9 @@ def build_model(path: str, shapes: Shapes, seed: int) -> nn.Module:
         ValueError: the names or shapes do not fit the config.
     """
     config = model_config(path)
-    state = draw_state(shapes, seed)
-    config.audio_encoder.init_cfg = None
+    state = draw_state(shapes, seed, fixture)
+    if config.audio_encoder:
+        config.audio_encoder.init_cfg = None
     config.classifier.update(clip_model=clip_config(state), init_cfg=None)
     state = fit(convert(state), build_skeleton(config), what=path)
     return _load(config, state)

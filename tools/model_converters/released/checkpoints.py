@@ -31,6 +31,20 @@ def find_backbone(keys: Iterable[str]) -> str:
     return found[0]
 
 
+def find_config(state: Mapping[str, Tensor]) -> str:
+    """Path below ``configs/`` of the model that a published checkpoint is of: OV-AVSS, or without sound OpenVIS."""
+    backbone = find_backbone(state)
+    if any(key.startswith('audio_encoder.') for key in state):
+        return f'ovavss/ovavss_{backbone}_release.py'
+    return 'openvis/openvis_r50_clip-vit-b32_1xb1-82k_avsbench-ov.py'
+
+
+def decoder_layers(state: Mapping[str, Tensor]) -> int:
+    """Number of decoder layers of a published checkpoint."""
+    prefix = 'sem_seg_head.predictor.transformer_ffn_layers.'
+    return len({key.removeprefix(prefix).split('.')[0] for key in state if key.startswith(prefix)})
+
+
 def check_values(state: Mapping[str, Tensor], skip: Iterable[str] = ()) -> dict[str, Tensor]:
     """Check that weights are finite and in single precision; CLIP's in half precision are converted.
 
