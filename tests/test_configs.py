@@ -193,8 +193,8 @@ def test_optimizer_rules_each_match_something(load, path):
     """A rule holds for the parameters whose name begins with it: one that is misspelt is silent."""
     config = load(path)
     rules = set(config.optim_wrapper.get('paramwise_cfg', {}).get('custom_keys', ()))
-    if path.parent.name in ('ablations', 'baselines'):
-        rules -= {'decode_head.audio_embed'}  # a part of the model that rows take away
+    if path.parent.name in ('ablations', 'baselines') or not config.model.get('audio_encoder'):
+        rules -= {'decode_head.audio_embed'}  # a part of the model that rows, and models without sound, take away
     names = [name for name, _ in build(config).named_parameters()]
     for rule in rules:
         assert fnmatch.filter(names, f'{rule}.*') or rule in names or fnmatch.filter(names, rule), rule

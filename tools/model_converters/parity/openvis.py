@@ -59,6 +59,7 @@ def _queries_beyond(bound: float, axes: int) -> Callable[[np.ndarray, np.ndarray
 
 def _compare_queries(name: str, ours: Tensor, theirs: np.ndarray, axes: int) -> Line:
     """Compare what the network says of queries: a mask value that crosses 0 in a layer may move single ones."""
+    ours = ours[:, : theirs.shape[1]]
     largest = compare(name, ours, theirs, _NETWORK).difference
     unit = f'share of queries that differ by over {_NETWORK:.0e} (largest difference {largest:.1e})'
     return compare(name, ours, theirs, 0.02, _queries_beyond(_NETWORK, axes), unit)

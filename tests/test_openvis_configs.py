@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configs of OpenVIS: their sizes, their start from COCO, and two iterations of each."""
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS, MODELS
+
+# For `import archive` in whichever way pytest imports test modules.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import archive  # noqa: E402
+import tiny_model  # noqa: E402
+
+from ovavss_mm.engine.parameters import count_parameters, mebibytes  # noqa: E402
+from ovavss_mm.models.skeleton import build_skeleton, read_config  # noqa: E402
+from ovavss_mm.utils.safe_loading import CheckpointError  # noqa: E402
+
+FOLDER = tiny_model.ROOT / 'configs'
+MAIN = FOLDER / 'openvis/openvis_r50_clip-vit-b32_1xb1-82k_avsbench-ov.py'
+TOKENS = FOLDER / 'openvis/openvis_r50_instance-tokens.py'
+MINI = FOLDER / 'mini/openvis_mini.py'
+OV_AVSS = FOLDER / 'ovavss/ovavss_r50_release.py'
+LAYERS = 'model.decode_head.transformer_decoder.num_layers'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory) -> Path:
+    clips = (*archive.CLIPS, archive.Clip('val_many', 'dog_bird', 'val', 'v1m'))
+    return archive.write_archive(tmp_path_factory.mktemp('openvis') / 'archive', clips)
+
+
+# ------------------------------------------------------------------ sizes
+@pytest.mark.parametrize(
+    ('options', 'trainable', 'parameters', 'total'),
+    [
+        ({}, 149.588, 39213698, 726.666),  # the paper's row has 149.6 and 816.9, see docs/open_vocabulary.md
+        ({LAYERS: 9}, 167.656, 43949954, 744.733),
+        ({LAYERS: 9, 'model.classifier.clip_model': 'ViT-B-16-quickgelu'}, 167.656, 43949954, 738.414),
+    ],
+)
+@pytest.mark.parametrize('path', [MAIN, TOKENS], ids=lambda path: path.stem)
+def test_sizes(path, options, trainable, parameters, total):
+    counts = count_parameters(build_skeleton(read_config(str(path), options).model))
+    assert counts['all'].trainable == parameters
+    assert counts['backbone'].trainable == 23454912 and counts['classifier'].trainable == 0
+    found = counts['all'].total, counts['all'].trainable
+    assert [round(mebibytes(count), 3) for count in found] == [total, trainable]
+
+
+def test_it_is_the_released_model_without_what_hears():
+    """And with Table 2's layers and CLIP; data and schedule are those of the paper."""
+    openvis, release = Config.fromfile(MAIN), Config.fromfile(OV_AVSS)
+    release.model.audio_encoder = release.model.neck.fusion = None
+    release.model.decode_head.transformer_decoder.update(audio_prompt=dict(type='NoAudioPrompt'), num_layers=6)
+    release.model.classifier.clip_model = 'ViT-B-32-quickgelu'
+    release.model.classifier.init_cfg.checkpoint = 'data/weights/ViT-B-32.pt'
+    release.model.test_cfg.mode = 'whole'
+    assert openvis.model == release.model
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator', 'optim_wrapper'):
+        assert openvis[key] == release[key]
+    assert openvis.load_from == release.load_from and openvis.train_cfg.max_iters == 82000
+
+
+# ------------------------------------------------------------------ the start
+def test_it_starts_from_coco_whose_last_layers_are_left_out():
+    """A start of 9 layers; no other name may be left over."""
+    model = build_skeleton(Config.fromfile(MAIN).model)
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith(('classifier.', 'decode_head.sound_head'))}
+    layer = 'decode_head.transformer_decoder.layers.'
+    state |= {k.replace(f'{layer}0', f'{layer}{i}'): v for k, v in state.items() if f'{layer}0' in k for i in (6, 7, 8)}
+    (hook,) = (HOOKS.build(hook) for hook in Config.fromfile(MAIN).custom_hooks)
+    runner = SimpleNamespace(model=model, logger=MMLogger.get_instance('openvis'))
+    hook.after_load_checkpoint(runner, dict(state_dict=state, meta=dict(ovavss_init=True)))
+    with pytest.raises(CheckpointError, match='2 in the checkpoint but not in the model'):
+        state |= {f'{layer}9.norms.0.weight': torch.zeros(256), 'neck.fusion.gamma_a': torch.zeros(128)}
+        hook.after_load_checkpoint(runner, dict(state_dict=state, meta=dict(ovavss_init=True)))
+
+
+# ------------------------------------------------------------------ training and testing
+def small(path: Path) -> Config:
+    """The config with small numbers."""
+    config = Config.fromfile(path)
+    numbers = deepcopy(tiny_model.SMALL)
+    numbers.pop('audio_encoder')
+    numbers['neck'].pop('fusion')
+    own = {key: config.model.classifier[key] for key in ('type', 'sound_thr', 'anchor', 'mask_size')}
+    numbers['classifier'].update(own)
+    config.merge_from_dict(dict(model=numbers))
+    return config
+
+
+@pytest.mark.parametrize('path', [MAIN, MINI], ids=lambda path: path.stem)
+def test_recipe_trains_for_two_iterations_and_is_evaluated(path, data_root, tmp_path):
+    config = small(path) if path == MAIN else Config.fromfile(path)
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.update(data_root=str(data_root), base_names='base_names.txt')
+        for step in loader.dataset.pipeline:
+            if step.type == 'ResizeClip':
+                step.short_side = 64
+    config.train_cfg.update(max_iters=2, val_begin=1, val_interval=2)
+    work_dir = tmp_path / path.stem
+    config.merge_from_dict(dict(work_dir=str(work_dir), experiment_name=work_dir.name, log_level='ERROR'))
+    config.load_from = None
+    config.default_hooks.pop('visualization', None)
+    config.custom_hooks = config.custom_hooks[:1]
+    torch.manual_seed(0)
+    runner = Runner.from_cfg(config)
+    trained = {name: p for name, p in runner.model.named_parameters() if p.requires_grad}
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    runner.train()
+    assert {name.split('.')[0] for name in trained} == {'backbone', 'neck', 'decode_head'}
+    changed = [name for name, p in trained.items() if not torch.equal(p, before[name])]
+    assert {name.split('.')[0] for name in changed} == {'backbone', 'neck', 'decode_head'}
+    assert 'val/mIoU' in runner.message_hub.log_scalars
+
+
+def test_it_sees_the_whole_clip_and_hears_nothing():
+    """Masks of the last frame depend on the first, 6 frames before; sound changes nothing."""
+    model = tiny_model.draw_weights(MODELS.build(small(MAIN).model)).eval()
+    tiny_model.give_masks_edges(model.decode_head)
+    imgs, audio, sample = tiny_model.make_clip(7)
+
+    @torch.no_grad()
+    def masks(imgs: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        data = tiny_model.prepare(model, [(imgs, audio, sample)])
+        kept = []
+        handle = model.classifier.register_forward_pre_hook(lambda module, args: kept.append(args[1].masks))
+        model.predict(**data)
+        handle.remove()
+        (found,) = kept
+        assert found.shape[1] == 7
+        return found
+
+    plain = masks(imgs, audio)
+    assert torch.equal(plain, masks(imgs, audio + 1))
+    other = imgs.clone()
+    other[0] = 255 - other[0]
+    assert not torch.allclose(plain[:, -1], masks(other, audio)[:, -1], atol=1e-4)
+
+
+def test_naming_by_tokens_takes_the_same_weights_and_names_the_same_masks():
+    crops, tokens = (read_config(str(path)).model for path in (MAIN, TOKENS))
+    states = [build_skeleton(config).state_dict() for config in (crops, tokens)]
+    assert {k: v.shape for k, v in states[0].items()} == {k: v.shape for k, v in states[1].items()}
+    assert {k: v for k, v in crops.items() if k != 'classifier'} == {
+        k: v for k, v in tokens.items() if k != 'classifier'
+    }
