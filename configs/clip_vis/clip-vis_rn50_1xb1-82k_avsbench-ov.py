@@ -6,3 +6,4 @@ _base_ = [
     '../_base_/schedules/schedule_82k.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(test_cfg=dict(window=_base_.num_frames))

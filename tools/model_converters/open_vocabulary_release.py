@@ -53,16 +53,17 @@ def load_model(path: str | None, state: dict, name: str) -> tuple[Any, str]:
     config, own = read_config(config_path).model, {}
     layers, decoder = decoder_layers(state), config.decode_head.transformer_decoder
     if path is None and layers != decoder.num_layers:
-        own['decode_head.transformer_decoder.num_layers'] = layers
+        own['decode_head.transformer_decoder.num_layers'] = decoder.num_layers = layers
     if path is None and system.clip:
-        clip = clip_config(state, system.clip)
-        if clip != clip_config(build_skeleton(config).classifier.state_dict(), 'clip_model.'):
-            own |= {f'{part}.clip_model': clip for part in ('backbone', 'classifier')}
+        clip, ours = clip_config(state, system.clip), build_skeleton(config).state_dict()
+        ours = {k.removeprefix('backbone.').removeprefix('classifier.clip_model.'): v for k, v in ours.items()}
+        if clip != clip_config(ours, ''):
+            for part in ('backbone', 'classifier'):
+                own[f'{part}.clip_model'] = config[part].clip_model = clip
     if own:
         print(f'note: the model in the file is not quite that of {osp.basename(config_path)}; to load it, set')
         for key, value in own.items():
             print(f'  model.{key}={value}')
-        config.merge_from_dict(own)
     return build_skeleton(config), osp.basename(config_path)
 
 

@@ -146,6 +146,10 @@ class MaskPoolingClassifier(OpenVocabularyClassifier):
 
     def embed_masks(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embed the masks that have a position at stride 32, see the base class."""
+        if not len(queries):  # no pass for nothing
+            return frames.new_zeros(0, 0, dtype=torch.float32), queries.masks.new_zeros(
+                0, len(frames), dtype=torch.bool
+            )
         dense = self._shared_map(queries) if self.uses_backbone else self.dense_map(frames, pad_shape)
         masks = F.interpolate(queries.masks, dense.shape[-2:], mode='bilinear', align_corners=False) > 0
         pooled = self.pool(dense, masks.transpose(0, 1)).transpose(0, 1)  # (S, T, D)
