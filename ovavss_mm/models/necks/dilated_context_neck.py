@@ -3,10 +3,10 @@
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule, ModuleList, normal_init
+from mmengine.model import BaseModule, ModuleList
 from mmseg.models.decode_heads.aspp_head import ASPPModule
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -43,10 +43,11 @@ class DilatedContextNeck(BaseModule):
         self.convs = ModuleList([ASPPModule(dilations, c, out_channels, **plain) for c in in_channels])
 
     def init_weights(self) -> None:
-        """Draw weights from N(0, 0.01)."""
+        """Draw weights from N(0, 0.01); biases as PyTorch draws them."""
         for level in self.convs:
             for conv in level:
-                normal_init(conv.conv, std=0.01)
+                conv.conv.reset_parameters()
+                nn.init.normal_(conv.conv.weight, std=0.01)
 
     def forward(self, feats: Sequence[Tensor], audio: Tensor, num_frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
         """Compute the context of M frames.

@@ -129,5 +129,5 @@ def test_published_oddities_are_keys():
 
 
 def test_wrong_numbers_are_named():
-    with pytest.raises(ValueError, match='at least 1, got 0 and 5'):
+    with pytest.raises(ValueError, match='at least 1, output_channels two numbers, got 0, 5 and'):
         TPAVIHead(0)
