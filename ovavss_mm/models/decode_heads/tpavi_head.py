@@ -22,7 +22,7 @@ class TPAVIHead(BaseModule):
     """A TPAVI block a level, a decoder from f32 up to stride 2, and convolutions to logits at the size of the input.
 
     Clips are cut into windows of T' frames that do not see each other; one that T' does not divide is filled up with
-    frames that do not exist, whose maps and audio are 0, as in the published code.
+    padding frames, whose maps and audio are 0, as in the published code.
 
     Args:
         num_classes (int): K, background and the N names; or 1, sounding or not.
@@ -131,7 +131,7 @@ class TPAVIHead(BaseModule):
         return self.output(out)
 
     def forward(self, x: tuple[Sequence[Tensor], Tensor], valid: Tensor | None = None) -> Tensor:
-        """Logits (B, T, K, H, W) as of :meth:`fuse`, exactly 0 for frames that do not exist."""
+        """Logits (B, T, K, H, W) as of :meth:`fuse`, exactly 0 for padding frames."""
         maps, _, index = self.fuse(x, valid)
         found = index if valid is None else index[valid.cpu()]
         logits = self.decode([level[found.flatten()] for level in maps])

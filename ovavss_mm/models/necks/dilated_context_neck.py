@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Context of a wide field at each level, as in TPAVI and CATR (paper Table 2)."""
+"""Dilated convolutions that widen the receptive field at each level, as in TPAVI and CATR (paper Table 2)."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ class DilatedContextNeck(BaseModule):
         in_channels (Sequence[int]): channels of f4, f8, f16, f32.
         out_channels (int): C. Defaults to 256.
         dilations (Sequence[int]): of the convolutions, greater than 1. Defaults to (3, 6, 12, 18).
-        skip (Sequence[int]): levels, from 0, whose convolutions exist but are not run, as nobody uses their result:
-            such a map passes as it is. Defaults to ().
+        skip (Sequence[int]): levels, from 0, whose convolutions exist but are not run, as their output would not be
+            used: such a map passes as it is. Defaults to ().
 
     Raises:
         ValueError: no dilation, one under 2, or a level to skip that is not there.
