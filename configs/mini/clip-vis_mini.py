@@ -9,7 +9,8 @@ head = dict(object_hidden=2, with_iou=True, text_channels=None, in_channels=[32,
 parts = dict(_base_.parts, **clip)
 model = dict(
     data_preprocessor=dict(
-        mean=[122.7709383, 116.7460125, 104.09373615], std=[68.5005327, 66.6321579, 70.32316305]  # CLIP's
+        mean=[122.7709383, 116.7460125, 104.09373615],
+        std=[68.5005327, 66.6321579, 70.32316305],  # CLIP's
     ),
     backbone=dict(_delete_=True, type='CLIPResNet', **clip),
     neck=dict(in_channels=[32, 64, 128, 256]),

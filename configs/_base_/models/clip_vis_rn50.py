@@ -5,7 +5,8 @@ clip = dict(
 )
 model = dict(
     data_preprocessor=dict(
-        mean=[122.7709383, 116.7460125, 104.09373615], std=[68.5005327, 66.6321579, 70.32316305]  # CLIP's
+        mean=[122.7709383, 116.7460125, 104.09373615],
+        std=[68.5005327, 66.6321579, 70.32316305],  # CLIP's
     ),
     backbone=dict(type='CLIPResNet', **clip),
     decode_head=dict(
