@@ -169,7 +169,7 @@ def test_all_else_is_registered(load, path):
         (LOOPS, [config.train_cfg, config.val_cfg, config.test_cfg]),
         (OPTIM_WRAPPERS, [config.optim_wrapper]),
         (OPTIMIZERS, [config.optim_wrapper.optimizer]),
-        (PARAM_SCHEDULERS, config.param_scheduler),
+        (PARAM_SCHEDULERS, config.get('param_scheduler', [])),
         (VISUALIZERS, [config.visualizer]),
         (VISBACKENDS, config.vis_backends),
     ]
@@ -182,8 +182,9 @@ def test_all_else_is_registered(load, path):
 def test_schedule_fits_the_iterations(load, path):
     config = load(path)
     last = config.train_cfg.max_iters
-    assert max(scheduler.end for scheduler in config.param_scheduler) == last
-    for scheduler in config.param_scheduler:
+    schedulers = config.get('param_scheduler', [])  # none: the learning rate is constant
+    assert max((scheduler.end for scheduler in schedulers), default=last) == last
+    for scheduler in schedulers:
         assert all(at < last for at in scheduler.get('milestones', []))
     assert 0 < config.train_cfg.val_interval <= last
 

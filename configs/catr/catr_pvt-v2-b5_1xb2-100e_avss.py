@@ -6,7 +6,5 @@ test_dataset = dict(**task, test_mode=True, pipeline=_base_.test_pipeline)
 val_dataloader = dict(dataset=dict(**test_dataset, split='val'))
 test_dataloader = dict(dataset=dict(**test_dataset, split='test'))
 epoch = 4249
-max_iters = 100 * epoch
-param_scheduler = [dict(type='ConstantLR', factor=1.0, begin=0, end=max_iters, by_epoch=False)]
-train_cfg = dict(max_iters=max_iters, val_interval=epoch)
+train_cfg = dict(max_iters=100 * epoch, val_interval=epoch)
 default_hooks = dict(checkpoint=dict(interval=epoch))

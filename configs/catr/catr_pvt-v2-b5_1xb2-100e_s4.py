@@ -5,10 +5,7 @@ _base_ = [
     '../_base_/schedules/catr_100e.py',
     '../_base_/default_runtime.py',
 ]
-affine = dict(type='AffineClip', degrees=20, scale=(0.5, 1.0), shear=10)
-crop = dict(type='CropClip', size=224, random=True)
-finish_train = [_base_.train_resize, affine, crop, _base_.flip, _base_.pack]
-train_pipeline = [*_base_.load_train, _base_.load_audio, *finish_train]
+train_pipeline = [*_base_.load_train, _base_.load_audio, *_base_.finish_train_catr]
 train_dataloader = dict(batch_size=2, num_workers=4, dataset=dict(pipeline=train_pipeline))
 default_hooks = dict(checkpoint=dict(interval=_base_.epoch, save_best='J_video', rule='greater'))
 randomness = dict(seed=123)

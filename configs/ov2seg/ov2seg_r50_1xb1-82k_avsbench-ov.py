@@ -6,4 +6,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 # ResNet-50 of ImageNet; the published model starts from ImageNet-21K
-model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='data/weights/resnet50-0676ba61.pth')))
+start = dict(type='Pretrained', checkpoint='data/weights/resnet50-0676ba61.pth')
+model = dict(backbone=dict(init_cfg=start), test_cfg=dict(window=_base_.num_frames))

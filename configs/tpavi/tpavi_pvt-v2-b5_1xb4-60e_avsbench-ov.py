@@ -1,3 +1,3 @@
-# The same with PVT-v2-B5
+# TPAVI on AVSBench-OV with PVT-v2-B5 in place of ResNet-50
 _base_ = ['./tpavi_r50_1xb4-60e_avsbench-ov.py', '../_base_/models/pvt_v2_b5.py']
 model = dict(backbone=_base_.pvt_v2_b5, neck=dict(in_channels=_base_.pvt_channels), decode_head=dict(extra_branch=None))

@@ -11,8 +11,6 @@ model = dict(
     test_cfg=dict(window=_base_.num_frames),
 )
 epoch = 863  # of 3,452 clips
-max_iters = 15 * epoch
-param_scheduler = [dict(type='ConstantLR', factor=1.0, begin=0, end=max_iters, by_epoch=False)]
-train_cfg = dict(max_iters=max_iters, val_begin=1, val_interval=epoch)
+train_cfg = dict(max_iters=15 * epoch, val_begin=1, val_interval=epoch)
 default_hooks = dict(checkpoint=dict(interval=epoch, save_best='J_video', rule='greater'))
 randomness = dict(seed=123)

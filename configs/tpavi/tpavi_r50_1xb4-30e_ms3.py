@@ -5,7 +5,5 @@ model = dict(decode_head=dict(loss_avm=loss_avm))
 task = dict(task='ms3')
 train_dataloader = val_dataloader = test_dataloader = dict(dataset=task)
 epoch = 74
-max_iters = 30 * epoch
-param_scheduler = [dict(type='ConstantLR', factor=1.0, begin=0, end=max_iters, by_epoch=False)]
-train_cfg = dict(max_iters=max_iters, val_interval=epoch)
+train_cfg = dict(max_iters=30 * epoch, val_interval=epoch)
 default_hooks = dict(checkpoint=dict(interval=epoch))

@@ -30,7 +30,7 @@ from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
 from ..datasets.vocabulary import Vocabulary, split_names
 from ..models.segmentors.windows import Blender, Window, frame_classes, group_windows
 from ..utils.text import one_line, shorten
-from .loading import choose_device, find_config, load_strictly, names_of_training, read_checkpoint
+from .loading import binary_name, choose_device, find_config, load_strictly, names_of_training, read_checkpoint
 from .video.base import Source, frames_at
 from .video.listing import list_inputs, output_names
 from .video.record import OutputOptions, Recorder
@@ -87,7 +87,7 @@ class AVSegInferencer:
         self.pipeline, self.front_end = self._build_pipeline()
         classifier = getattr(self.model, 'classifier', None)
         self.is_open = getattr(classifier, 'open_vocabulary', False)  # it takes any class names
-        self.own_names = None if self.is_open else names_of_training(checkpoint)
+        self.own_names = None if self.is_open else names_of_training(checkpoint) or binary_name(self.model)
 
     # ------------------------------------------------------------------ the model and its input
     def _build_model(self, checkpoint: dict[str, Any]) -> nn.Module:
@@ -212,6 +212,13 @@ class AVSegInferencer:
         Raises:
             ValueError: a wrong argument, or a model of a closed vocabulary is asked for a name that it does not know.
         """
+        if not self.is_open and self.own_names is None:
+            raise ValueError(
+                'this model has a closed vocabulary, and its weights do not say which: checkpoints of training do, '
+                'published ones get it from tools/model_converters/closed_set_release.py'
+            )
+        if self.model.classifier is None and settings.get('score_thr') is not None:
+            raise ValueError('score_thr has no effect: this model gives each pixel its most probable class')
         if classes is None and self.own_names is None:
             raise ValueError('give the names to look for: this model knows no list of names')
         classes = self.own_names if classes is None else classes
@@ -239,7 +246,7 @@ class AVSegInferencer:
         """Raise ValueError if a closed-vocabulary model is asked for what it does not know."""
         if any(vocabulary.synonyms.values()) or vocabulary.templates is not None:
             raise ValueError('this model has a closed vocabulary: synonyms and prompt templates have no effect on it')
-        unknown = [name for name in vocabulary if self.own_names is not None and name not in self.own_names]
+        unknown = [name for name in vocabulary if name not in self.own_names]
         if unknown:
             raise ValueError(
                 f'this model has a closed vocabulary and was not trained on {shorten(map(repr, unknown))}; it knows '
@@ -255,7 +262,7 @@ class AVSegInferencer:
             weights=self.weights and str(self.weights),
             vocabulary=list(vocabulary),
             synonyms={name: list(words) for name, words in vocabulary.synonyms.items() if words},
-            score_thr=self.model.test_cfg['score_thr'] if thr is None else thr,
+            score_thr=(self.model.test_cfg['score_thr'] if thr is None else thr) if self.model.classifier else None,
             fps=request.fps,
             window=request.window,
             overlap=request.overlap,

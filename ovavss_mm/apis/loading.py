@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
+from ..datasets.avsbench_tasks import SOUNDING
 from ..datasets.vocabulary import BACKGROUND
 from ..engine.hooks.strict_checkpoint_hook import StrictCheckpointHook
 from ..utils import safe_loading
@@ -115,6 +116,11 @@ def names_of_training(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     meta = (checkpoint.get('meta') or {}).get('dataset_meta')
     names = meta.get('classes') if isinstance(meta, dict) else None
     return tuple(name for name in names or () if name != BACKGROUND) or None
+
+
+def binary_name(model: nn.Module) -> tuple[str, ...] | None:
+    """The one name of a model that tells what sounds from what does not, None for others."""
+    return (SOUNDING,) if getattr(model.decode_head, 'dense_classes', None) == 1 else None
 
 
 def load_strictly(model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None) -> None:

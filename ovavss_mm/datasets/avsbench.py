@@ -59,6 +59,7 @@ class ClipDataset(BaseSegDataset):
     """
 
     label_reader = staticmethod(read_labels)
+    advice = ''  # where clips cannot be used
     takes_seeded_index = True
 
     def __init__(
@@ -119,9 +120,7 @@ class ClipDataset(BaseSegDataset):
         if problems:
             found = shorten(problems, sep='\n  ')
             raise type(problems[0])(
-                f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  {found}\n'
-                'tools/dataset_converters/avsbench_ov.py checks all clips, and can make indices without the bad ones '
-                '(--fix-index)'
+                f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  {found}{self.advice}'
             ) from problems[0]
         log_sounds(self.split, clips)
         return add_other_audio(clips)
@@ -232,11 +231,12 @@ def log_sounds(split: str, clips: list[dict]) -> None:
     """Log how many clips have sound; a warning if other files than ``audio.wav`` are there, or none has sound."""
     paths = [clip['audio_path'] for clip in clips if clip['audio_path']]
     silent = [clip['clip_dir'] for clip in clips if not clip['audio_path']]
-    renamed = [path for path in paths if osp.basename(path) != 'audio.wav']
+    usual = {'audio.wav', *(f'{clip["clip_id"]}.wav' for clip in clips)}  # the latter in AVSBench-object
+    renamed = [path for path in paths if osp.basename(path) not in usual]
     unused = [join_path(folder, name) for folder in silent for name in list_sounds(folder)]
     lines = [f'split {split}: {len(paths)} of {len(clips)} clips have sound']
     if silent:
-        lines.append(f'no audio.wav, silent: {len(silent)} ({shorten(silent, 3)})')
+        lines.append(f'no sound file, silent: {len(silent)} ({shorten(silent, 3)})')
     if renamed:
         lines.append(f'no audio.wav, the only other sound file is taken: {len(renamed)} ({shorten(renamed, 3)})')
     if unused:

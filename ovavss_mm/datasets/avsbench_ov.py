@@ -40,6 +40,11 @@ class AVSBenchOVDataset(ClipDataset):
         ValueError: a wrong argument, a malformed file (the message names file and line), or see :class:`ClipDataset`.
     """
 
+    advice = (
+        '\ntools/dataset_converters/avsbench_ov.py checks all clips, and can make indices without the bad ones '
+        '(--fix-index)'
+    )
+
     def __init__(
         self,
         data_root: str,

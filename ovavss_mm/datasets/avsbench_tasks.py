@@ -164,24 +164,29 @@ def read_binary_mask(path: str, num_names: int, shape: tuple[int, int]) -> np.nd
 def read_object_index(path: str) -> list[dict]:
     """Read the list of clips of S4 or MS3 in AVSBench-object.
 
-    Its first column is the name of a clip; it has a column ``split`` and, in S4, ``category``.
+    Its column ``name`` or ``video_id``, else the first one, is the name of a clip; it has a column ``split`` and, in
+    S4, ``category``.
 
     Returns:
         list[dict]: with uid, split and names, the category if there is one.
 
     Raises:
-        ValueError: the file is malformed; the message names the line.
+        ValueError: the file is malformed, or has a clip twice; the message names the line.
     """
     reader = csv.DictReader(io.StringIO(read_utf8(path), newline=''))
     columns = list(reader.fieldnames or ())
     if 'split' not in columns:
         raise ValueError(f'{path}, line 1: no column split, it has {", ".join(columns) or "none"}')
-    rows = []
+    key = next((name for name in ('name', 'video_id') if name in columns), columns[0])
+    rows, seen = [], set()
     for row in reader:
-        uid, split, category = row[columns[0]], row['split'], row.get('category') or ''
+        uid, split, category = row[key], row['split'], row.get('category') or ''
         plain = all(is_plain(x) and not set(x) & set('/\\') and x not in ('.', '..') for x in (uid or '', category))
         if not uid or split not in SPLITS or not plain:
             raise ValueError(f'{path}, line {reader.line_num}: no name and split of a clip: {uid!r}, {split!r}')
+        if (uid, split, category) in seen:
+            raise ValueError(f'{path}, line {reader.line_num}: the clip {uid} is there twice')
+        seen.add((uid, split, category))
         rows.append(dict(uid=uid, split=split, names=(category,) if category else ()))
     return rows
 

@@ -137,7 +137,8 @@ class DenseHead(DecodeHead, Protocol):
     """A head of logits per class, which needs no classifier.
 
     Attributes:
-        dense_classes (int, optional): K, which ``ClassCountHook`` compares with the training data.
+        dense_classes (int, optional): K, which ``ClassCountHook`` compares with the data.
+        counts_background (bool, optional): whether ``num_classes`` of its config counts background, True if missing.
     """
 
     def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> Tensor:

@@ -20,6 +20,7 @@ from video_files import write_mp4
 
 from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.inferencer import pack
+from ovavss_mm.apis.loading import binary_name
 from ovavss_mm.apis.video.base import Picture, Source
 from ovavss_mm.apis.video.outputs import LabelPictures
 from ovavss_mm.apis.video.request import MAX_FPS
@@ -379,10 +380,10 @@ def test_a_closed_vocabulary_is_that_of_training(tiny, video, tmp_path):
 
 
 def test_a_closed_vocabulary_that_is_not_noted(tiny, video, tmp_path):
-    """The number of names must be right."""
     closed = variant(tiny, tmp_path, **CLOSED)
-    with pytest.raises(ValueError, match='3 names apart, asked for 1'):
-        closed(str(video), ['dog'])
+    for names in (['dog'], None):
+        with pytest.raises(ValueError, match='closed vocabulary, and its weights do not say which'):
+            closed(str(video), names)
 
 
 @MODELS.register_module()
@@ -410,6 +411,11 @@ def test_a_dense_head(tiny, video, tmp_path):
     assert set(sample.metainfo['timeline']['names']) <= set(NAMES)
     with pytest.raises(ValueError, match="closed vocabulary and was not trained on 'cat'"):
         dense(str(video), [*NAMES, 'cat'])
+    with pytest.raises(ValueError, match='score_thr has no effect'):
+        dense(str(video), NAMES, score_thr=0.9)
+    binary = variant(tiny, tmp_path, decode_head=head, classifier=None)
+    binary.model.decode_head.dense_classes = 1
+    assert binary_name(binary.model) == ('sounding',)
     (some,) = dense(str(video), ['a red car', 'dog'], return_datasamples=True)['predictions']
     place = torch.tensor([0, 2, 0, 1], dtype=torch.uint8)  # of the names of training among those asked for
     found = place[sample.pred_sem_seg.data.long()]

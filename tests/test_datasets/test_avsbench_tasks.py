@@ -134,6 +134,12 @@ def test_wrong_layouts_are_named(tmp_path, semantic):
     (root / 's4_data/gt_masks/test/cat/clip_test/clip_test_3.png').unlink()
     with pytest.raises(ValueError, match=r'5 frames, masks of \[1, 2, 4, 5\], wanted of \[1, 2, 3, 4, 5\]'):
         AVSBenchDataset(root, 'test', 's4')
+    lines = [',name,split,category', '0,clip_train,train,cat', '1,clip_train,train,cat']
+    (root / 's4_meta_data.csv').write_text('\n'.join(lines[:2]))
+    assert len(AVSBenchDataset(root, 'train', 's4')) == 1  # a table with an index
+    (root / 's4_meta_data.csv').write_text('\n'.join(lines))
+    with pytest.raises(ValueError, match='s4_meta_data.csv, line 3: the clip clip_train is there twice'):
+        AVSBenchDataset(root, 'train', 's4')
     (root / 's4_meta_data.csv').write_text('name,split\n../x,test\n')
     with pytest.raises(ValueError, match=r"s4_meta_data.csv, line 2: no name and split of a clip: '../x', 'test'"):
         AVSBenchDataset(root, 'test', 's4')

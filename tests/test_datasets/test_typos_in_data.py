@@ -132,7 +132,7 @@ def test_no_clip_is_left(own):
 def test_silent_clips_are_counted(own, log):
     load(own, 'test')
     assert 'INFO - split test: 2 of 3 clips have sound\n' in log()
-    assert f'no audio.wav, silent: 1 ({own}/v1s/test_silent)' in log()
+    assert f'no sound file, silent: 1 ({own}/v1s/test_silent)' in log()
 
 
 def test_no_clip_has_sound(own, log):
@@ -180,7 +180,7 @@ def test_sound_that_cannot_be_taken_is_named(own, log, names):
         (folder / name).write_bytes(content)
     assert load(own)['bird_0']['audio_path'] is None
     said = ', '.join(f'{folder}/{name}' for name in sorted(names))
-    assert f'WARNING - split train: 2 of 3 clips have sound\n  no audio.wav, silent: 1 ({folder})' in log()
+    assert f'WARNING - split train: 2 of 3 clips have sound\n  no sound file, silent: 1 ({folder})' in log()
     assert f'{len(names)} ({said}); to convert one: ffmpeg -i FILE -vn -ac 1 audio.wav' in log()
 
 

@@ -72,9 +72,9 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, capsys):
     args = ['--suite', *suites, '--base', 'mini', '--seeds', '0', '1', '--dry-run']
     ablate.main([*args, '--out', str(tmp_path / 'out')], mim=['false'], gpus=['0', '1'])
     first, *lines = capsys.readouterr().out.splitlines()
-    words = '24 trainings and 38 tests, on the mini world, 2 side by side, in '
+    words = '30 trainings and 44 tests, on the mini world, 2 side by side, in '
     assert first == f'{words}{tmp_path / "out"}'
-    assert len(lines) == 62 and all(line.startswith('  open ') for line in lines)
+    assert len(lines) == 74 and all(line.startswith('  open ') for line in lines)
     assert '  open    train fusion_none, seed 1: for table3/none' in lines
     assert not (tmp_path / 'out').exists()
 

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     """Convert a checkpoint, or say why it cannot be converted."""
     args = parse_args(argv)
     from released import checkpoints
-    from released.closed_set import VGGISH, convert_closed_set, find_config
+    from released.closed_set import VGGISH, classes_of, convert_closed_set, drop_unused, find_config
     from released.keys import report
 
     from ovavss_mm.models.skeleton import build_skeleton, read_config
@@ -43,11 +43,13 @@ def main(argv: list[str] | None = None) -> None:
         checkpoints.check_output(args.source, args.target)
         state = read_state_dict(args.source)
         path = args.config or osp.join(ROOT, 'configs', find_config(state))
-        conversion = convert_closed_set(checkpoints.check_values(state))
+        model = build_skeleton(read_config(path).model)
+        conversion = drop_unused(convert_closed_set(checkpoints.check_values(state)), model)
         report(conversion, args.verbose)
         name = osp.basename(path)
-        fitted = checkpoints.fit(conversion, build_skeleton(read_config(path).model), VGGISH, name)
-        checkpoints.write_checkpoint(args.target, fitted, dict(source='published closed-set model', config=name))
+        fitted = checkpoints.fit(conversion, model, VGGISH, name)
+        meta = dict(source='published closed-set model', config=name, dataset_meta=classes_of(model))
+        checkpoints.write_checkpoint(args.target, fitted, meta)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(f'{args.target}: {len(fitted)} tensors, to be used with {name}')

@@ -21,7 +21,7 @@ model = dict(
         in_channels=_base_.pvt_channels,
         out_channels=256,
         dilations=(3, 6, 12, 18),
-        skip=(0,),  # nobody uses its result
+        skip=(0,),  # f4: its output would not be used
     ),
     decode_head=dict(
         type='CATRHead',

@@ -1,28 +1,15 @@
 # CLIP-VIS with CLIP's ResNet-50, frozen: backbone and, by its attention pool in each mask, the namer
-_base_ = ['./ov2seg_r50.py']
+_base_ = ['./ovavss_r50.py', './frame_queries.py']
 clip = dict(
     clip_model='RN50-quickgelu', init_cfg=dict(type='Pretrained', checkpoint='data/weights/RN50.pt'), _delete_=True
 )
-model = dict(
-    data_preprocessor=dict(
-        mean=[122.7709383, 116.7460125, 104.09373615],
-        std=[68.5005327, 66.6321579, 70.32316305],  # CLIP's
-    ),
-    backbone=dict(type='CLIPResNet', **clip),
-    decode_head=dict(
-        object_hidden=2,
-        with_iou=True,
-        text_channels=None,
-        transformer_decoder=dict(num_layers=9),
-        criterion=dict(
-            match_costs=[
-                dict(type='mmdet.ClassificationCost', weight=2.0),
-                dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
-                dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
-            ],
-            iou_weight=2.0,
-        ),
-    ),
-    tracker=dict(_delete_=True, type='TopKTracker', memory=9, top_k=5),
-    classifier=dict(type='MaskPoolingClassifier', share_backbone=True, templates='vild', **clip),
-)
+model = _base_.frame_queries
+model.data_preprocessor = dict(
+    mean=[122.7709383, 116.7460125, 104.09373615], std=[68.5005327, 66.6321579, 70.32316305]
+)  # CLIP's
+model.backbone = dict(type='CLIPResNet', **clip)
+model.decode_head.update(object_hidden=2, with_iou=True)
+score_cost = dict(type='mmdet.ClassificationCost', weight=2.0)
+model.decode_head.criterion.update(match_costs=[score_cost, *_base_.mask_costs], iou_weight=2.0)
+model.tracker = dict(type='TopKTracker', memory=9, top_k=5)
+model.classifier = dict(type='MaskPoolingClassifier', share_backbone=True, templates='vild', **clip)

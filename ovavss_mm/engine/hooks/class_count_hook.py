@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses to train a closed-set model on a data set of another number of classes."""
+"""Refuses to run a closed-set model on a data set of other classes."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -11,26 +11,55 @@ from ...utils.config_check import ConfigError
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
-    """Compares a dense head's number of classes with that of the training data, before the first iteration.
+    """Compares a dense head's number of classes with that of the data, and a checkpoint's classes with those tested.
 
     A head says by ``dense_classes`` (int) how many logits a pixel has: background and the N names of the data set, or 1
     where there is one name. Other heads are not looked at.
     """
 
+    def __init__(self) -> None:
+        self.known: tuple[str, ...] = ()  # names that the loaded checkpoint was trained with
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note the classes of a checkpoint."""
+        self.known = tuple((checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes') or ())
+
     def before_train(self, runner: Runner) -> None:
-        """Compare.
+        """Compare with the training data.
 
         Raises:
             ConfigError: the numbers do not fit.
         """
+        self._compare(runner, runner.train_dataloader.dataset, 'training')
+
+    def before_val(self, runner: Runner) -> None:
+        """Compare with the validation data, see :meth:`before_train`."""
+        self._compare(runner, runner.val_dataloader.dataset, 'validation')
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare with the test data, see :meth:`before_train`, also the names and their order."""
+        dataset = runner.test_dataloader.dataset
+        classes = self._compare(runner, dataset, 'test')
+        if classes and self.known and tuple(classes) != self.known:
+            wrong = next(i for i, pair in enumerate(zip(classes, self.known, strict=True)) if len(set(pair)) > 1)
+            raise ConfigError(
+                f'the checkpoint was trained with other classes than the test data have: class {wrong} is '
+                f'{self.known[wrong]!r}, in the data {classes[wrong]!r}'
+            )
+
+    def _compare(self, runner: Runner, dataset: object, what: str) -> tuple[str, ...]:
+        """Compare the numbers, and give the data's classes; none where the head tells no classes apart."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         count = getattr(getattr(model, 'decode_head', None), 'dense_classes', None)
-        classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
-        if count is None or classes is None or count == len(classes) or (count == 1 and len(classes) == 2):
-            return
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if count is None or classes is None:
+            return ()
+        if count == len(classes) or (count == 1 and len(classes) == 2):
+            return tuple(classes)
         head, names = type(model.decode_head).__name__, len(classes) - 1
-        told = 'what sounds from what does not' if count == 1 else f'background and {count - 1} names apart'
+        classes = 'what sounds from what does not' if count == 1 else f'background and {count - 1} names apart'
+        set_to = 1 if names == 1 else names + getattr(model.decode_head, 'counts_background', True)
         raise ConfigError(
-            f'{head} tells {told}, the training data have {names} name{"s" * (names != 1)}: '
-            f'model.decode_head.num_classes is {model.decode_head.num_classes}'
+            f'{head} tells {classes}, the {what} data have {names} name{"s" * (names != 1)}: '
+            f'model.decode_head.num_classes is {model.decode_head.num_classes}, set {set_to}'
         )

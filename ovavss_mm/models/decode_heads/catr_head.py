@@ -2,6 +2,7 @@
 """CATR: queries of single frames, from tokens that sound and sight exchange over a window (paper Table 2)."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ class CATRHead(BaseModule):
     """
 
     needs_audio = True
+    counts_background = False  # in num_classes
     align_corners = False
 
     def __init__(
@@ -85,6 +87,7 @@ class CATRHead(BaseModule):
     ) -> None:
         super().__init__()
         numbers = dict(num_classes=num_classes, num_queries=num_queries, num_layers=num_layers, window=window)
+        numbers |= dict(mask_channels=mask_channels)
         if min(numbers.values()) < 1 or len(mask_levels) != 2 or not set(mask_levels) <= set(range(4)):
             raise ValueError(f'{numbers} must be at least 1, mask_levels two of 0 to 3, got {mask_levels}')
         self.num_classes, self.window, self.mask_levels = num_classes, window, tuple(mask_levels)
@@ -135,6 +138,9 @@ class CATRHead(BaseModule):
         feats, audio = x
         if audio.ndim == 4:
             audio = audio.mean(2)  # (B, T, S, Da) -> (B, T, Da)
+        if audio.shape[1] % self.window:
+            text = f'CATR: the last window of clips of {audio.shape[1]} frames is filled up with the last frame'
+            warnings.warn(f'{text}, as windows have {self.window}', stacklevel=2)
         kept = torch.arange(-(-audio.shape[1] // self.window) * self.window).clamp(max=audio.shape[1] - 1)
         repeated = len(kept) > audio.shape[1]
         at = torch.arange(audio.shape[:2].numel(), device=audio.device) if frames is None else frames  # of B * T

@@ -22,7 +22,7 @@ class TPAVIHead(BaseModule):
     """A TPAVI block a level, a decoder from f32 up to stride 2, and convolutions to logits at the size of the input.
 
     Clips are cut into windows of T' frames that do not see each other; one that T' does not divide is filled up with
-    frames that do not exist, whose maps and audio are 0, as in the published code.
+    padding frames, whose maps and audio are 0, as in the published code.
 
     Args:
         num_classes (int): K, background and the N names; or 1, sounding or not.
@@ -60,8 +60,11 @@ class TPAVIHead(BaseModule):
         loss_avm: dict | None = None,
     ) -> None:
         super().__init__()
-        if min(num_classes, window) < 1:
-            raise ValueError(f'num_classes and window must be at least 1, got {num_classes} and {window}')
+        if min(num_classes, window) < 1 or len(output_channels) != 2:
+            raise ValueError(
+                'num_classes and window must be at least 1, output_channels two numbers, '
+                f'got {num_classes}, {window} and {output_channels}'
+            )
         self.num_classes = self.out_channels = self.dense_classes = num_classes
         self.window, self.relu_residual = window, relu_residual
         self.blocks = ModuleList([TPAVIBlock(channels, audio_channels, window, audio_bias) for _ in range(4)])
@@ -128,7 +131,7 @@ class TPAVIHead(BaseModule):
         return self.output(out)
 
     def forward(self, x: tuple[Sequence[Tensor], Tensor], valid: Tensor | None = None) -> Tensor:
-        """Logits (B, T, K, H, W) as of :meth:`fuse`, exactly 0 for frames that do not exist."""
+        """Logits (B, T, K, H, W) as of :meth:`fuse`, exactly 0 for padding frames."""
         maps, _, index = self.fuse(x, valid)
         found = index if valid is None else index[valid.cpu()]
         logits = self.decode([level[found.flatten()] for level in maps])
@@ -197,7 +200,9 @@ def mean_over_frames(values: Tensor, known: Tensor) -> Tensor:
 
 
 def last_stages(backbone: nn.Module) -> nn.Module:
-    """Take all but its last two stages away from a ResNet."""
+    """Take all but its last two stages away from a ResNet; ValueError if it has none of their names."""
+    if not {'layer3', 'layer4'} <= dict(backbone.named_children()).keys():
+        raise ValueError(f'extra_branch must be the config of a ResNet, got {type(backbone).__name__}')
     for name, _ in list(backbone.named_children()):
         if name not in ('layer3', 'layer4'):
             delattr(backbone, name)

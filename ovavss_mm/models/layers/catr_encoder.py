@@ -86,7 +86,7 @@ class TemporalLayer(nn.Module):
             visual (Tensor): (W, T', L, C).
             audio (Tensor): (W, S, C), the same in each frame.
             pos (Tensor): (1, L, C), positions of the visual tokens.
-            with_audio (bool): False: audio tokens are not computed, as nobody wants them. Defaults to True.
+            with_audio (bool): False: skip the audio tokens where nothing reads them. Defaults to True.
 
         Returns:
             tuple: visual tokens (W, T', L, C) and audio tokens (W, S, C).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Match of what is seen in the predicted masks with what is heard (AVM of TPAVI, paper Table 2)."""
+"""Audio-visual matching loss between the predicted masks and the sound (AVM of TPAVI, paper Table 2)."""
 
 from collections.abc import Sequence
 

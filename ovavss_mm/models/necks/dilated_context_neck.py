@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Context of a wide field at each level, as in TPAVI and CATR (paper Table 2)."""
+"""Dilated convolutions that widen the receptive field at each level, as in TPAVI and CATR (paper Table 2)."""
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule, ModuleList, normal_init
+from mmengine.model import BaseModule, ModuleList
 from mmseg.models.decode_heads.aspp_head import ASPPModule
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -17,8 +17,8 @@ class DilatedContextNeck(BaseModule):
         in_channels (Sequence[int]): channels of f4, f8, f16, f32.
         out_channels (int): C. Defaults to 256.
         dilations (Sequence[int]): of the convolutions, greater than 1. Defaults to (3, 6, 12, 18).
-        skip (Sequence[int]): levels, from 0, whose convolutions exist but are not run, as nobody uses their result:
-            such a map passes as it is. Defaults to ().
+        skip (Sequence[int]): levels, from 0, whose convolutions exist but are not run, as their output would not be
+            used: such a map passes as it is. Defaults to ().
 
     Raises:
         ValueError: no dilation, one under 2, or a level to skip that is not there.
@@ -43,10 +43,11 @@ class DilatedContextNeck(BaseModule):
         self.convs = ModuleList([ASPPModule(dilations, c, out_channels, **plain) for c in in_channels])
 
     def init_weights(self) -> None:
-        """Draw weights from N(0, 0.01)."""
+        """Draw weights from N(0, 0.01); biases as PyTorch draws them."""
         for level in self.convs:
             for conv in level:
-                normal_init(conv.conv, std=0.01)
+                conv.conv.reset_parameters()
+                nn.init.normal_(conv.conv.weight, std=0.01)
 
     def forward(self, feats: Sequence[Tensor], audio: Tensor, num_frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
         """Compute the context of M frames.

@@ -157,7 +157,7 @@ class AVEncoderDecoder(EncoderDecoder):
         """
         total = defaultdict(float)
         clips = zip(inputs['imgs'], inputs['audio'], data_samples, strict=True)
-        for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape)):
+        for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape, clip[2].gt_sem_seg.shape)):
             imgs, audio, samples = zip(*group, strict=True)
             x = self.extract_feat(torch.stack(imgs), torch.stack(audio))
             self._add_text(samples)
@@ -309,7 +309,7 @@ class AVEncoderDecoder(EncoderDecoder):
                     found = self._name_pairs(cut('frames', w), prediction, metas[w.clip])
                     if isinstance(prediction, Tensor) and prediction.shape[1] == 1:
                         full = original_logits(prediction, *_shapes(cut('frames', w), metas[w.clip]))[:, 0]
-                        logits[w.clip].update(zip(range(w.start, w.stop), full, strict=True))
+                        logits[w.clip].update(zip(range(w.start, w.stop), full.float(), strict=True))
                     blenders[w.clip].add(list(range(w.start, w.stop)), found)
                     maps[w.clip] += [x for _, x, _ in blenders[w.clip].take(w.done)]
                     found.window_start = torch.full_like(found.labels, w.start)
@@ -323,9 +323,10 @@ class AVEncoderDecoder(EncoderDecoder):
         """Pairs with masks (M, T, H, W) of the prediction for a window of frames (T, 3, h, w)."""
         names, shapes = meta['vocabulary'], _shapes(frames, meta)
         if isinstance(prediction, Tensor):
-            if len(prediction[0]) not in (1, len(names) + 1):
+            count = len(prediction[0])
+            if count != len(names) + 1 and (count, len(names)) != (1, 1):
                 raise ValueError(
-                    f'the head tells background and {len(prediction[0]) - 1} classes apart, the vocabulary has '
+                    f'the head tells background and {max(count - 1, 1)} classes apart, the vocabulary has '
                     f'{len(names)} names: a dense model predicts those it was trained with'
                 )
             return dense_pairs(prediction, *shapes)

@@ -54,8 +54,8 @@ def test_several_tokens_a_frame_count_as_their_mean():
     assert torch.allclose(head.predict((maps, both)), head.predict((maps, audio)))
 
 
-def test_frames_that_do_not_exist_are_0_and_clips_are_filled_up_with_them():
-    """A clip of 7 frames, or one of 10 of which 3 do not exist: the same, whatever is in these."""
+def test_padding_frames_are_0_and_clips_are_filled_up_with_them():
+    """A clip of 7 frames, or one of 10 of which 3 are padding: the same, whatever is in these."""
     head, x = make_head(), make_clips(1, 10)
     exists = (torch.arange(10) < 7)[None]
     logits = head(x, exists)
@@ -119,7 +119,12 @@ def test_published_oddities_are_keys():
     other = make_head(loss_avm=AVM, relu_residual=False)
     other.load_state_dict(head.state_dict())
     assert not torch.allclose(head.predict(x), other.predict(x))
-    other.relu_residual = True  # of the loss only: it still sees relu(z)
+    samples = make_samples(1, 5)
+    sees_z = other.loss(x, samples)
+    other.relu_residual = True  # now of the loss only: it sees relu(z)
+    sees_relu = other.loss(x, samples)
+    assert torch.equal(sees_z['loss_ce'], sees_relu['loss_ce'])
+    assert not torch.allclose(sees_z['loss_avm'], sees_relu['loss_avm'])
     unused = {key for key in head.state_dict() if key.startswith('refine.3.skip_unit.')}
     assert len(unused) == 4
     assert set(make_head(unused_unit=False).state_dict()) == set(head.state_dict()) - unused
@@ -129,5 +134,5 @@ def test_published_oddities_are_keys():
 
 
 def test_wrong_numbers_are_named():
-    with pytest.raises(ValueError, match='at least 1, got 0 and 5'):
+    with pytest.raises(ValueError, match='at least 1, output_channels two numbers, got 0, 5 and'):
         TPAVIHead(0)

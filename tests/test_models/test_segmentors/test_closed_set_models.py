@@ -63,3 +63,20 @@ def test_a_model_of_one_class_leaves_its_logits(name):
 def test_another_number_of_names_is_refused():
     with pytest.raises(ValueError, match='tells background and 5 classes apart, the vocabulary has 3 names'):
         predict(build('tpavi_mini', 6), clips(5))
+    with pytest.raises(ValueError, match='tells background and 1 classes apart, the vocabulary has 3 names'):
+        predict(build('catr_mini_s4', 1), clips(5))
+
+
+def test_a_window_that_is_filled_up_is_said():
+    for name in ('tpavi_mini', 'catr_mini'):
+        with pytest.warns(UserWarning, match='(TPAVI|CATR): .*clips of 7 frames'):
+            predict(build(name, len(NAMES) + ('tpavi' in name)), clips(7))
+
+
+def test_labels_of_two_sizes_in_a_batch():
+    config = Config.fromfile(MINI['tpavi_mini']).model
+    config.decode_head.num_classes = len(NAMES) + 1
+    model = MODELS.build(config)
+    batch = [make_clip(10, size, torch.zeros(10, *size, dtype=torch.uint8)) for size in ((64, 64), (64, 96))]
+    data = prepare(model, batch)
+    assert all(value.isfinite() for value in model.loss(data['inputs'], data['data_samples']).values())

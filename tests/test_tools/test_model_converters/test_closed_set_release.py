@@ -31,6 +31,10 @@ def test_every_weight_is_converted_and_fits_the_model(name, tmp_path, capsys):
     state = numbered(name)
     assert find_model(state) == MODELS[name]
     content = run(state, tmp_path, '--verbose')
+    assert content['meta']['dataset_meta']['classes'][:2] == (
+        'background',
+        'sounding' if name == 'catr' else 'accordion',
+    )
     assert content['meta']['config'] == f'{MODELS[name]}_{CONFIGS[name]}.py'
     printed = capsys.readouterr().out
     listed = {line.split()[1] for line in printed.splitlines() if line.startswith('mapped')}
@@ -68,6 +72,18 @@ def test_what_does_not_fit_is_named(tmp_path):
     classes = {k: v[:41] if k.startswith('output_conv.4') else v for k, v in state.items()}
     assert 'output_conv.4.weight' in error_of(classes)
     assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.parametrize(('name', 'count'), [('tpavi', 178), ('catr', 62)])
+def test_what_nothing_uses_is_dropped_where_there_is_no_place(name, count, tmp_path, capsys):
+    folder = published.ROOT / 'configs'
+    base = next(folder.glob(f'{name}/{MODELS[name]}_{CONFIGS[name]}.py'))
+    without = dict(tpavi='extra_branch=None, unused_unit=False', catr='unused_positions=None')[name]
+    config = tmp_path / 'without.py'
+    config.write_text(f"_base_ = ['{base}']\nmodel = dict(decode_head=dict({without}))\n")
+    content = run(numbered(name), tmp_path, '--config', str(config))
+    assert f'{count} dropped, 0 without a place' in capsys.readouterr().out
+    assert not [key for key in content['state_dict'] if '.extra_branch.' in key or '.unused.' in key]
 
 
 def test_a_checkpoint_of_one_class_is_of_s4(tmp_path):

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of weights in the published checkpoints of TPAVI and CATR, and what they are called here."""
 
-from torch import Tensor
+import re
+
+from torch import Tensor, nn
 
 from ovavss_mm.utils.safe_loading import CheckpointError
 
 from .keys import Conversion, convert
 
 PVT = 'encoder_backbone.'
+UNUSED = r'decode_head\.(extra_branch|unused|refine\.3\.skip_unit)\.'  # of our names
 VGGISH = (r'audio_encoder\.',)  # of our names, which no published file has: VGGish has a file of its own
 _LEVELS = (1, 2, 3, 4)  # counted from 0 here
 _CONTEXT = '\n'.join(f'conv{i}.conv2d_list.#.*  neck.convs.{i - 1}.#.conv.*' for i in _LEVELS)
@@ -128,6 +131,26 @@ def convert_closed_set(state: dict[str, Tensor]) -> Conversion:
     ours = {PVT + key: result.mapped.pop(own[key.replace('.attn.kv.', '.attn.q.')], None) for key in own}
     ours |= {PVT + k: ours[PVT + k.replace('.attn.kv.', '.attn.q.')] for k in backbone if k not in own}
     return result._replace(mapped=result.mapped | ours)
+
+
+def drop_unused(conversion: Conversion, model: nn.Module) -> Conversion:
+    """Drop weights that nothing uses where a model is built without them."""
+    state, mapped, dropped = (dict(part) for part in (conversion.state, conversion.mapped, conversion.dropped))
+    known = model.state_dict().keys()
+    for key, name in conversion.mapped.items():
+        if name and re.match(UNUSED, name) and name not in known:
+            state.pop(name, None)
+            del mapped[key]
+            dropped[key] = 'nothing uses it, and the config has no place for it'
+    return conversion._replace(state=state, mapped=mapped, dropped=dropped)
+
+
+def classes_of(model: nn.Module) -> dict:
+    """``dataset_meta`` of a model: what its classes are, as far as their number tells."""
+    from ovavss_mm.datasets.vocabulary import PACKAGED_NAMES, read_names
+
+    names = {1: ('sounding',), 71: read_names(str(PACKAGED_NAMES))}.get(model.decode_head.dense_classes)
+    return dict(classes=('background', *names)) if names else {}
 
 
 def _plain(key: str, value: Tensor) -> Tensor:
