@@ -175,7 +175,7 @@ class NearestTracker(BaseModule):
 
 # ------------------------------------------------------------------ classifier
 @MODELS.register_module()
-class MaskPoolingClassifier(OpenVocabularyClassifier):
+class MaskedFrameClassifier(OpenVocabularyClassifier):
     """Embeds a frame once, weighted by the mask: no crops."""
 
     def embed_masks(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
