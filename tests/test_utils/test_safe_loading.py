@@ -390,4 +390,4 @@ def test_published_archives_are_those_of_the_known_weights():
     urls = [open_clip.get_pretrained_url(m, t) for m, t in open_clip.list_pretrained() if t == 'openai']
     assert all(re.fullmatch(r'[0-9a-f]{64}', url.split('/')[-2]) for url in urls)
     clips = [w.source for w in known_weights().values() if w.title.startswith("OpenAI's CLIP")]
-    assert len(clips) == 3 and set(clips) <= set(urls)
+    assert len(clips) == 4 and set(clips) <= set(urls)
