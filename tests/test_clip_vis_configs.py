@@ -9,14 +9,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
-# For `import archive` in whichever way pytest imports test modules.
+# For `import tiny_model` in whichever way pytest imports test modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import archive  # noqa: E402
 import tiny_model  # noqa: E402
+from two_iterations import run_two_iterations  # noqa: E402
 
 from ovavss_mm.engine.parameters import count_parameters, mebibytes  # noqa: E402
 from ovavss_mm.models.skeleton import build_skeleton, read_config  # noqa: E402
@@ -31,12 +30,6 @@ RESNET = dict(image_size=64, layers=[1, 1, 1, 1], width=8, head_width=32)
 def scope():
     with DefaultScope.overwrite_default_scope('mmseg'):
         yield
-
-
-@pytest.fixture(scope='module')
-def data_root(tmp_path_factory) -> Path:
-    clips = (*archive.CLIPS, archive.Clip('val_many', 'dog_bird', 'val', 'v1m'))
-    return archive.write_archive(tmp_path_factory.mktemp('clip_vis') / 'archive', clips)
 
 
 # ------------------------------------------------------------------ sizes
@@ -75,29 +68,13 @@ def small(path: Path) -> Config:
 
 
 @pytest.mark.parametrize('path', [MAIN, MINI], ids=lambda path: path.stem)
-def test_recipe_trains_for_two_iterations_and_is_evaluated(path, data_root, tmp_path):
-    config = small(path) if path == MAIN else Config.fromfile(path)
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.update(data_root=str(data_root), base_names='base_names.txt')
-        for step in loader.dataset.pipeline:
-            if step.type == 'ResizeClip':
-                step.short_side = 64
-    config.train_cfg.update(max_iters=2, val_begin=1, val_interval=2)
-    work_dir = tmp_path / path.stem
-    config.merge_from_dict(dict(work_dir=str(work_dir), experiment_name=work_dir.name, log_level='ERROR'))
-    config.default_hooks.pop('visualization', None)
-    config.custom_hooks = config.get('custom_hooks', [])[:1]
-    torch.manual_seed(0)
-    runner = Runner.from_cfg(config)
-    before = {name: p.detach().clone() for name, p in runner.model.state_dict().items()}
-    runner.train()
-    changed = {key.split('.')[0] for key, x in runner.model.state_dict().items() if not torch.equal(x, before[key])}
+def test_recipe_trains_for_two_iterations_and_is_evaluated(path, tmp_path):
+    changed, logged = run_two_iterations(small(path) if path == MAIN else Config.fromfile(path), tmp_path)
     assert changed == {'neck', 'decode_head'}, 'CLIP stays as it is, running statistics too'
-    assert {'train/decode.loss_iou', 'val/mIoU'} <= set(runner.message_hub.log_scalars)
+    assert {'train/decode.loss_iou', 'val/mIoU'} <= logged
 
 
-def test_names_are_of_the_test_alone(data_root):
+def test_names_are_of_the_test_alone():
     """Losses do not depend on what the names are, nor on which of two objects has which."""
     model = tiny_model.draw_weights(MODELS.build(small(MAIN).model))
     tiny_model.give_masks_edges(model.decode_head)
