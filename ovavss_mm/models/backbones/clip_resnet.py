@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
-from ..layers.clip import build_clip, clip_weights_file, resnet_maps
+from ..layers.clip import build_clip, check_tag, clip_weights_file, resnet_maps
 from ..layers.frozen import FrozenModule
 
 
@@ -26,13 +26,14 @@ class CLIPResNet(FrozenModule):
         dense_channels (int): channels of the last map.
 
     Raises:
-        ValueError: an unknown model, or one whose image tower is no ResNet.
+        ValueError: an unknown model or tag, or a model whose image tower is no ResNet.
     """
 
     def __init__(self, clip_model: str | dict = 'RN50-quickgelu', init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.model_name = clip_model if isinstance(clip_model, str) else None
         tower = build_clip(clip_model).visual
+        check_tag(self.model_name, self.checkpoint)
         if not isinstance(tower, ModifiedResNet):
             raise ValueError(f'CLIPResNet takes a CLIP with a ResNet, such as RN50, got {clip_model!r}')
         self.dense_channels = tower.attnpool.k_proj.in_features

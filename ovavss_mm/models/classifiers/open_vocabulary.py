@@ -8,13 +8,13 @@ import open_clip
 import torch
 from mmengine.structures import InstanceData
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...datasets.vocabulary import Vocabulary, resolve_templates
 from ...utils.known_weights import package_file
 from ...utils.text import shorten
-from ..layers.clip import CLIP_NUMBERS, build_clip, clip_weights_file
+from ..layers.clip import CLIP_NUMBERS, build_clip, check_tag, clip_weights_file
 from ..layers.frozen import FrozenModule
 from .text_embeddings import TextEmbeddings
 
@@ -44,7 +44,7 @@ class OpenVocabularyClassifier(FrozenModule):
         chunk_size (int): images that are encoded at a time; bounds memory, never the result. Defaults to 64.
 
     Raises:
-        ValueError: an unknown model, template set or score, or a value out of range.
+        ValueError: an unknown model, tag, template set or score, or a value out of range.
     """
 
     open_vocabulary = True
@@ -72,6 +72,7 @@ class OpenVocabularyClassifier(FrozenModule):
             raise ValueError(f'sound_thr must be None or in [0, 1], got {sound_thr}')
         self.model_name = clip_model if isinstance(clip_model, str) else None
         self.clip_model = build_clip(clip_model)
+        check_tag(self.model_name, self.checkpoint)
         makers = (SimpleTokenizer, HFTokenizer, open_clip.get_tokenizer)[: 3 if self.model_name else 1]
         _check_keys('tokenizer', tokenizer, set().union(*(signature(maker).parameters for maker in makers)))
         _check_keys('preprocess', preprocess, {'mean', 'std'})
@@ -154,6 +155,18 @@ class OpenVocabularyClassifier(FrozenModule):
             self._text = TextEmbeddings(self.clip_model, self.tokenizer)
         templates = vocabulary.templates or self.templates
         return self._text(vocabulary, templates, show_progress).to(self.mean.device)
+
+    @property
+    def text_channels(self) -> int | None:
+        """D of text embeddings; None for a text tower that does not say."""
+        projection = getattr(getattr(self.clip_model, 'text', self.clip_model), 'text_projection', None)
+        if projection is None:
+            return None
+        return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+
+    def text_rows(self, names: Sequence[str]) -> Tensor:
+        """(N, D) float32, whose products with embeddings of length 1 are logits of the names."""
+        return self._scale() * self.text_embeddings(names)
 
     def truncated_words(self, vocabulary: Vocabulary) -> list[str]:
         """Names and synonyms whose ends are beyond the model's context length and have no effect."""

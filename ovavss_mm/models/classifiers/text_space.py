@@ -25,6 +25,8 @@ class TextSpaceClassifier(OpenVocabularyClassifier):
         **kwargs: see :class:`OpenVocabularyClassifier`.
     """
 
+    needs_text = True
+
     def __init__(self, logit_scale: float = 50.0, sound_thr: float | None = None, **kwargs: object) -> None:
         super().__init__(logit_scale=logit_scale, sound_thr=sound_thr, **kwargs)
         self.clip_model.visual = nn.Identity()
@@ -33,10 +35,6 @@ class TextSpaceClassifier(OpenVocabularyClassifier):
         """Names as of the base class, without the image tower."""
         state = super().convert_state_dict(state)
         return {key: value for key, value in state.items() if not key.startswith('clip_model.visual.')}
-
-    def text_rows(self, names: Sequence[str]) -> Tensor:
-        """(N, D) float32, whose products with embeddings of length 1 are logits of the names."""
-        return self.logit_scale * self.text_embeddings(names)
 
     @torch.no_grad()
     def forward(
@@ -66,7 +64,8 @@ class TextSpaceClassifier(OpenVocabularyClassifier):
             )
         if self.sound_thr is not None:
             queries = queries[queries.scores > self.sound_thr]
-        logits = queries.text_embeds @ rows.T  # (S, T, N)
+        with torch.autocast(rows.device.type, enabled=False):
+            logits = queries.text_embeds @ rows.T  # (S, T, N)
         per_frame = queries.scores[:, None]  # (S, T or 1)
         if 'object_logits' in queries:
             per_frame = queries.object_logits.softmax(-1)[..., 0]

@@ -118,6 +118,7 @@ class AudioMaskDecHead(BaseModule):
             nn.ReLU(inplace=True),
             nn.Linear(feat_channels, out_channels),
         )
+        self.text_channels = text_channels
         self.text_embed = None if text_channels is None else MLP(feat_channels, feat_channels, text_channels, 2)
         self.num_frames = num_frames
         if prompt.with_tokens:
@@ -127,6 +128,8 @@ class AudioMaskDecHead(BaseModule):
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
         prompt.init_audio(num_frames, audio_channels)
         self.criterion = None if criterion is None else self.criterion_type(**criterion)
+        if self.criterion is not None and self.criterion.needs_names and text_channels is None:
+            raise ValueError('a cost of criterion.match_costs compares names: set decode_head.text_channels')
 
     def init_weights(self) -> None:
         """Initialise both decoders, each by itself."""
@@ -241,7 +244,11 @@ class AudioMaskDecHead(BaseModule):
 
     def _name_logits(self, query_embed: Tensor, sample: SegDataSample) -> Tensor | None:
         """Logits (..., N) of the names that a sample's training has, if there are ``text_channels``."""
-        return None if self.text_embed is None else self.text_embeds(query_embed) @ sample.text_rows.T
+        if self.text_embed is None:
+            return None
+        embeds = self.text_embeds(query_embed)
+        with torch.autocast(embeds.device.type, enabled=False):  # factors of 50 and more
+            return embeds @ sample.text_rows.T
 
     def predict(
         self, x: tuple[list[Tensor], Tensor], batch_img_metas: object = None, test_cfg: object = None

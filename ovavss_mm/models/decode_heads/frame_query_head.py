@@ -48,7 +48,8 @@ class FrameQueryHead(AudioMaskDecHead):
                 f'{object_hidden}, {self.num_classes} and {type(self.transformer_decoder.audio_prompt).__name__}'
             )
         channels = self.transformer_decoder.embed_dims
-        self.decoder_positional_encoding = PlanarPositions(num_feats=channels // 2, normalize=True)
+        positions = kwargs.get('positional_encoding') or dict(num_feats=channels // 2, normalize=True)
+        self.decoder_positional_encoding = PlanarPositions(**positions)
         self.sound_head = MLP(channels, channels, 2, object_hidden + 1)
         self.iou_head = MLP(channels, channels, 1, 3) if with_iou else None
 

@@ -69,12 +69,20 @@ def clip_weights_file(model_name: str | None, checkpoint: str) -> str:
     """
     if not is_tag(checkpoint):
         return checkpoint
-    if checkpoint not in open_clip.list_pretrained_tags_by_model(model_name or ''):
-        raise ValueError(
-            f'open_clip has no weights {checkpoint!r} for {model_name!r}: give a path, a tag of '
-            'open_clip.list_pretrained(), or the name of a model as clip_model'
-        )
+    check_tag(model_name, checkpoint)
     return open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, checkpoint))
+
+
+def check_tag(model_name: str | None, checkpoint: str | None) -> None:
+    """Raise ValueError for a tag, no path, of which open_clip has no weights for a model; see above."""
+    if not checkpoint or not is_tag(checkpoint):
+        return
+    if checkpoint not in open_clip.list_pretrained_tags_by_model(model_name or ''):
+        model = repr(model_name) if model_name else 'a model that is given as a configuration'
+        raise ValueError(
+            f'open_clip has no weights {checkpoint!r} for {model}: give a path, a tag of open_clip.list_pretrained(), '
+            'or the name of a model as clip_model'
+        )
 
 
 def resnet_maps(tower: ModifiedResNet, images: Tensor) -> tuple[Tensor, ...]:

@@ -10,8 +10,8 @@ from .video_criterion import VideoCriterion, VideoTargets, matches_to_labels, na
 class FrameCriterion(VideoCriterion):
     """Every annotated frame is an image that is matched by itself; losses are those of all images of a clip.
 
-    Mask losses and the loss of IoUs are divided by the number of targets of the clip, the loss of names by its number
-    of queries.
+    Mask losses are divided by the number of targets of the clip, the loss of names by its number of queries in
+    annotated frames. A clip without an annotated frame has losses of 0.
 
     Args:
         iou_weight (float): of the mean absolute error of predicted IoUs, over matched queries whose mask meets its
@@ -48,6 +48,9 @@ class FrameCriterion(VideoCriterion):
             there are such predictions: each (layers,).
         """
         sound_logits, mask_embed, pixel_embed = sound_logits.float(), mask_embed.float(), pixel_embed.float()
+        if not targets:
+            parts = dict(object=sound_logits, mask=mask_embed, dice=mask_embed, name=name_logits, iou=ious)
+            return {f'loss_{k}': x.flatten(1).sum(1) + pixel_embed.sum() for k, x in parts.items() if x is not None}
         with torch.autocast(pixel_embed.device.type, enabled=False):
             matches = [
                 self.match(sound_logits[:, i], mask_embed[:, i], pixel_embed[i : i + 1], target, _at(name_logits, i))

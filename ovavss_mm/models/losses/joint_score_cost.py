@@ -14,6 +14,8 @@ class JointScoreCost:
         weight (float): of the cost. Defaults to 2.0.
     """
 
+    needs_names = True
+
     def __init__(self, weight: float = 2.0) -> None:
         self.weight = weight
 

@@ -50,8 +50,18 @@ class VideoTargets(NamedTuple):
         return cls(masks, annotated.nonzero().flatten(), labels.long() - 1)
 
     def name(self, columns: Tensor | None) -> 'VideoTargets':
-        """With the names of training, of which ``columns`` (N,) int64 are the places; None: as they are."""
-        return self if columns is None else self._replace(names=columns[self.labels])
+        """With the names of training, of which ``columns`` (N,) int64 are the places, -1 none; None: as they are.
+
+        Raises:
+            ValueError: a target's name is not one of training.
+        """
+        if columns is None:
+            return self
+        names = columns[self.labels]
+        if (names < 0).any():
+            wrong = int(self.labels[names < 0][0])
+            raise ValueError(f'a target is name {wrong} of the vocabulary (from 0), which is no base name')
+        return self._replace(names=names)
 
     def classes(self, num_classes: int) -> Tensor:
         """Class of each target, (K,) int64: always 0 for a head of one class.
@@ -109,6 +119,7 @@ class VideoCriterion(BaseModule):
                 f'got {num_points}, {oversample_ratio}, {importance_sample_ratio}'
             )
         self.match_costs = [TASK_UTILS.build(cost) for cost in match_costs]
+        self.needs_names = any(getattr(cost, 'needs_names', False) for cost in self.match_costs)
         self.loss_sound = MODELS.build(loss_sound)
         self.loss_mask = MODELS.build(loss_mask)
         self.loss_dice = MODELS.build(loss_dice)

@@ -55,7 +55,8 @@ class AVEncoderDecoder(EncoderDecoder):
     Raises:
         ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
             head that needs audio without an audio encoder; a tracker without a head of single frames, or such a head
-            without a tracker; a classifier that reads a map of CLIP which the backbone does not give.
+            without a tracker; a classifier that reads a map of CLIP which the backbone does not give; text embeddings
+            of another width than the classifier's.
     """
 
     def __init__(
@@ -110,11 +111,24 @@ class AVEncoderDecoder(EncoderDecoder):
                 if self.tracker is None
                 else f'a tracker needs a head of single frames, {head} predicts whole clips: set model.tracker=None'
             )
+        self._check_text()
         wanted = self.classifier.dense_channels if getattr(self.classifier, 'uses_backbone', False) else None
         if wanted is not None and wanted != getattr(self.backbone, 'dense_channels', None):
             raise ValueError(
                 f'{type(self.classifier).__name__} reads a last map of {wanted} channels of a CLIP, which the backbone '
                 f'{type(self.backbone).__name__} does not give: take CLIPResNet, or set classifier.share_backbone=False'
+            )
+
+    def _check_text(self) -> None:
+        """Raise ValueError if the head's text embeddings do not fit the classifier's."""
+        given, wanted = (getattr(part, 'text_channels', None) for part in (self.decode_head, self.classifier))
+        needed = getattr(self.classifier, 'needs_text', False)
+        if given is not None and not hasattr(self.classifier, 'text_rows'):
+            raise ValueError(f'decode_head.text_channels={given} needs a classifier with a text tower')
+        if (needed or given is not None) and wanted is not None and given != wanted:
+            raise ValueError(
+                f'the text tower of {type(self.classifier).__name__} gives {wanted} channels: set '
+                f'decode_head.text_channels={wanted}, got {given}'
             )
 
     def _init_decode_head(self, decode_head: dict) -> None:
@@ -178,10 +192,11 @@ class AVEncoderDecoder(EncoderDecoder):
             return
         for sample in samples:
             names = sample.vocabulary
-            base = tuple(getattr(names, 'base', ()) or names)
-            rows = self.classifier.text_rows(base)
-            places = [base.index(name) if name in base else -1 for name in names]
-            columns = torch.tensor(places, device=rows.device)
+            base = set(getattr(names, 'base', ()) or names)
+            used = [i for i, name in enumerate(names) if name in base]
+            rows = self.classifier.text_rows(names)[used]
+            columns = torch.full((len(names),), -1, device=rows.device)
+            columns[used] = torch.arange(len(used), device=rows.device)
             sample.set_metainfo(dict(text_rows=rows, text_columns=columns))
 
     def _forward(self, inputs: dict[str, list[Tensor]], data_samples: object = None) -> object:

@@ -161,11 +161,10 @@ def test_a_tag_of_open_clip_names_weights_that_are_downloaded(tmp_path, monkeypa
         return str(tmp_path / 'clip.safetensors')
 
     monkeypatch.setattr(open_clip, 'download_pretrained', download)
-    classifier = make(init_cfg=dict(type='Pretrained', checkpoint='openai'))
-    assert not asked, 'not in the constructor'
-    with pytest.raises(ValueError, match="no weights 'openai' for None"):
-        classifier.init_weights()
-    classifier.model_name = 'ViT-B-16-quickgelu'
+    with pytest.raises(ValueError, match="no weights 'openai' for a model that is given as a configuration"):
+        make(init_cfg=dict(type='Pretrained', checkpoint='openai'))
+    classifier = make()
+    classifier.checkpoint, classifier.model_name = 'openai', 'ViT-B-16-quickgelu'
     classifier.init_weights()
     assert len(asked) == 1 and 'ViT-B-16' in asked[0]
     own = classifier.clip_model.state_dict()

@@ -77,6 +77,26 @@ def test_every_weight_has_a_gradient_and_silence_has_losses():
         assert all(p.grad is not None for name, p in head.named_parameters())
 
 
+def test_a_clip_without_an_annotated_frame_has_losses_of_0():
+    head = make_head(text_channels=8, with_iou=True)
+    sample = make_sample(annotated=0, text_rows=torch.randn(2, 8), text_columns=torch.tensor([1, -1, 0]))
+    losses = head.loss(make_input(1, 3), [sample])
+    sum(losses.values()).backward()
+    assert len(losses) == 25 and all(value.item() == 0 for value in losses.values())
+
+
+def test_a_target_of_no_base_name_is_named():
+    sample = make_sample(text_rows=torch.randn(2, 8), text_columns=torch.tensor([1, 0, -1]))
+    with pytest.raises(ValueError, match='a target is name 2 of the vocabulary .from 0., which is no base name'):
+        make_head(text_channels=8).loss(make_input(1, 3), [sample])
+
+
+def test_a_cost_of_names_needs_text_embeddings():
+    costs = [dict(type='JointScoreCost')]
+    with pytest.raises(ValueError, match='compares names: set decode_head.text_channels'):
+        make_head(criterion=dict(CRITERION, match_costs=costs))
+
+
 @pytest.mark.parametrize(
     'deltas', [dict(object_hidden=-1), dict(num_classes=3), dict(transformer_decoder=dict(num_layers=4))]
 )

@@ -5,6 +5,8 @@ import pytest
 import torch
 from tiny_model import CLASSIFIER, NAMES, draw_weights, give_masks_edges, make_clip, prepare, tiny_model
 
+from ovavss_mm.datasets import Vocabulary
+
 DECODER = dict(audio_prompt=dict(type='NoAudioPrompt'))
 FRAMES = dict(type='FrameQueryHead', object_hidden=2, with_iou=True, transformer_decoder=DECODER)
 HEADS = {
@@ -47,6 +49,31 @@ def test_a_clip_of_a_batch_gets_what_it_gets_alone(head, classifier):
         assert torch.allclose(sample.pred_queries.scores, alone.pred_queries.scores, atol=1e-4)
         assert (sample.pred_sem_seg.data == alone.pred_sem_seg.data).float().mean() > 0.999
         assert len(sample.pred_queries.scores) and sample.pred_queries.labels.max() < len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'classifier', 'message'),
+    [
+        (8, 'text space', 'gives 16 channels: set decode_head.text_channels=16, got 8'),
+        (None, 'text space', 'gives 16 channels: set decode_head.text_channels=16, got None'),
+        (8, 'crops', 'gives 16 channels: set decode_head.text_channels=16, got 8'),
+        (8, None, 'text_channels=8 needs a classifier with a text tower'),
+    ],
+)
+def test_another_text_width_is_refused_at_once(channels, classifier, message):
+    naming = classifier and dict(CLASSIFIERS[classifier], _delete_=True)
+    with pytest.raises(ValueError, match=message):
+        tiny_model(decode_head=dict(text_channels=channels), classifier=naming)
+
+
+def test_names_of_training_have_their_synonyms():
+    model = build('clip', 'text space')
+    imgs, audio, sample = make_clip(5)
+    names = Vocabulary(NAMES, base=NAMES[1:], synonyms={NAMES[1]: ['puppy']}, templates=['a {}'])
+    sample.set_metainfo(dict(vocabulary=names))
+    model._add_text([sample])
+    assert torch.allclose(sample.text_rows, model.classifier.text_rows(names)[1:])
+    assert sample.text_columns.tolist() == [-1, 0, 1]
 
 
 def test_names_are_trained_in_either_head():
