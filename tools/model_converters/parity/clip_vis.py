@@ -5,7 +5,6 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from released.checkpoints import clip_config, fit
 from released.clip_vis import CLIP, CLIP_VIS, CLIP_VIS_DROPPED
 from released.keys import convert
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from ovavss_mm.models.skeleton import build_skeleton
 
 from .common import Arrays, Line, Shapes, class_names, compare, draw_state, model_config, register
-from .frame_queries import check_frames, check_losses, check_pairs, check_post, leading
+from .frame_queries import check_frames, check_losses, check_pairs, check_post, leading, model_inputs
 
 CONFIG = 'clip_vis/clip-vis_rn50_1xb1-82k_avsbench-ov.py'
 
@@ -33,7 +32,6 @@ def build_model(shapes: Shapes, fixture: Arrays) -> nn.Module:
 
 
 @register('clip_vis', state_dict='state_dict_clip_vis.json')
-@torch.no_grad()
 def check_clip_vis(fixture: Arrays, shapes: Shapes) -> list[Line]:
     """Compare the network, the linking, the naming, the label map and the losses."""
     return check_model(build_model(shapes, fixture), fixture)
@@ -42,10 +40,7 @@ def check_clip_vis(fixture: Arrays, shapes: Shapes) -> list[Line]:
 @torch.no_grad()
 def check_model(model: nn.Module, fixture: Arrays) -> list[Line]:
     """Compare a model with the fixture."""
-    names = class_names().names
-    clip = dict(imgs=[torch.from_numpy(fixture['images'])], audio=[torch.zeros(len(fixture['images']), 0)])
-    sample = SegDataSample(metainfo=dict(vocabulary=names))
-    data = model.data_preprocessor(dict(inputs=clip, data_samples=[sample]))
+    data = model_inputs(model, fixture)
     queries, lines = check_frames(model, data['inputs']['imgs'][0], fixture)
     lines.append(compare('link_index', model.tracker(queries).link_index, fixture['link_index'], 0))
     (linked,) = model.encode_decode(data['inputs'])

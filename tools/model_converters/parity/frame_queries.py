@@ -6,6 +6,7 @@ from unittest import mock
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ovavss_mm.models.losses.frame_criterion import FrameCriterion
@@ -19,13 +20,20 @@ from ovavss_mm.models.segmentors.label_map import (
     resize_pairs,
 )
 
-from .common import Arrays, Line, compare, outlier_share
+from .common import Arrays, Line, class_names, compare, outlier_share
 
 MAP_SIZE, LABEL_SIZE = (8, 8), (32, 32)  # of the predictions and targets behind the losses
 _UNIT = 'share of pixels that differ'
 # names of losses in the fixtures: ours, and the weight that is not in theirs
 _LOSSES = dict(ce='loss_name', object_ce='loss_object', mask='loss_mask', dice='loss_dice', iou='loss_iou')
 _WEIGHTS = dict(ce=2.0, object_ce=2.0, mask=5.0, dice=5.0, iou=2.0)
+
+
+def model_inputs(model: nn.Module, fixture: Arrays) -> dict:
+    """The fixture's frames as the model takes them, without sound, with the names of AVSBench-OV."""
+    clip = dict(imgs=[torch.from_numpy(fixture['images'])], audio=[torch.zeros(len(fixture['images']), 0)])
+    sample = SegDataSample(metainfo=dict(vocabulary=class_names().names))
+    return model.data_preprocessor(dict(inputs=clip, data_samples=[sample]))
 
 
 def check_frames(model: nn.Module, imgs: Tensor, fixture: Arrays) -> tuple[list[InstanceData], list[Line]]:

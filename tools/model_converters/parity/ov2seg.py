@@ -5,15 +5,13 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
+from released.checkpoints import fit
 from released.keys import convert
 from released.ov2seg import OV2SEG, OV2SEG_DROPPED
 from torch import Tensor, nn
 
-from ovavss_mm.utils.text import shorten
-
 from .common import Arrays, Line, Shapes, class_names, compare, draw_state, model_config, register
-from .frame_queries import check_frames, check_losses, check_pairs, check_post, leading
+from .frame_queries import check_frames, check_losses, check_pairs, check_post, leading, model_inputs
 
 CONFIG = 'ov2seg/ov2seg_r50_1xb1-82k_avsbench-ov.py'
 
@@ -23,14 +21,9 @@ def build_model(shapes: Shapes, fixture: Arrays) -> nn.Module:
     config = model_config(CONFIG)
     config.backbone.init_cfg = config.classifier.init_cfg = None
     drawn = convert(draw_state(shapes, int(fixture['seed']), fixture), OV2SEG_DROPPED, OV2SEG)
-    if drawn.unplaced:
-        raise ValueError(f'names without a place: {shorten(drawn.unplaced)}')
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(config).eval()
-    missing, unexpected = model.load_state_dict(drawn.state, strict=False)
-    missing = [key for key in missing if not key.startswith('classifier.') and 'num_batches' not in key]
-    if missing or unexpected:
-        raise ValueError(f'not in the names: {missing}; not in the model: {unexpected}')
+    model.load_state_dict(fit(drawn, model, (r'classifier\.',), CONFIG), strict=False)
     text = torch.from_numpy(fixture['text_embeds'])
     model.classifier.text_embeddings = lambda names, show_progress=False: text
     return model
@@ -45,10 +38,7 @@ def check_ov2seg(fixture: Arrays, shapes: Shapes) -> list[Line]:
 @torch.no_grad()
 def check_model(model: nn.Module, fixture: Arrays) -> list[Line]:
     """Compare the network, the linking, the naming, the label map and the losses."""
-    names = class_names().names
-    clip = dict(imgs=[torch.from_numpy(fixture['images'])], audio=[torch.zeros(len(fixture['images']), 0)])
-    sample = SegDataSample(metainfo=dict(vocabulary=names))
-    data = model.data_preprocessor(dict(inputs=clip, data_samples=[sample]))
+    data, names = model_inputs(model, fixture), class_names().names
     queries, lines = check_frames(model, data['inputs']['imgs'][0], fixture)
     rows = model.classifier.text_rows(names)
     logits = torch.einsum('tqd,nd->tqn', torch.stack([q.text_embeds for q in queries]), rows)
