@@ -164,7 +164,7 @@ def test_all_figures_are_written(mode, capsys):
     out = capsys.readouterr().out
     for name in [*PARTS, *OWN[mode], 'decode_head.pixel_decoder', 'other', 'total']:
         assert f'| {name} ' in out
-        for rows in (result['ranges'], result['comparison']):
+        for rows in (result['ranges'], result['comparison']['B']):
             assert rows[name]['median'] > 0
     assert result['clips'] == dict(height=32, width=64, frames=2, names=4, batch=1)
     ranges = result['ranges']
@@ -172,6 +172,14 @@ def test_all_figures_are_written(mode, capsys):
     assert 0 < ranges['backbone']['flops'] < ranges['total']['flops']
     assert result['peak memory, MiB'] > 0 and result['clips a second'] > 0
     assert result['made_up_clips'] and 'MiB' in out
+
+
+def test_several_configs_are_compared_in_one_run(capsys):
+    result = run('--mode', 'test', *SMALL, '--no-flops', '--sounding', '2', '--compare', 'ovavss_mini_clip-rn.py', MINI)
+    assert list(result['comparison']) == ['ovavss_mini_clip-rn', 'ovavss_mini']
+    for label, rows in result['comparison'].items():
+        assert rows['total']['median'] == pytest.approx(rows['total']['b'] / rows['total']['a'])
+        assert f'{label} / A' in capsys.readouterr().out or label == 'ovavss_mini'
 
 
 def test_more_names_than_labels():

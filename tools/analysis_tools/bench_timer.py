@@ -122,22 +122,31 @@ def _cuda_event() -> torch.cuda.Event:
     return event
 
 
-def measure(benches: list, args: Any) -> tuple[list[list[dict]], float]:
-    """Take steps, of several benches in turn: seconds of the ranges a step a bench, and the peak of memory in MiB."""
+def measure(benches: list, args: Any) -> tuple[list[list[dict]], float, list[float]]:
+    """Take steps, of several benches in turn.
+
+    Returns:
+        tuple: seconds of the ranges a step a bench; the peak of memory; and for each bench the most that a step added
+        to what was held before it, both in MiB.
+    """
     # of loading, the processor's time: other programs disturb it less than real time
     timers = [RangeTimer(time.process_time) if args.mode == 'loader' else RangeTimer.on(args.device) for _ in benches]
+    peak, added = 0.0, [0.0] * len(benches)
     with ExitStack() as stack:
         for bench, timer in zip(benches, timers, strict=True):
             stack.enter_context(timer.watching(bench.ranges))
         for i in track_iter_progress(range(args.warmup + args.repeats), file=sys.stderr):
-            if i == args.warmup:
-                reset_peak_memory(args.device)
-            for bench, timer in zip(benches, timers, strict=True):
+            for at, (bench, timer) in enumerate(zip(benches, timers, strict=True)):
                 data = bench.batch()
                 set_random_seed(0)  # each step does the same work
+                reset_peak_memory(args.device)
+                held = peak_memory(args.device)
                 with timer.step():
                     bench.step(data)
-    return [timer.steps[args.warmup :] for timer in timers], peak_memory(args.device)
+                if i >= args.warmup:
+                    most = peak_memory(args.device)
+                    peak, added[at] = max(peak, most), max(added[at], most - held)
+    return [timer.steps[args.warmup :] for timer in timers], peak, added
 
 
 def count_flops(step: Callable[[], object], ranges: list[Range]) -> dict[str, float]:

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from math import log
+from pathlib import Path
 from statistics import linear_regression, median, quantiles
 from typing import Any
 
@@ -63,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--compile', nargs='+', default=[], metavar='PART', help='such as backbone or decode_head')
     add('--repeats', type=int, default=10, metavar='N', help='measured steps (default: 10)')
     add('--warmup', type=int, default=2, metavar='N', help='steps before (default: 2)')
-    add('--compare', metavar='CONFIG', help='config of B (default: that of A)')
+    add('--compare', nargs='+', default=[], metavar='CONFIG', help='config of B, and of more (default: that of A)')
     add('--compare-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='changes of B')
     add('--grow', nargs='+', metavar='AXIS VALUE', help=f'axes: {", ".join(AXES)}')
     add('--workers', type=int, default=os.cpu_count(), help='of --mode loader (default: all cores)')
@@ -116,14 +117,14 @@ def run(args: argparse.Namespace, folder: str) -> dict:
     dataset, made_up = build_dataset(config, args, folder)
     result = dict(settings=vars(args), machine=describe_machine(args.device), made_up_clips=made_up)
     if args.mode == 'loader':
-        (steps,), result['peak memory, MiB'] = measure([loader_bench(dataset)], args)
+        (steps,), result['peak memory, MiB'], _ = measure([loader_bench(dataset)], args)
         result['ranges'] = rows_of(steps)
         for workers in dict.fromkeys((0, args.workers)):
             result[f'clips a second, {workers} workers'] = loading_rate(config, dataset, workers, args.repeats)
     else:
         batch, result['clips'] = load_batch(dataset, args)
         benches = [model_bench(cfg, args, batch, **own) for cfg, own in settings]
-        (steps, *others), result['peak memory, MiB'] = measure(benches, args)
+        (steps, *others), result['peak memory, MiB'], added = measure(benches, args)
         bench, flops, ceiling = benches[0], {}, 1.0
         seconds = median(step['total'] for step in steps)
         if not args.no_flops:
@@ -135,14 +136,17 @@ def run(args: argparse.Namespace, folder: str) -> dict:
         if args.device.startswith('cuda'):
             result['idle share of the GPU'] = idle_share(partial(bench.step, batch()), seconds)
         result['notes'] = bench.notes
+        labels = [Path(path).stem for path in args.compare] or ['B']
         if others:
-            result['comparison'] = compared(steps, others[0])
+            result['comparison'] = {label: compared(steps, rows) for label, rows in zip(labels, others, strict=True)}
+            if args.device.startswith('cuda'):  # on a CPU freed memory stays with the process
+                result['memory that a step adds, MiB'] = dict(zip(['A', *labels], added, strict=True))
     print(text_of(result))
     return result
 
 
 def read_settings(args: argparse.Namespace) -> list[tuple[Config, dict]]:
-    """Configs of A and, if it is wanted, B, each with its ``amp`` and ``compile``; sets ``args.device``."""
+    """Configs of A and of what it is compared with, each with its ``amp`` and ``compile``; sets ``args.device``."""
     from ovavss_mm.apis.loading import choose_device, find_config
     from ovavss_mm.models.skeleton import read_config
 
@@ -153,7 +157,8 @@ def read_settings(args: argparse.Namespace) -> list[tuple[Config, dict]]:
         options = dict(args.compare_options or {})
         own = {key: options.pop(key, value) for key, value in own.items()}
         options = {**(args.cfg_options or {}), **options}
-        settings.append((read_config(find_config(args.compare or args.config), options), own))
+        others = args.compare or [args.config]
+        settings += [(read_config(find_config(path), options), own) for path in others]
     return settings
 
 
@@ -197,11 +202,11 @@ def text_of(result: dict) -> str:
     for key, value in result.items():
         if key not in ('settings', 'ranges', 'comparison'):
             lines.append(f'{key}: {value:.4g}' if isinstance(value, float) else f'{key}: {value}')
-    if 'comparison' in result:
+    for label, comparison in result.get('comparison', {}).items():
         rows = []
-        for name, row in result['comparison'].items():
+        for name, row in comparison.items():
             rows.append([name, ms(row['a']), ms(row['b']), *(f'{row[key]:.3f}' for key in ('median', 'q1', 'q3'))])
-        lines.append(table_of(['range', 'A ms', 'B ms', 'B / A', 'quartiles from', 'to'], rows))
+        lines.append(table_of(['range', 'A ms', f'{label} ms', f'{label} / A', 'quartiles from', 'to'], rows))
     return '\n'.join(lines)
 
 
