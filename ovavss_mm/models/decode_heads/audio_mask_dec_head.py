@@ -268,8 +268,9 @@ class AudioMaskDecHead(BaseModule):
         predictions = self(x)
         scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]
         clips = []
-        for score, mask in zip(scores, predictions.masks().float(), strict=True):
-            clips.append(InstanceData(scores=score.sum(-1), masks=mask))
+        parts = zip(scores, predictions.masks().float(), predictions.query_embed[-1].float(), strict=True)
+        for score, mask, embed in parts:
+            clips.append(InstanceData(scores=score.sum(-1), masks=mask, query_embeds=embed))
             if self.num_classes > 1:
                 clips[-1].name_scores = score
         if self.text_embed is not None:

@@ -39,7 +39,12 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
         best = scores.argsort(descending=True, stable=True)
         best = best[scores[best] > score_thr]
         query, labels, scores, masks = (part[best] for part in (query, labels, scores, masks))
-    return InstanceData(scores=scores, labels=labels, sound_scores=named.scores[query], masks=masks)
+    pairs = InstanceData(scores=scores, labels=labels, sound_scores=named.scores[query], masks=masks)
+    for key in ('query_embeds','image_embeds','class_scores'):
+        if key in named:
+            value = named[key][query]
+            pairs[key] = value.float() if value.ndim == 2 else value.float().mean(1)
+    return pairs
 
 
 def drop_frames(masks: Tensor, dropped: Tensor) -> Tensor:

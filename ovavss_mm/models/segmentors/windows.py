@@ -93,6 +93,24 @@ class FrameClass:
 
 
 @dataclass
+class FrameObject(FrameClass):
+    """An object in a frame, of one name there.
+
+    Args:
+        id (int): of the object, the same in all frames.
+        label (int): 0-based name.
+        box (tuple[int, int, int, int]): left, top, right, bottom in pixels, right and bottom outside.
+        number (int): among the objects that had this name, in order of appearance, from 1; 0 is not numbered yet.
+            Defaults to 0.
+    """
+
+    id: int
+    label: int
+    box: tuple[int, int, int, int]
+    number: int = 0
+
+
+@dataclass
 class _Part:
     """The pairs of one window that have a pixel in one frame, in painting order."""
 
@@ -101,6 +119,7 @@ class _Part:
     scores: list[float]
     sound_scores: list[float]
     masks: Tensor  # bool (M, H, W)
+    ids: list[int]  # of objects; empty where they are not known
 
 
 class Blender:
@@ -129,9 +148,10 @@ class Blender:
 
         Args:
             numbers (list[int]): of its T frames.
-            pairs (InstanceData): painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,) and
-                ``masks``, bool (M, T, H, W).
+            pairs (InstanceData): painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,), ``masks``,
+                bool (M, T, H, W), and ``ids`` (M,) of a :class:`~ovavss_mm.models.trackers.WindowLinker`, if wanted.
         """
+        ids = pairs.ids.tolist() if 'ids' in pairs else None
         labels, scores, sound = (pairs[key].tolist() for key in ('labels', 'scores', 'sound_scores'))
         there = pairs.masks.flatten(2).any(-1).tolist()  # (M, T)
         for at, number in enumerate(numbers):
@@ -143,6 +163,7 @@ class Blender:
                     scores=[scores[row] for row in rows],
                     sound_scores=[sound[row] for row in rows],
                     masks=pairs.masks[rows, at],  # a copy: the masks of the window can be freed
+                    ids=[] if ids is None else [ids[row] for row in rows],
                 )
             )
 
@@ -198,14 +219,58 @@ def frame_classes(parts: list[_Part], label_map: Tensor) -> dict[int, FrameClass
     """
     found = {}
     for index, count in zip(*(x.tolist() for x in label_map.unique(return_counts=True)), strict=True):
-        if index == 0:
-            continue
-        best = []  # weight, sound score, class score of the windows that see the name
-        for part in parts:
-            rows = [i for i, label in enumerate(part.labels) if label == index - 1]
-            if rows:
-                best.append((part.weight, *(max(x[i] for i in rows) for x in (part.sound_scores, part.scores))))
-        total = sum(weight for weight, _, _ in best)
-        sound, score = (sum(row[0] * row[i] for row in best) / total for i in (1, 2))
-        found[index - 1] = FrameClass(area=count / label_map.numel(), sound=sound, score=score)
+        if index > 0:
+            rows = [[i for i, label in enumerate(part.labels) if label == index - 1] for part in parts]
+            found[index - 1] = FrameClass(count / label_map.numel(), *_mean_scores(parts, rows))
     return found
+
+
+def _mean_scores(parts: list[_Part], rows: list[list[int]]) -> tuple[float, float]:
+    """Weighted means over the windows of the best sound and class scores of some pairs, given for each window."""
+    best = []  # weight, sound score, class score of the windows that see one
+    for part, some in zip(parts, rows, strict=True):
+        if some:
+            best.append((part.weight, *(max(x[i] for i in some) for x in (part.sound_scores, part.scores))))
+    total = sum(weight for weight, _, _ in best)
+    return tuple(sum(row[0] * row[i] for row in best) / total for i in (1, 2))
+
+
+def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObject], Tensor]:
+    """List the objects of a frame; a pixel belongs to the object of the greatest evidence for the pixel's name.
+
+    Args:
+        parts (list[_Part]): the windows' pairs with ids, from :meth:`Blender.take`.
+        label_map (Tensor): (H, W), from there.
+
+    Returns:
+        tuple: objects, those of the first name first and of a name in painting order, and their map (H, W) int64: 0
+        background, i + 1 object i.
+    """
+    objects, object_map = [], torch.zeros_like(label_map, dtype=torch.long)
+    for label in label_map.unique().tolist():
+        rows: dict[int, list[list[int]]] = {}  # by id, for each window
+        for at, part in enumerate(parts):
+            for i, identity in enumerate(part.ids):
+                if part.labels[i] == label - 1:
+                    rows.setdefault(identity, [[] for _ in parts])[at].append(i)
+        if not rows:
+            continue
+        evidence = [
+            sum(p.weight * _best(p, some) for p, some in zip(parts, mine, strict=True) if some)
+            for mine in rows.values()
+        ]
+        owner = torch.stack(evidence).argmax(0)
+        for i, (identity, mine) in enumerate(rows.items()):
+            mask = (label_map == label) & (owner == i)
+            if not (count := int(mask.sum())):
+                continue
+            ys, xs = (mask.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+            object_map[mask] = len(objects) + 1
+            scores, box = _mean_scores(parts, mine), (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)
+            objects.append(FrameObject(count / label_map.numel(), *scores, identity, label - 1, box))
+    return objects, object_map
+
+
+def _best(part: _Part, rows: list[int]) -> Tensor:
+    """Evidence (H, W) float32 of the best of some pairs of a window, at least one."""
+    return torch.stack([part.masks[i] * part.scores[i] for i in rows]).amax(0)

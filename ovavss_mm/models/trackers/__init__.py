@@ -4,5 +4,6 @@
 from .cosine_tracker import CosineTracker
 from .momentum_tracker import MomentumTracker
 from .top_k_tracker import TopKTracker
+from .window_linker import WindowLinker
 
-__all__ = ['CosineTracker', 'MomentumTracker', 'TopKTracker']
+__all__ = ['CosineTracker', 'MomentumTracker', 'TopKTracker', 'WindowLinker']
