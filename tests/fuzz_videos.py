@@ -92,7 +92,7 @@ def read(path: Path, out: Path) -> str:
     from ovavss_mm.apis.video.base import frames_at
     from ovavss_mm.apis.video.outputs import Outputs
     from ovavss_mm.apis.video.overlay import OverlayVideo
-    from ovavss_mm.apis.video.request import InferenceRequest
+    from ovavss_mm.apis.video.request import InferenceRequest, LabelledFrame
     from ovavss_mm.apis.video.sound import SoundReader
     from ovavss_mm.apis.video.sources import open_source
     from ovavss_mm.datasets.vocabulary import Vocabulary
@@ -111,10 +111,10 @@ def read(path: Path, out: Path) -> str:
                 samples = reader.span(round(time_ * 16000), 16000)
                 if samples.shape != (16000,) or not np.isfinite(samples).all():
                     raise AssertionError(f'sound is {samples.shape} or not finite')
-                writer.write(labels, time_, time_ + 1)
+                writer.write(LabelledFrame(time_, labels, {}), time_ + 1)
                 if number > 300:  # a still picture of an hour is no finding
                     return 'long'
-            writer.write(labels, time_, None)
+            writer.write(LabelledFrame(time_, labels, {}), None)
     except (OSError, ValueError, av.FFmpegError):  # the recorder makes the last a ValueError
         return 'refused'
     return 'read'

@@ -3,7 +3,7 @@
 
 For each VIDEO there appear in the output folder
   vis/NAME.mp4        the video with its sound, the predicted masks and their names
-  pred/NAME.json      when each class sounds, how large it is, and the model's scores
+  pred/NAME.json      when each class and each object sounds, how large it is, and the model's scores
   pred/NAME/*.png     a label map for each labelled second, named by milliseconds:
                       0 background, 1 the first of the names, 2 the second ...
 Any length, frame rate and size will do; a long video is labelled as it is read.
@@ -148,17 +148,24 @@ def report(prediction: dict) -> bool:
         return False
     say(f'{prediction["video"]}: {prediction["duration"]:g} s')
     for name, heard in prediction['names'].items():
-        spans = ', '.join(f'{start:g}-{end:g}' for start, end in heard['intervals'][:8])
-        more = ', ...' if len(heard['intervals']) > 8 else ''
         say(
-            f'  {name}: {heard["seconds"]:g} s ({spans}{more}), {heard["area"]:.1%} of the picture, '
+            f'  {name}: {heard["seconds"]:g} s ({_spans(heard)}), {heard["area"]:.1%} of the picture, '
             f'sound score {heard["sound"]:.2f}, class score {heard["score"]:.2f}'
         )
+        objects = [found for found in prediction['objects'] if found['name'] == name]
+        for found in objects if len(objects) > 1 else ():
+            say(f'    {name} {found["number"]}: {found["seconds"]:g} s ({_spans(found)})')
     if not prediction['names']:
         print('  none of the names is heard')
     for path in prediction.get('files', {}).values():
         say(f'  {path}')
     return True
+
+
+def _spans(heard: dict) -> str:
+    """The first intervals of a name or an object."""
+    spans = ', '.join(f'{start:g}-{end:g}' for start, end in heard['intervals'][:8])
+    return spans + (', ...' if len(heard['intervals']) > 8 else '')
 
 
 def say(text: str) -> None:

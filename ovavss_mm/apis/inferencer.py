@@ -28,7 +28,8 @@ import ovavss_mm.models  # noqa: F401  (a config given as a dict imports nothing
 from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
 from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
 from ..datasets.vocabulary import Vocabulary, split_names
-from ..models.segmentors.windows import Blender, Window, frame_classes, group_windows
+from ..models.segmentors.windows import Blender, ObjectNumbers, Window, frame_classes, frame_objects, group_windows
+from ..models.trackers import linker_of
 from ..utils.text import one_line, shorten
 from .loading import binary_name, choose_device, find_config, load_strictly, names_of_training, read_checkpoint
 from .video.base import Source, frames_at
@@ -62,7 +63,7 @@ class AVSegInferencer:
 
     Raises:
         FileNotFoundError: the config, the checkpoint, or the weights of a frozen part (CLIP, VGGish) are missing.
-        ValueError: no weights, weights of another model, or a device that is not there.
+        ValueError: no weights, weights of another model, a device that is not there, or a wrong value in ``linker``.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class AVSegInferencer:
         checkpoint = read_checkpoint(weights)
         self.model = self._build_model(checkpoint).to(device).eval()
         self.pipeline, self.front_end = self._build_pipeline()
+        self.linker_cfg = self.cfg.get('linker', dict(type='WindowLinker'))
+        linker_of(self.linker_cfg)  # a wrong value is named now
         classifier = getattr(self.model, 'classifier', None)
         self.is_open = getattr(classifier, 'open_vocabulary', False)  # it takes any class names
         self.own_names = None if self.is_open else names_of_training(checkpoint) or binary_name(self.model)
@@ -276,15 +279,19 @@ class AVSegInferencer:
         Yields:
             LabelledFrame: in order of time, ``request.fps`` per second.
         """
-        blender = Blender(len(request.vocabulary))
+        blender, numbers = Blender(len(request.vocabulary)), ObjectNumbers()
+        linker = linker_of(self.linker_cfg, request.fps)
         items = self.read(source, request.fps)
         for group, done in group_windows(items, request.window, request.stride, request.fps):
             for windows in _batches(group, request.batch_size):
                 for window, sample in zip(windows, self.predict(windows, request), strict=True):
-                    blender.add(window.numbers, sample.pred_queries)
+                    pairs = sample.pred_queries
+                    blender.add(window.numbers, pairs if linker is None else linker(window.numbers, pairs))
             for number, label_map, parts in blender.take(done):
-                found = frame_classes(parts, label_map)
-                yield LabelledFrame(number / request.fps, label_map.cpu().numpy(), found)
+                found, (objects, object_map) = frame_classes(parts, label_map), frame_objects(parts, label_map)
+                maps = (x.cpu().numpy() for x in (label_map, object_map.short()))
+                labels, object_map = maps
+                yield LabelledFrame(number / request.fps, labels, found, numbers(objects), object_map)
 
     def read(self, source: Source, fps: int = 1) -> Iterator[dict[str, Any]]:
         """Frames at the size that the model sees, ``fps`` per second, each with its sound.

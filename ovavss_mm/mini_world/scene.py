@@ -4,6 +4,7 @@
 A scene is sampled once and holds plain numbers; ``drawing`` and ``sound`` render it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,7 @@ def sample_scene(
     if sound_at_start and patterns:
         patterns[0] = (True, *patterns[0][1:])
     patterns += [(False,) * num_seconds for _ in silent_names]
-    objects = _place_objects(rng, names, patterns, num_seconds)
+    objects = place_objects(rng, names, patterns, num_seconds)
     order = rng.permutation(len(objects))
     return Scene(tuple(objects[i] for i in order), num_seconds, int(rng.integers(2**31)))
 
@@ -132,8 +133,10 @@ def sample_object(rng: np.random.Generator, name: str, sounding: tuple[bool, ...
     )
 
 
-def _place_objects(rng, names, patterns, num_seconds) -> list[SceneObject]:
-    """Sample objects until they keep clear of each other; else the clearest attempt."""
+def place_objects(
+    rng: np.random.Generator, names: Sequence[str], patterns: Sequence[tuple[bool, ...]], num_seconds: int
+) -> list[SceneObject]:
+    """Sample objects, each with its sounding seconds, until they keep clear of each other; else the clearest attempt."""
     best, best_clearance = [], -np.inf
     for _ in range(PLACEMENT_TRIES):
         objects = [sample_object(rng, *pair) for pair in zip(names, patterns, strict=True)]

@@ -29,6 +29,7 @@ from .text import one_line, shorten
 RUNNER_KEYS = {*inspect.signature(Runner).parameters} - {'cfg'} | {
     *('runner_type', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'strategy'),
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'compile', 'amp'),
+    'linker',  # of the inferencer
 }
 TOOL_KEYS = {'tta_model', 'tta_pipeline'}
 # Hooks that mmengine adds by itself.
@@ -45,6 +46,7 @@ _SECTIONS: dict[str, tuple[Registry, ...]] = {
     'param_scheduler': (registry.PARAM_SCHEDULERS,),
     'visualizer': (registry.VISUALIZERS, registry.VISBACKENDS),
     'log_processor': (registry.LOG_PROCESSORS,),
+    'linker': (registry.TASK_UTILS,),
     **dict.fromkeys(('env_cfg', 'randomness', 'auto_scale_lr', 'custom_imports'), ()),
 }
 _INITS = (registry.WEIGHT_INITIALIZERS,)

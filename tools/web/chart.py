@@ -23,12 +23,23 @@ def escape(text: object) -> str:
 def timeline_html(prediction: dict[str, Any]) -> str:
     """A strip for each class that is heard, over the seconds of the video, from the inferencer's prediction.
 
-    The clearer a bar, the higher the sound score. Names that are not heard follow in a line.
+    Below a class of several objects is a strip for each of them. The clearer a bar, the higher the sound score. Names
+    that are not heard follow in a line.
     """
     duration = max(prediction['duration'], 1 / prediction['fps'])
     vocabulary, heard = prediction['vocabulary'], prediction['names']
     colors = dict(zip(vocabulary, name_palette(vocabulary)[1:].tolist(), strict=True))
-    rows = [_row(name, colors[name], prediction, duration) for name in heard]
+    rows = []
+    for name, record in heard.items():
+        marks = [(frame['time'], frame['names'].get(name)) for frame in prediction['frames']]
+        rows.append(_row(name, colors[name], record, marks, 1 / prediction['fps'], duration))
+        objects = [found for found in prediction.get('objects', ()) if found['name'] == name]
+        for found in objects if len(objects) > 1 else ():
+            marks = [
+                (f['time'], what) for f in prediction['frames'] for what in f['objects'] if what['id'] == found['id']
+            ]
+            tag = f'{name} {found["number"]}'
+            rows.append(_row(tag, colors[name], found, marks, 1 / prediction['fps'], duration))
     silent = [name for name in vocabulary if name not in heard]
     body = ''.join(rows) + _axis(duration) if rows else ''
     lead = 'Not heard' if rows else 'None of the names is heard'
@@ -39,13 +50,14 @@ def timeline_html(prediction: dict[str, Any]) -> str:
     )
 
 
-def _row(name: str, color: Sequence[int], prediction: dict[str, Any], duration: float) -> str:
-    """The strip of one class, with a bar for each labelled frame."""
-    record, step, bars = prediction['names'][name], 1 / prediction['fps'], ''
-    rgb, unit = 'rgb({},{},{})'.format(*color), 100 / duration
-    for frame in prediction['frames']:
-        if what := frame['names'].get(name):
-            start, end = frame['time'], min(frame['time'] + step, duration)
+def _row(
+    name: str, color: Sequence[int], record: dict[str, Any], marks: Sequence[tuple], step: float, duration: float
+) -> str:
+    """The strip of a class or an object, with a bar for each (time, figures) of a labelled frame that has it."""
+    rgb, unit, bars = 'rgb({},{},{})'.format(*color), 100 / duration, ''
+    for start, what in marks:
+        if what:
+            end = min(start + step, duration)
             opacity = _FAINTEST + (1 - _FAINTEST) * what['sound']
             title = (
                 f'{start:g} to {end:g} s: sound score {what["sound"]:.2f}, class score {what["score"]:.2f}, '

@@ -2,7 +2,7 @@
 """Writes the input video with its sound and the predicted masks overlaid."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -12,10 +12,11 @@ import av
 import cv2
 import numpy as np
 
+from ...models.segmentors.windows import FrameObject
 from ...utils.text import one_line
 from ...visualization.drawing import blend, write_names
 from .base import Picture, Source
-from .request import InferenceRequest
+from .request import InferenceRequest, LabelledFrame
 from .sound import SoundReader, SoundTrack
 
 MAX_RATE = 30  # frames a second that are written at most
@@ -32,9 +33,11 @@ class Overlay:
     Args:
         label_map (np.ndarray): integer (H, W), 0 background, i + 1 name i.
         request (InferenceRequest): class names, colours and opacity.
+        objects (Sequence[FrameObject]): where given, ``label_map`` is their map: i + 1 is object i. The second object
+            of a name and later ones are numbered; that the first is not the only one is not known yet. Defaults to none.
     """
 
-    def __init__(self, label_map: np.ndarray, request: InferenceRequest) -> None:
+    def __init__(self, label_map: np.ndarray, request: InferenceRequest, objects: Sequence[FrameObject] = ()) -> None:
         present, labels = np.unique(label_map, return_inverse=True)
         labels = labels.reshape(label_map.shape)
         if present[0] != 0:  # the drawing takes 0 for the background, and 255 for no label
@@ -42,8 +45,16 @@ class Overlay:
         self.empty = len(present) == 1
         if self.empty:
             return
-        names = ['background', *(one_line(request.vocabulary[i - 1], MAX_SHOWN) for i in present[1:])]
-        palette, size = request.palette[present], max(12, min(label_map.shape) // 30)
+        index, tags = present, [''] * len(present)  # of names; what follows them
+        if objects:
+            shown = [objects[i - 1] for i in present[1:]]
+            index = np.array([0, *(x.label + 1 for x in shown)])
+            tags = ['', *(f' {x.number}' if x.number > 1 else '' for x in shown)]
+        names = [
+            one_line(request.vocabulary[i - 1], MAX_SHOWN) + tag if i else 'background'
+            for i, tag in zip(index, tags, strict=True)
+        ]
+        palette, size = request.palette[index], max(12, min(label_map.shape) // 30)
 
         def drawn_on(value: int) -> np.ndarray:
             frame = np.full((*label_map.shape, 3), value, np.uint8)
@@ -53,6 +64,13 @@ class Overlay:
         # every step of the drawing is linear in the frame, so two frames tell how any frame looks
         self.add = drawn_on(0)
         self.keep = drawn_on(255) - self.add
+
+    @classmethod
+    def of_frame(cls, frame: LabelledFrame, request: InferenceRequest) -> 'Overlay':
+        """Of a labelled frame: of its objects where they are known, else of its names."""
+        if frame.objects:
+            return cls(frame.object_map, request, frame.objects)
+        return cls(frame.label_map, request)
 
     def over(self, frame: np.ndarray) -> np.ndarray:
         """The overlay on a frame, both uint8 RGB (H, W, 3)."""
@@ -100,12 +118,12 @@ class OverlayVideo:
         stream.codec_context.time_base = Fraction(1, CLOCK if stream.name == 'libx264' else 1000)
         return stream
 
-    def write(self, label_map: np.ndarray, time: float, until: float | None) -> None:
-        """Write the frames to which a label map belongs: from its time to the next one's in seconds (None: the end).
+    def write(self, labelled: LabelledFrame, until: float | None) -> None:
+        """Write the frames to which a labelled one belongs: from its time to the next one's in seconds (None: the end).
 
         A picture that is shown longer than its label map is written again with the next one.
         """
-        overlay = Overlay(label_map, self.request)
+        overlay, time = Overlay.of_frame(labelled, self.request), labelled.time
         tolerance = self.source.tolerance
         held = self._shown
         if held is not None and time + tolerance < held.end and time >= self._written + 0.9 / MAX_RATE:

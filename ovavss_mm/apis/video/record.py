@@ -144,12 +144,12 @@ class Recorder:
             self._write(last)
             progress.advance(task)
         if self.video is not None and last is not None:
-            self.video.write(last.label_map, last.time, None)
+            self.video.write(last, None)
         progress.update(task, total=self.timeline.num_frames)
 
     def _write(self, frame: LabelledFrame) -> None:
         """Hand a labelled frame to the writers."""
-        record = self.timeline.add(frame.time, frame.found)
+        record = self.timeline.add(frame.time, frame.found, frame.objects)
         if self.options.pred:
             self.json.write(record)
             self.labels.write(frame.time, frame.label_map)
@@ -158,13 +158,13 @@ class Recorder:
         if self.options.return_datasamples:
             self.maps.append(frame.label_map)
         if self.video is not None:
-            self.video.write(frame.label_map, frame.time, frame.time + 1 / self.request.fps)
+            self.video.write(frame, frame.time + 1 / self.request.fps)
 
     def _shown(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
         """Pass frames on and show them in a window."""
         window, pictures = Visualizer(), frames_at(self.source, self.request.fps)
         for frame, (_, rgb) in zip(frames, pictures, strict=False):
-            picture = Overlay(frame.label_map, self.request).over(rgb)
+            picture = Overlay.of_frame(frame, self.request).over(rgb)
             window.show(picture, self.name, wait_time=self.options.wait_time)
             yield frame
 
@@ -182,6 +182,7 @@ class Recorder:
             num_frames=self.timeline.num_frames,
             duration=round(duration, 4),
             names=self.timeline.summary(duration),
+            objects=self.timeline.objects(duration),
             notes=self.notes,
         )
 

@@ -24,7 +24,8 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
         score_thr (float): the score of a pair must be above this. Defaults to 0.3.
 
     Returns:
-        Pairs, highest score first: ``scores``, ``labels`` (0-based names), ``sound_scores``, ``masks``.
+        Pairs, highest score first: ``scores``, ``labels`` (0-based names), ``sound_scores``, ``masks``; and of their
+        queries ``class_scores`` (M, N) and, if there are such, ``query_embeds`` and ``image_embeds`` (M, C).
     """
     num_names = named.class_scores.shape[-1]
     scores, order = named.class_scores.flatten().topk(min(max_pairs, named.class_scores.numel()))
@@ -40,10 +41,11 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
         best = best[scores[best] > score_thr]
         query, labels, scores, masks = (part[best] for part in (query, labels, scores, masks))
     pairs = InstanceData(scores=scores, labels=labels, sound_scores=named.scores[query], masks=masks)
-    for key in ('query_embeds','image_embeds','class_scores'):
+    pairs.class_scores = named.class_scores[query]
+    for key in ('query_embeds', 'image_embeds'):
         if key in named:
             value = named[key][query]
-            pairs[key] = value.float() if value.ndim == 2 else value.float().mean(1)
+            pairs[key] = value if value.ndim == 2 else value.mean(1)  # (M, T, C) -> (M, C)
     return pairs
 
 

@@ -271,6 +271,22 @@ def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObje
     return objects, object_map
 
 
+class ObjectNumbers:
+    """Numbers the objects of a video in order of appearance: their ids from 1 on, and those of each name."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, int] = {}
+        self._numbers: dict[int, dict[int, int]] = defaultdict(dict)
+
+    def __call__(self, objects: list[FrameObject]) -> list[FrameObject]:
+        """Number the objects of the next frame, in place."""
+        for found in objects:
+            found.id = self._ids.setdefault(found.id, len(self._ids) + 1)
+            same = self._numbers[found.label]
+            found.number = same.setdefault(found.id, len(same) + 1)
+        return objects
+
+
 def _best(part: _Part, rows: list[int]) -> Tensor:
     """Evidence (H, W) float32 of the best of some pairs of a window, at least one."""
     return torch.stack([part.masks[i] * part.scores[i] for i in rows]).amax(0)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Identities that last over the windows of a video, and through silence."""
+"""Identities of objects that last over the windows of a video, and through silence."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+EMBEDS = ('image_embeds', 'query_embeds')  # what an object looks like: the first that its pair has
 MAX_SIDE = 160  # pixels of the masks that are compared
-SAME_IOU = 0.5  # of the masks of two pairs of a window, from which they are of one object
+SAME_IOU = 0.5  # from which two masks of a window are one object
+
+Masks = dict[int, Tensor]  # by number of the frame, bool (h, w), none of them empty
 
 
 @dataclass
@@ -21,135 +25,210 @@ class _Identity:
     """What is remembered of an object."""
 
     id: int
-    looks: dict[str, Tensor]  # of its last window, see EVIDENCE
+    pair: InstanceData | None = None  # its best one in the last window that saw it, without the mask
+    masks: Masks = field(default_factory=dict)  # of frames that later windows see or are next to
     last: int = 0  # frame in which it was seen last
-    masks: dict[int, Tensor] = field(default_factory=dict)  # bool (h, w), of the last frames
 
 
 @TASK_UTILS.register_module()
 class WindowLinker:
+    """Gives the pairs of query and name of a video's windows the ids of objects; one linker a video.
+
+    Pairs whose masks are nearly the same are one object: those of one query with several names, and of two queries that
+    see the same. A mask of parts that lie apart in some frame and never touch is several objects of one name.
+
+    An object of a window is an earlier one if their masks overlap, in the frames that both have or else in the nearest
+    ones, up to a second apart; else if both are alike, in names and looks, unless a frame shows the two at different
+    places. Each is linked once, those that overlap first, so that the links are the best in sum.
+
+    Args:
+        min_iou (float, optional): IoU of masks, above 0 to 1, from which they are linked. None: overlap says nothing.
+            Defaults to 0.3.
+        min_similarity (float, optional): product of the cosine of class scores and of half of 1 + the cosine of
+            embeddings, above 0 to 1, from which objects are linked that do not overlap. Embeddings are the mean of
+            CLIP's image embeddings, or the query's where there is none; a pair without scores and embeddings is like
+            those of its name. None: similarity says nothing. Defaults to 0.5.
+        memory (float, optional): seconds after which an object that was not seen is forgotten. None: never. Defaults to
+            300.
+        min_part (float, optional): of a mask of several parts, the least share of the largest one's size that makes a
+            part an object, above 0 to 1. None: a mask is always one object. Defaults to 0.2.
+        fps (int): labelled frames a second. Defaults to 1.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
     def __init__(
         self,
         min_iou: float | None = 0.3,
         min_similarity: float | None = 0.5,
         memory: float | None = 300.0,
+        min_part: float | None = 0.2,
         fps: int = 1,
-        kind='class',
-        veto=True,
-        near=True, split=0.2,
     ) -> None:
-        self.min_iou, self.min_similarity, self.memory, self.fps = min_iou, min_similarity, memory, fps
-        self._identities: list[_Identity] = []
+        for name, value, most in (
+            ('min_iou', min_iou, 1),
+            ('min_similarity', min_similarity, 1),
+            ('memory', memory, float('inf')),
+            ('min_part', min_part, 1),
+        ):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value <= most):
+                upper = '' if most == float('inf') else f' and at most {most}'
+                raise ValueError(f'{name} must be None, or above 0{upper}, got {value!r}')
+        if type(fps) is not int or fps < 1:
+            raise ValueError(f'fps must be a whole number above 0, got {fps!r}')
+        self.min_iou, self.min_similarity, self.memory = min_iou, min_similarity, memory
+        self.min_part, self.fps = min_part, fps
+        self._known: list[_Identity] = []
         self._count = 0
-        self.kind,self.veto,self.near=kind,veto,near; self.split=split
 
-    def __call__(self, numbers: list[int], pairs: InstanceData) -> list[int]:
-        if self.split: pairs = split_pairs(pairs, self.split)
-        self.pairs = pairs
+    @torch.no_grad()
+    def __call__(self, numbers: list[int], pairs: InstanceData) -> InstanceData:
+        """Take the next window.
+
+        Args:
+            numbers (list[int]): of its T frames, ``fps`` of them a second; no window begins before an earlier one but
+                for its phase.
+            pairs (InstanceData): painted pairs, best first: ``labels`` (M,), ``masks``, bool (M, T, H, W), and if the
+                model has them ``class_scores`` (M, N), ``query_embeds`` and ``image_embeds`` (M, C).
+
+        Returns:
+            InstanceData: the pairs, where a mask was several objects one for each in its place, with ``ids`` (M',)
+            int64.
+        """
+        if self.min_part is not None:
+            pairs = split_pairs(pairs, self.min_part)
         step = -(-max(pairs.masks.shape[-2:]) // MAX_SIDE)
-        masks = pairs.masks[..., ::step, ::step]
-        objects = _same_objects(masks)
-        first = sorted(set(objects))
-        seen = [{n: masks[row, t].cpu() for t, n in enumerate(numbers) if masks[row, t].any()} for row in first]
-        looks = [self._looks(pairs, row) for row in first]
+        small = pairs.masks[..., ::step, ::step].cpu()
+        leaders = same_objects(small)  # by pair, the first one of its object
+        rows = sorted(set(leaders))
+        seen = [{n: m for n, m in zip(numbers, small[row], strict=True) if m.any()} for row in rows]
         if self.memory is not None:
-            self._identities = [x for x in self._identities if numbers[0] - x.last <= self.memory * self.fps]
-        found = self._match(seen, looks)
-        for i, identity in enumerate(found):
+            self._known = [x for x in self._known if numbers[0] - x.last <= self.memory * self.fps]
+        ids = dict(zip(rows, self._link([pairs[row] for row in rows], seen, numbers), strict=True))
+        pairs.ids = torch.tensor([ids[row] for row in leaders], dtype=torch.long, device=pairs.masks.device)
+        return pairs
+
+    def _link(self, objects: list[InstanceData], seen: list[Masks], numbers: list[int]) -> list[int]:
+        """Ids of the objects of a window, each a pair, with their masks; remembers them."""
+        affinity = [
+            [self._affinity(identity, *found) for found in zip(objects, seen, strict=True)] for identity in self._known
+        ]
+        links = {}
+        if affinity:
+            table = np.array(affinity).reshape(len(self._known), len(objects))
+            pairs = zip(*linear_sum_assignment(table, maximize=True), strict=True)
+            links = {column: self._known[row] for row, column in pairs if table[row, column] > 0}
+        ids = []
+        for column, (pair, masks) in enumerate(zip(objects, seen, strict=True)):
+            identity = links.get(column)
             if identity is None:
                 self._count += 1
-                found[i] = identity = _Identity(self._count, looks[i])
-                self._identities.append(identity)
-            identity.looks = looks[i]
-            identity.masks |= seen[i]
-            identity.last = max(seen[i], default=numbers[0])
-        for identity in self._identities:  # of frames that no later window sees or is next to
-            identity.masks = {n: m for n, m in identity.masks.items() if n >= numbers[0]-self.fps}
-        ids = {row: identity.id for row, identity in zip(first, found, strict=True)}
-        return [ids[row] for row in objects]
+                identity = _Identity(self._count)
+                self._known.append(identity)
+            kept = {key: pair[key] for key in ('labels', 'class_scores', *EMBEDS) if key in pair}
+            identity.pair, identity.masks = InstanceData(**kept), identity.masks | masks
+            identity.last = max(masks, default=numbers[0])
+            ids.append(identity.id)
+        for identity in self._known:  # no later window begins before this one, or is further from it than a second
+            identity.masks = {n: m for n, m in identity.masks.items() if n >= numbers[0] - self.fps}
+        return ids
 
-    def _looks(self, pairs, row):
-        return {k: pairs[k][row] for k in ('query_embeds','image_embeds','class_scores') if k in pairs} | dict(label=pairs.labels[row])
-
-    def _match(self, seen, looks):
-        table = torch.tensor([[self._affinity(x, s, l) for s, l in zip(seen, looks)] for x in self._identities]).reshape(len(self._identities), len(seen))
-        found = [None] * len(seen)
-        for row, column in zip(*linear_sum_assignment(-table.numpy())):
-            if table[row, column] > 0:
-                found[column] = self._identities[row]
-        return found
-
-    def sim(self, a, b):
-        c = lambda k: F.cosine_similarity(a[k], b[k], 0).item()
-        k=self.kind
-        if k=='query': return c('query_embeds')
-        if k=='image': return c('image_embeds')
-        if k=='class': return c('class_scores')
-        if k=='label': return float(a['label']==b['label'])
-        if k=='class*image': return c('class_scores')*(1+c('image_embeds'))/2
-        if k=='class*query': return c('class_scores')*(1+c('query_embeds'))/2
-        if k=='label&image': return (a['label']==b['label'])*c('image_embeds')
-        if k=='label&query': return (a['label']==b['label'])*c('query_embeds')
-        if k=='label+image': return (.25*(a['label']==b['label'])+.75*c('image_embeds'))
-        if k=='label+query': return (.5*(a['label']==b['label'])+.5*c('query_embeds'))
-        if k=='label*query': return float(a['label']==b['label'])*(1+c('query_embeds'))/2
-
-    def _affinity(self, identity, masks, looks) -> float:
-        iou, gap = _overlap(identity.masks, masks, self.fps if self.near else 0)
-        if self.min_iou is not None and iou >= self.min_iou:
-            return 2 + iou
-        if self.veto and self.min_iou is not None and gap == 0:
-            return 0
-        if self.min_similarity is None: return 0
-        s=self.sim(identity.looks, looks)
-        return s if s >= self.min_similarity else 0
-
-def _overlap(old, new, reach):
-    gaps=[(abs(a-b),a,b) for a in old for b in new]
-    gap=min((g for g,_,_ in gaps), default=None)
-    if gap is None or gap>reach: return 0.0, None
-    i=u=0
-    for g,a,b in gaps:
-        if g==gap:
-            i+=(old[a]&new[b]).sum().item(); u+=(old[a]|new[b]).sum().item()
-    return i/u, gap
+    def _affinity(self, identity: _Identity, pair: InstanceData, masks: Masks) -> float:
+        """How well an object of a window fits an earlier one: 2 to 3 by overlap, up to 1 by similarity, 0 not at all."""
+        iou, gap = overlap(identity.masks, masks)
+        if self.min_iou is not None and gap <= self.fps:
+            if iou >= self.min_iou:
+                return 2 + iou
+            if gap == 0:  # at different places in one frame
+                return 0.0
+        if self.min_similarity is None:
+            return 0.0
+        alike = similarity(identity.pair, pair)
+        return alike if alike >= self.min_similarity else 0.0
 
 
-def split_pairs(pairs, min_share):
-    rows, masks = [], []
+def overlap(old: Masks, new: Masks) -> tuple[float, float]:
+    """IoU of the masks of two objects, over the frames that both have or else the nearest ones; how far apart these are.
+
+    Without masks the distance, in frames, is infinite.
+    """
+    gaps = [(abs(a - b), a, b) for a in old for b in new]
+    least = min((gap for gap, _, _ in gaps), default=float('inf'))
+    both = either = 0
+    for gap, a, b in gaps:
+        if gap == least:
+            both += int((old[a] & new[b]).sum())
+            either += int((old[a] | new[b]).sum())
+    return both / max(either, 1), least
+
+
+def similarity(old: InstanceData, new: InstanceData) -> float:
+    """How alike two pairs are in names and looks, 0 to 1; each has one row, see :class:`WindowLinker`."""
+    if 'class_scores' in old and 'class_scores' in new:
+        alike = _cosine(old.class_scores, new.class_scores)
+    else:
+        alike = float(old.labels == new.labels)
+    key = next((key for key in EMBEDS if key in old and key in new), None)
+    return alike if key is None else alike * (1 + _cosine(old[key], new[key])) / 2
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """Cosine of two embeddings (1, C)."""
+    return float(F.cosine_similarity(a.float(), b.float())[0])
+
+
+def same_objects(masks: Tensor) -> list[int]:
+    """For each of M masks, bool (M, T, h, w), the first one that is nearly the same, or itself."""
+    flat = masks.flatten(1).float()
+    both, area = flat @ flat.T, flat.sum(1)
+    iou = both / (area[:, None] + area - both).clamp(min=1)
+    leaders: list[int] = []
+    for row in range(len(iou)):
+        same = [i for i in dict.fromkeys(leaders) if iou[row, i] >= SAME_IOU]
+        leaders.append(max(same, key=lambda i, row=row: iou[row, i]) if same else row)
+    return leaders
+
+
+def split_pairs(pairs: InstanceData, min_part: float) -> InstanceData:
+    """Pairs with a mask of several objects, see :class:`WindowLinker`, become one for each, the largest first."""
+    rows: list[int] = []
+    masks: list[Tensor] = []
     for row, mask in enumerate(pairs.masks):
-        for part in _split(mask.cpu().numpy(), min_share):
-            rows.append(row); masks.append(torch.from_numpy(part))
-    out = InstanceData(**{k: v[rows] for k, v in pairs.items() if k != 'masks'})
-    out.masks = torch.stack(masks).to(pairs.masks.device) if masks else pairs.masks
+        parts = split_mask(mask.cpu().numpy(), min_part)
+        rows += [row] * len(parts)
+        masks += [mask] if len(parts) == 1 else [torch.from_numpy(part).to(mask.device) for part in parts]
+    out = InstanceData(**{key: value[rows] for key, value in pairs.items() if key != 'masks'})
+    out.masks = torch.stack(masks) if masks else pairs.masks
     return out
 
-def _split(mask, min_share):
-    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    if count <= 1: return [mask]
-    sizes = np.stack([np.bincount(p.ravel(), minlength=count + 1)[1:] for p in pieces])  # (T, pieces)
-    objects = []  # [pieces]
-    order = np.argsort(-sizes.sum(0), kind='stable')
-    least = min_share * sizes.sum(0).max()
-    for piece in order:
-        if sizes[:, piece].sum() < least:
-            objects[0].append(piece + 1); continue
-        there = sizes[:, piece] > 0
-        for o in objects:
-            if not (there & (sizes[:, np.array(o) - 1].sum(1) > 0)).any():
-                o.append(piece + 1); break
+
+def split_mask(mask: np.ndarray, min_part: float) -> list[np.ndarray]:
+    """Split a mask, bool (T, H, W), into those of its objects, which together are the mask; the largest first.
+
+    A part is what hangs together in a frame and from one to the next. The largest is the first object; each further one
+    joins the first object that is in none of its frames, and otherwise is an object of its own, or if it is small,
+    belongs to the largest.
+    """
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.stack([np.bincount(frame.ravel(), minlength=count + 1)[1:] for frame in parts], 1)  # (parts, T)
+    objects: list[list[int]] = []
+    for part in np.argsort(-sizes.sum(1), kind='stable'):
+        free = [parts for parts in objects if not ((sizes[parts].sum(0) > 0) & (sizes[part] > 0)).any()]
+        small = objects and sizes[part].sum() < min_part * sizes[objects[0][0]].sum()
+        if free or small:
+            (objects[0] if small else free[0]).append(part)
         else:
-            objects.append([piece + 1])
-    return [np.isin(pieces, o) for o in objects]
+            objects.append([part])
+    if len(objects) <= 1:
+        return [mask]
+    owner = np.zeros(count + 1, int)
+    for i, own in enumerate(objects, 1):
+        owner[np.array(own) + 1] = i
+    return [owner[parts] == i for i in range(1, len(objects) + 1)]
 
 
-def _same_objects(masks: Tensor) -> list[int]:
-    flat = masks.flatten(1).float()
-    inter = flat @ flat.T
-    area = flat.sum(1)
-    iou = inter / (area[:, None] + area - inter).clamp(min=1)
-    first = []
-    for row in range(len(iou)):
-        same = [i for i in dict.fromkeys(first) if iou[row, i] >= SAME_IOU]
-        first.append(max(same, key=lambda i: iou[row, i]) if same else row)
-    return first
+def linker_of(cfg: dict[str, Any] | None, fps: int = 1) -> WindowLinker | None:
+    """The linker of a config for one video; None for None."""
+    return None if cfg is None else TASK_UTILS.build(dict(cfg, fps=fps))

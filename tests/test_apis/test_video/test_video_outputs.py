@@ -14,7 +14,7 @@ from video_files import numbered, write_mp4
 from ovavss_mm.apis.video.base import frames_at
 from ovavss_mm.apis.video.outputs import LabelPictures, Outputs, TimelineFile
 from ovavss_mm.apis.video.overlay import MAX_SHOWN, Overlay, OverlayVideo
-from ovavss_mm.apis.video.request import InferenceRequest
+from ovavss_mm.apis.video.request import InferenceRequest, LabelledFrame
 from ovavss_mm.apis.video.sound import SoundReader, SoundTrack, track_of_array
 from ovavss_mm.apis.video.sources import PicturesSource
 from ovavss_mm.apis.video.timeline import ClassTimeline
@@ -149,8 +149,8 @@ def write_overlay(path, source, maps, fps=1):
     """Write maps, and give the frames and the sound of the result."""
     writer = OverlayVideo(path, source, asked(opacity=1.0))
     for j, labels in enumerate(maps):
-        writer.write(labels, j / fps, (j + 1) / fps)
-    writer.write(maps[-1], j / fps, None)
+        writer.write(LabelledFrame(j / fps, labels, {}), (j + 1) / fps)
+    writer.write(LabelledFrame(j / fps, labels, {}), None)
     writer.close()
     return VideoSource(str(path))
 

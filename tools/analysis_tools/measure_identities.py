@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure how well the inferencer keeps the identities of objects, on videos of the mini world.
+
+Each video shows three objects that move about and cross: two sound, with silent gaps, and one does not. In every third
+video both sounding objects have one name, and sound at the same times, as only their places tell them apart. A frame
+has the true masks of the objects that sound in it; a predicted object is one of them from an IoU of 0.5 on. Per video:
+
+  switches  changes of an object's id, a minute in which it sounds and is found
+  IDF1      of motmetrics, over all sounding objects and frames, so that objects that are missed and false ones count
+  found     share of the sounding objects and frames that are found, whatever their ids
+
+The links are made in several ways of the same predictions: not at all, by the overlap of masks alone, by similarity
+alone, by both, and as the truth has them, which is the most that links can reach.
+
+Example:
+  python tools/analysis_tools/measure_identities.py --videos 12 --out work_dirs/identities.json
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prettytable import PrettyTable
+from scipy import stats
+
+from ovavss_mm.apis import AVSegInferencer
+from ovavss_mm.apis.video.request import InferenceRequest, LabelledFrame
+from ovavss_mm.apis.video.sources import open_source
+from ovavss_mm.mini_world.drawing import draw_object, render_pictures
+from ovavss_mm.mini_world.names import NAMES
+from ovavss_mm.mini_world.scene import FRAME_SIZE, Scene, place_objects
+from ovavss_mm.mini_world.sound import SAMPLE_RATE, render_sound
+
+MIN_IOU = 0.5  # of a predicted object and a true one
+SOUNDING, SILENT = (8, 20), (3, 12)  # seconds of a stretch, the last one excluded
+FIGURES = ('switches', 'IDF1', 'found')
+PARTS = ('two names', 'one name twice')
+LINKERS: dict[str, dict] = {
+    'none': dict(min_iou=None, min_similarity=None),
+    'overlap': dict(min_similarity=None),
+    'similarity': dict(min_iou=None),
+    'both': dict(),
+    'truth': dict(),
+}
+
+
+def make_scene(seed: int, seconds: int) -> Scene:
+    """The scene of a video: two objects that sound, of one name in every third, and one that does not."""
+    rng = np.random.default_rng((seed, 9))
+    names = rng.permutation(NAMES).tolist()[:3]
+    sounding = [_stretches(rng, seconds), _stretches(rng, seconds), (False,) * seconds]
+    if part_of(seed) == PARTS[1]:
+        names[1], sounding[1] = names[0], sounding[0]
+    objects = place_objects(rng, names, sounding, seconds)
+    return Scene(tuple(objects[i] for i in rng.permutation(3)), seconds, int(rng.integers(2**31)))
+
+
+def part_of(seed: int) -> str:
+    """Which of ``PARTS`` a video belongs to."""
+    return PARTS[seed % 3 == 2]
+
+
+def _stretches(rng: np.random.Generator, seconds: int) -> tuple[bool, ...]:
+    """When an object sounds, a flag a second: in turn, beginning with sound."""
+    flags: list[bool] = []
+    while len(flags) < seconds:
+        flags += [True] * int(rng.integers(*SOUNDING)) + [False] * int(rng.integers(*SILENT))
+    return tuple(flags[:seconds])
+
+
+def true_map(scene: Scene, time: float) -> np.ndarray:
+    """Which object sounds at each pixel, uint8 (96, 128): 0 none, i + 1 object i of the scene."""
+    canvas, out = np.zeros((*FRAME_SIZE, 3), np.float32), np.zeros(FRAME_SIZE, np.uint8)
+    for i, obj in enumerate(scene.objects):
+        out[draw_object(canvas, obj, time) >= 0.5] = i + 1 if obj.sounding[int(time)] else 0
+    return out
+
+
+def source_of(scene: Scene, fps: int) -> dict[str, Any]:
+    """The video of a scene, as the inferencer takes it."""
+    return dict(
+        frames=render_pictures(scene, fps)[0], sound=render_sound(scene), sample_rate=SAMPLE_RATE, frame_rate=fps
+    )
+
+
+class Replayer(AVSegInferencer):
+    """An inferencer that predicts each window of a video once, however often the video is streamed."""
+
+    def stream_all(self, source: dict, request: InferenceRequest) -> Iterator[tuple[str, list[LabelledFrame]]]:
+        """Name of the linker and labelled frames, for each way to link."""
+        self.kept: dict[tuple, list] = {}
+        for name, cfg in LINKERS.items():
+            self.linker_cfg = dict(type='WindowLinker', **cfg)
+            yield name, list(self.stream(open_source(source), request))
+
+    def predict(self, windows: list, request: InferenceRequest) -> list:
+        """As of the base class."""
+        key = tuple(tuple(window.numbers) for window in windows)
+        if key not in self.kept:
+            self.kept[key] = super().predict(windows, request)
+        return self.kept[key]
+
+
+def object_ious(truth: np.ndarray, frame: LabelledFrame) -> tuple[list[int], list[int], np.ndarray]:
+    """Ids of the true and of the predicted objects of a frame, and the IoU of each pair, (true, predicted)."""
+    owner = np.array([0, *(found.id for found in frame.objects)])[frame.object_map]  # by pixel
+    true, ids = ([int(i) for i in np.unique(x) if i] for x in (truth, owner))
+    ious = np.zeros((len(true), len(ids)))
+    for row, i in enumerate(true):
+        for column, j in enumerate(ids):
+            a, b = truth == i, owner == j
+            ious[row, column] = (a & b).sum() / (a | b).sum()
+    return true, ids, ious
+
+
+def measure(truth: list[np.ndarray], frames: list[LabelledFrame], perfect: bool = False) -> dict[str, float]:
+    """Figures of a video.
+
+    Args:
+        truth (list[np.ndarray]): a map a frame, see :func:`true_map`.
+        frames (list[LabelledFrame]): with objects.
+        perfect (bool): whether an object that is found gets its true id, and any other one an id of its own. Defaults
+            to False.
+
+    Returns:
+        dict[str, float]: ``FIGURES``, in a minute and in percent; NaN where nothing sounds or is found.
+    """
+    motmetrics = import_motmetrics()
+    events = motmetrics.MOTAccumulator()
+    for number, (true_ids, frame) in enumerate(zip(truth, frames, strict=True)):
+        true, ids, ious = object_ious(true_ids, frame)
+        if perfect:
+            ids = [
+                true[column.argmax()] if len(true) and column.max() >= MIN_IOU else 1000 * (number + 1) + i
+                for i, column in enumerate(ious.T)
+            ]
+        events.update(true, ids, np.where(ious >= MIN_IOU, 1 - ious, np.nan), frameid=number)
+    wanted = ['num_switches', 'num_detections', 'num_objects', 'idf1']
+    row = motmetrics.metrics.create().compute(events, metrics=wanted, return_dataframe=False)
+    fps = 1 / (frames[1].time - frames[0].time) if len(frames) > 1 else 1.0
+    minutes = row['num_detections'] / fps / 60
+    return dict(
+        switches=row['num_switches'] / minutes if minutes else float('nan'),
+        IDF1=100 * row['idf1'],
+        found=100 * row['num_detections'] / row['num_objects'] if row['num_objects'] else float('nan'),
+    )
+
+
+def import_motmetrics() -> Any:
+    """The evaluator.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import motmetrics
+    except ImportError as error:
+        raise ImportError(f'identities are measured with motmetrics: pip install motmetrics ({error})') from error
+    return motmetrics
+
+
+def mean_interval(values: list[float]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval (Student's t); NaN are left out."""
+    values = [value for value in values if value == value]
+    if len(values) < 2:
+        return (values[0] if values else float('nan')), float('nan')
+    return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def table_of(results: list[dict[str, Any]]) -> PrettyTable:
+    """A row for each part of the videos and way to link: means with their 95 % intervals."""
+    table = PrettyTable(['videos', 'linked by', 'switches a minute', 'IDF1', 'found'], align='l')
+    for part in PARTS:
+        videos = [result for result in results if result['part'] == part]
+        for name in LINKERS if videos else ():
+            cells = [mean_interval([video[name][figure] for video in videos]) for figure in FIGURES]
+            table.add_row([f'{part} ({len(videos)})', name, *(f'{mean:.2f} ± {half:.2f}' for mean, half in cells)])
+    return table
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, of the process by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--videos', type=int, default=12, help='number of videos (default: 12)')
+    add('--seconds', type=int, default=120, help='length of each (default: 120)')
+    add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
+    add('--seed', type=int, default=0, help='of the first video, 0 to 999999 (default: 0)')
+    add('--model', default='ovavss_mini', metavar='CONFIG', help='config of a model of the mini world')
+    add(
+        '--weights', default='ovavss_mm://mini_world/ovavss_mini.safetensors', metavar='CHECKPOINT', help='of the model'
+    )
+    add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
+    add('--out', type=Path, metavar='FILE', help='JSON file with the figures of every video')
+    args = parser.parse_args(argv)
+    for name in ('videos', 'seconds', 'fps'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the table, and write the figures."""
+    args = parse_args(argv)
+    try:
+        import_motmetrics()
+        inferencer = Replayer(args.model, args.weights, args.device, show_progress=False)
+        request = inferencer.make_request(list(NAMES), fps=args.fps)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    results = []
+    for seed in range(args.seed, args.seed + args.videos):
+        scene = make_scene(seed, args.seconds)
+        truth = [true_map(scene, i / args.fps) for i in range(args.seconds * args.fps)]
+        result: dict[str, Any] = dict(seed=seed, part=part_of(seed))
+        for name, frames in inferencer.stream_all(source_of(scene, args.fps), request):
+            result[name] = measure(truth, frames, perfect=name == 'truth')
+        results.append(result)
+        figures = ', '.join(f'{name} {result[name]["switches"]:.2f}' for name in LINKERS)
+        print(f'video {seed} ({result["part"]}), switches a minute: {figures}', flush=True)
+    print(table_of(results))
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(dict(settings=vars(args) | dict(out=str(args.out)), videos=results), indent=1))
+
+
+if __name__ == '__main__':
+    main()
