@@ -136,7 +136,7 @@ def sample_object(rng: np.random.Generator, name: str, sounding: tuple[bool, ...
 def place_objects(
     rng: np.random.Generator, names: Sequence[str], patterns: Sequence[tuple[bool, ...]], num_seconds: int
 ) -> list[SceneObject]:
-    """Sample objects, each with its sounding seconds, until they keep clear of each other; else the clearest attempt."""
+    """Sample objects, each with a flag a second, until they keep clear of each other; else the clearest attempt."""
     best, best_clearance = [], -np.inf
     for _ in range(PLACEMENT_TRIES):
         objects = [sample_object(rng, *pair) for pair in zip(names, patterns, strict=True)]

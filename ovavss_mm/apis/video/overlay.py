@@ -34,7 +34,8 @@ class Overlay:
         label_map (np.ndarray): integer (H, W), 0 background, i + 1 name i.
         request (InferenceRequest): class names, colours and opacity.
         objects (Sequence[FrameObject]): where given, ``label_map`` is their map: i + 1 is object i. The second object
-            of a name and later ones are numbered; that the first is not the only one is not known yet. Defaults to none.
+            of a name and later ones are numbered: that the first has company is not known when it comes. Defaults to
+            none.
     """
 
     def __init__(self, label_map: np.ndarray, request: InferenceRequest, objects: Sequence[FrameObject] = ()) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trackers: queries of single frames get one order over all frames of a clip; objects of windows one id over a video."""
+"""Trackers: queries of single frames get one order over a clip, objects of windows one id over a video."""
 
 from .cosine_tracker import CosineTracker
 from .momentum_tracker import MomentumTracker

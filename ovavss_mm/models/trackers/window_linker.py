@@ -136,7 +136,7 @@ class WindowLinker:
         return ids
 
     def _affinity(self, identity: _Identity, pair: InstanceData, masks: Masks) -> float:
-        """How well an object of a window fits an earlier one: 2 to 3 by overlap, up to 1 by similarity, 0 not at all."""
+        """How well an object of a window fits an earlier one: 2 to 3 by overlap, to 1 by similarity, 0 not at all."""
         iou, gap = overlap(identity.masks, masks)
         if self.min_iou is not None and gap <= self.fps:
             if iou >= self.min_iou:
@@ -150,9 +150,9 @@ class WindowLinker:
 
 
 def overlap(old: Masks, new: Masks) -> tuple[float, float]:
-    """IoU of the masks of two objects, over the frames that both have or else the nearest ones; how far apart these are.
+    """IoU of the masks of two objects, over the frames that both have or else the nearest ones.
 
-    Without masks the distance, in frames, is infinite.
+    The second figure is how many frames apart these are, infinite without masks.
     """
     gaps = [(abs(a - b), a, b) for a in old for b in new]
     least = min((gap for gap, _, _ in gaps), default=float('inf'))
