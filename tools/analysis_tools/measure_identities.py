@@ -10,7 +10,8 @@ has the true masks of the objects that sound in it; a predicted object is one of
   found     share of the sounding objects and frames that are found, whatever their ids
 
 The links are made in several ways of the same predictions: not at all, by the overlap of masks alone, by similarity
-alone, by both, and as the truth has them, which is the most that links can reach.
+alone (of query embeddings, or of class scores), by both, and as the truth has them, which is the most that links can
+reach. 'overlap and names' is the default.
 
 Example:
   python tools/analysis_tools/measure_identities.py --videos 12 --out work_dirs/identities.json
@@ -42,8 +43,10 @@ PARTS = ('two names', 'one name twice')
 LINKERS: dict[str, dict] = {
     'none': dict(min_iou=None, min_similarity=None),
     'overlap': dict(min_similarity=None),
-    'similarity': dict(min_iou=None),
-    'both': dict(),
+    'queries': dict(min_iou=None, similarity='queries'),
+    'names': dict(min_iou=None),
+    'overlap and queries': dict(similarity='queries'),
+    'overlap and names': dict(),
     'truth': dict(),
 }
 

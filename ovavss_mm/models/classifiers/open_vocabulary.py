@@ -190,7 +190,7 @@ class OpenVocabularyClassifier(FrozenModule):
 
         Returns:
             InstanceData: the S queries that sound and have a mask in some frame, with ``class_scores`` (S, N) in
-            [0, 1], and the mean ``image_embeds`` (S, D) of length 1 of their masks.
+            [0, 1].
         """
         text = self.text_embeddings(names)
         if self.sound_thr is not None:
@@ -198,10 +198,6 @@ class OpenVocabularyClassifier(FrozenModule):
         embeddings, valid = self.embed_masks(frames, queries, pad_shape)
         queries, valid = queries[valid.any(1)], valid[valid.any(1)]
         queries.class_scores = self._class_scores(embeddings, valid, text)
-        embeds = embeddings.new_zeros(len(valid), text.shape[1])
-        if len(valid):  # without images D is not known
-            embeds.index_add_(0, valid.nonzero(as_tuple=True)[0], embeddings)
-        queries.image_embeds = F.normalize(embeds, dim=-1)
         return queries
 
     def embed_masks(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-EMBEDS = ('image_embeds', 'query_embeds')  # what an object looks like: the first that its pair has
+SIMILARITIES = ('names', 'queries')
 MAX_SIDE = 160  # pixels of the masks that are compared
 SAME_IOU = 0.5  # from which two masks of a window are one object
+LEAST_SCORE = 1e-30  # whose logarithm is taken
 
 Masks = dict[int, Tensor]  # by number of the frame, bool (h, w), none of them empty
 
@@ -38,16 +39,17 @@ class WindowLinker:
     see the same. A mask of parts that lie apart in some frame and never touch is several objects of one name.
 
     An object of a window is an earlier one if their masks overlap, in the frames that both have or else in the nearest
-    ones, up to a second apart; else if both are alike, in names and looks, unless a frame shows the two at different
-    places. Each is linked once, those that overlap first, so that the links are the best in sum.
+    ones, up to a second apart; else if both are alike, unless a frame shows the two at different places. Each is linked
+    once, those that overlap first, so that the links are the best in sum.
 
     Args:
         min_iou (float, optional): IoU of masks, above 0 to 1, from which they are linked. None: overlap says nothing.
             Defaults to 0.3.
-        min_similarity (float, optional): product of the cosine of class scores and of half of 1 + the cosine of
-            embeddings, above 0 to 1, from which objects are linked that do not overlap. Embeddings are the mean of
-            CLIP's image embeddings, or the query's where there is none; a pair without scores and embeddings is like
-            those of its name. None: similarity says nothing. Defaults to 0.5.
+        min_similarity (float, optional): similarity, above 0 to 1, from which objects are linked that do not overlap.
+            None: similarity says nothing. Defaults to 0.5.
+        similarity (str): 'names', the correlation of the logarithms of the class scores, so that what an object looks
+            like decides and not only its best name; or 'queries', the cosine of query embeddings, which know places
+            better than objects. Pairs without these are as similar as their names are equal. Defaults to 'names'.
         memory (float, optional): seconds after which an object that was not seen is forgotten. None: never. Defaults to
             300.
         min_part (float, optional): of a mask of several parts, the least share of the largest one's size that makes a
@@ -62,6 +64,7 @@ class WindowLinker:
         self,
         min_iou: float | None = 0.3,
         min_similarity: float | None = 0.5,
+        similarity: str = 'names',
         memory: float | None = 300.0,
         min_part: float | None = 0.2,
         fps: int = 1,
@@ -76,10 +79,12 @@ class WindowLinker:
             if value is not None and not (number and 0 < value <= most):
                 upper = '' if most == float('inf') else f' and at most {most}'
                 raise ValueError(f'{name} must be None, or above 0{upper}, got {value!r}')
+        if similarity not in SIMILARITIES:
+            raise ValueError(f'similarity must be one of {SIMILARITIES}, got {similarity!r}')
         if type(fps) is not int or fps < 1:
             raise ValueError(f'fps must be a whole number above 0, got {fps!r}')
         self.min_iou, self.min_similarity, self.memory = min_iou, min_similarity, memory
-        self.min_part, self.fps = min_part, fps
+        self.similarity, self.min_part, self.fps = similarity, min_part, fps
         self._known: list[_Identity] = []
         self._count = 0
 
@@ -91,7 +96,7 @@ class WindowLinker:
             numbers (list[int]): of its T frames, ``fps`` of them a second; no window begins before an earlier one but
                 for its phase.
             pairs (InstanceData): painted pairs, best first: ``labels`` (M,), ``masks``, bool (M, T, H, W), and if the
-                model has them ``class_scores`` (M, N), ``query_embeds`` and ``image_embeds`` (M, C).
+                model has them ``class_scores`` (M, N) and ``query_embeds`` (M, C).
 
         Returns:
             InstanceData: the pairs, where a mask was several objects one for each in its place, with ``ids`` (M',)
@@ -127,7 +132,7 @@ class WindowLinker:
                 self._count += 1
                 identity = _Identity(self._count)
                 self._known.append(identity)
-            kept = {key: pair[key] for key in ('labels', 'class_scores', *EMBEDS) if key in pair}
+            kept = {key: pair[key] for key in ('labels', 'class_scores', 'query_embeds') if key in pair}
             identity.pair, identity.masks = InstanceData(**kept), identity.masks | masks
             identity.last = max(masks, default=numbers[0])
             ids.append(identity.id)
@@ -145,7 +150,7 @@ class WindowLinker:
                 return 0.0
         if self.min_similarity is None:
             return 0.0
-        alike = similarity(identity.pair, pair)
+        alike = alikeness(identity.pair, pair, self.similarity)
         return alike if alike >= self.min_similarity else 0.0
 
 
@@ -164,19 +169,16 @@ def overlap(old: Masks, new: Masks) -> tuple[float, float]:
     return both / max(either, 1), least
 
 
-def similarity(old: InstanceData, new: InstanceData) -> float:
-    """How alike two pairs are in names and looks, 0 to 1; each has one row, see :class:`WindowLinker`."""
-    if 'class_scores' in old and 'class_scores' in new:
-        alike = _cosine(old.class_scores, new.class_scores)
-    else:
-        alike = float(old.labels == new.labels)
-    key = next((key for key in EMBEDS if key in old and key in new), None)
-    return alike if key is None else alike * (1 + _cosine(old[key], new[key])) / 2
-
-
-def _cosine(a: Tensor, b: Tensor) -> float:
-    """Cosine of two embeddings (1, C)."""
-    return float(F.cosine_similarity(a.float(), b.float())[0])
+def alikeness(old: InstanceData, new: InstanceData, kind: str) -> float:
+    """How similar two pairs are, -1 to 1; each has one row, see :class:`WindowLinker`."""
+    key = 'query_embeds' if kind == 'queries' else 'class_scores'
+    if key not in old or key not in new or (kind == 'names' and new.class_scores.shape[1] == 1):
+        return float(old.labels == new.labels)
+    a, b = (pair[key].float() for pair in (old, new))
+    if kind == 'names':
+        a, b = (x.clamp(min=LEAST_SCORE).log() for x in (a, b))
+        a, b = a - a.mean(), b - b.mean()
+    return float(F.cosine_similarity(a, b)[0])
 
 
 def same_objects(masks: Tensor) -> list[int]:

@@ -20,7 +20,7 @@ from ovavss_mm.apis.video.sources import PicturesSource
 from ovavss_mm.apis.video.timeline import ClassTimeline
 from ovavss_mm.apis.video.video_source import VideoSource
 from ovavss_mm.datasets.vocabulary import Vocabulary
-from ovavss_mm.models.segmentors.windows import FrameClass
+from ovavss_mm.models.segmentors.windows import FrameClass, FrameObject
 from ovavss_mm.visualization.drawing import overlay
 from ovavss_mm.visualization.name_colors import name_palette
 
@@ -113,7 +113,33 @@ def test_timeline_joins_seconds():
     assert names['dog']['area'] == pytest.approx(0.2) and names['dog']['sound'] == 0.8
 
 
+def test_timeline_of_objects():
+    """An object has the name of most of its frames, and the number that it has there."""
+    timeline = ClassTimeline(NAMES)
+    for time, label in enumerate((0, 0, None, 1, 0)):
+        objects = [] if label is None else [FrameObject(0.1, 0.8, 0.6, 7, label, (1, 2, 3, 4), 2 - label)]
+        record = timeline.add(time, {}, objects)
+        assert [what['name'] for what in record['objects']] == [NAMES[x.label] for x in objects]
+    assert record['objects'] == [dict(id=7, name='dog', number=2, box=[1, 2, 3, 4], area=0.1, sound=0.8, score=0.6)]
+    (found,) = timeline.objects(4.5)
+    assert (found['id'], found['name'], found['number']) == (7, 'dog', 2)
+    assert found['intervals'] == [[0, 2], [3, 4.5]] and found['seconds'] == 3.5
+
+
 # ------------------------------------------------------------------ overlays
+def test_objects_of_a_name_are_numbered_from_the_second_on():
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (60, 120, 3), dtype=np.uint8)
+    object_map = np.zeros((60, 120), np.int16)
+    object_map[5:30, 5:60], object_map[35:55, 20:100] = 1, 2
+    objects = [FrameObject(0.1, 0.8, 0.6, i, 1, (0, 0, 1, 1), i) for i in (1, 2)]
+    labelled = LabelledFrame(0.0, (object_map > 0).astype(np.uint8) * 2, {}, objects, object_map)
+    got = Overlay.of_frame(labelled, asked()).over(frame)
+    colors = PALETTE[[0, 2, 2]]
+    expected = overlay(frame, object_map.astype(np.uint8), ('background', 'cat', 'cat 2'), colors, 0.6)
+    assert np.abs(got.astype(int) - expected).max() <= 2
+
+
 def test_overlay_is_the_drawing():
     """Drawn once and laid over a frame, as if drawn on that frame."""
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import re
 from web.chart import escape, message_html, timeline_html
 
 from ovavss_mm.apis.video.timeline import ClassTimeline
-from ovavss_mm.models.segmentors.windows import FrameClass
+from ovavss_mm.models.segmentors.windows import FrameClass, FrameObject
 from ovavss_mm.visualization.name_colors import name_palette
 
 EVIL = ('<script>x()</script>', '"><img src=x onerror=x()>', '${x()} {{x}}', '../../etc/passwd')
@@ -38,6 +38,20 @@ def test_a_bar_a_labelled_frame():
     assert '<div class="ov-sum">2 s</div>' in html and 'sounds at seconds 0 to 1, 3 to 4' in html
     for name, color in zip(('dog', 'cat'), name_palette(['dog', 'cat'])[1:].tolist(), strict=True):
         assert 'rgb({},{},{})'.format(*color) in html, name
+
+
+def test_objects_of_a_name_have_strips_of_their_own():
+    """Where there are several."""
+    timeline = ClassTimeline(['dog', 'cat'])
+    frames = []
+    for t, ids in enumerate(((1, 3), (2,), (1, 2))):
+        objects = [FrameObject(0.1, 0.5, 0.9, i, i // 3, (0, 0, 1, 1), 1 + i % 3 // 2) for i in ids]
+        frames.append(timeline.add(t, {x.label: x for x in objects}, objects))
+    record = dict(vocabulary=['dog', 'cat'], fps=1, frames=frames, duration=3)
+    html = timeline_html(dict(record, names=timeline.summary(3), objects=timeline.objects(3)))
+    assert re.findall('<span>([^<]*)</span></div>', html) == ['dog', 'dog 1', 'dog 2', 'cat']
+    assert 'dog 1 sounds at seconds 0 to 1, 2 to 3' in html and 'dog 2 sounds at seconds 1 to 3' in html
+    assert len(bars(html)) == 3 + 2 + 2 + 1
 
 
 def test_the_last_bar_ends_with_the_video():
