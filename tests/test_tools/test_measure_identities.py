@@ -57,10 +57,17 @@ def test_figures_of_known_links(rows, switches, idf1):
     truth, frames = frames_of(rows)
     figures = tool.measure(truth, frames)
     if idf1:
-        assert figures == pytest.approx(dict(switches=switches, IDF1=idf1, found=100))
+        assert figures == pytest.approx(dict(visible=switches, all=switches, IDF1=idf1, found=100))
         assert tool.measure(truth, frames, perfect=True)['IDF1'] == pytest.approx(100)
     else:
         assert figures['found'] < 100
+
+
+def test_switches_after_silence_are_told_apart():
+    truth, frames = frames_of([(5, 6), (5, 6), (5, 7), (8, 7)])
+    truth[2] = truth[2] * (truth[2] == 2)  # object 1 is silent
+    figures = tool.measure(truth, frames)
+    assert figures['visible'] == pytest.approx(60 / 7) and figures['all'] == pytest.approx(120 / 7)
 
 
 def test_mean_interval():
@@ -74,7 +81,7 @@ def test_a_run(tmp_path, capsys):
     tool.main(['--videos', '3', '--seconds', '12', '--device', 'cpu', '--out', str(out)])
     videos = json.loads(out.read_text())['videos']
     assert [video['part'] for video in videos] == ['two names', 'two names', 'one name twice']
-    assert sum(v['overlap and names']['switches'] for v in videos) < sum(v['none']['switches'] for v in videos)
+    assert sum(v['overlap and names']['all'] for v in videos) < sum(v['none']['all'] for v in videos)
     assert all(v['truth']['IDF1'] >= v['overlap and names']['IDF1'] - 1e-6 for v in videos)
     shown = capsys.readouterr().out
     assert 'linked by' in shown and 'one name twice (1)' in shown
