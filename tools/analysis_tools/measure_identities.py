@@ -41,14 +41,14 @@ MIN_IOU = 0.5  # of a predicted object and a true one
 SOUNDING, SILENT = (8, 20), (3, 12)  # seconds of a stretch, the last one excluded
 FIGURES = ('visible', 'all', 'IDF1', 'found')
 PARTS = ('two names', 'one name twice')
-LINKERS: dict[str, dict] = {
+LINKERS: dict[str, dict | None] = {
     'none': dict(min_iou=None, min_similarity=None),
     'overlap': dict(min_similarity=None),
     'queries': dict(min_iou=None, similarity='queries'),
     'names': dict(min_iou=None),
     'overlap and queries': dict(similarity='queries'),
     'overlap and names': dict(),
-    'truth': dict(),
+    'truth': None,
 }
 
 
@@ -98,8 +98,10 @@ class Replayer(AVSegInferencer):
         """Name of the linker and labelled frames, for each way to link."""
         self.kept: dict[tuple, list] = {}
         for name, cfg in LINKERS.items():
-            self.linker_cfg = dict(type='WindowLinker', **cfg)
-            yield name, list(self.stream(open_source(source), request))
+            self.linker_cfg = dict(type='WindowLinker', **(cfg or {}))
+            if cfg is not None:  # else the frames of the one before
+                frames = list(self.stream(open_source(source), request))
+            yield name, frames
 
     def predict(self, windows: list, request: InferenceRequest) -> list:
         """As of the base class."""
@@ -229,10 +231,10 @@ def main(argv: list[str] | None = None) -> None:
         results.append(result)
         figures = ', '.join(f'{name} {result[name]["all"]:.2f}' for name in LINKERS)
         print(f'video {seed} ({result["part"]}), switches a minute: {figures}', flush=True)
+        if args.out is not None:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(dict(settings=vars(args) | dict(out=None), videos=results), indent=1))
     print(table_of(results))
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(dict(settings=vars(args) | dict(out=str(args.out)), videos=results), indent=1))
 
 
 if __name__ == '__main__':

@@ -33,34 +33,35 @@ class Overlay:
     Args:
         label_map (np.ndarray): integer (H, W), 0 background, i + 1 name i.
         request (InferenceRequest): class names, colours and opacity.
-        objects (Sequence[FrameObject]): where given, ``label_map`` is their map: i + 1 is object i. The second object
-            of a name and later ones are numbered: that the first has company is not known when it comes. Defaults to
-            none.
+        objects (Sequence[FrameObject]): names are written on these, else on what is of one name. The second object of a
+            name and later ones are numbered: that the first has company is not known when it comes. Defaults to none.
+        object_map (np.ndarray): integer (H, W), 0 background, i + 1 object i. Defaults to None.
     """
 
-    def __init__(self, label_map: np.ndarray, request: InferenceRequest, objects: Sequence[FrameObject] = ()) -> None:
-        present, labels = np.unique(label_map, return_inverse=True)
-        labels = labels.reshape(label_map.shape)
-        if present[0] != 0:  # the drawing takes 0 for the background, and 255 for no label
-            present, labels = np.insert(present, 0, 0), labels + 1
+    def __init__(
+        self,
+        label_map: np.ndarray,
+        request: InferenceRequest,
+        objects: Sequence[FrameObject] = (),
+        object_map: np.ndarray | None = None,
+    ) -> None:
+        labels, present = _counted(label_map)
         self.empty = len(present) == 1
         if self.empty:
             return
-        index, tags = present, [''] * len(present)  # of names; what follows them
+        parts, shown, tags = labels, present, [''] * len(present)  # what names are written on; which; what follows them
         if objects:
-            shown = [objects[i - 1] for i in present[1:]]
-            index = np.array([0, *(x.label + 1 for x in shown)])
-            tags = ['', *(f' {x.number}' if x.number > 1 else '' for x in shown)]
-        names = [
-            one_line(request.vocabulary[i - 1], MAX_SHOWN) + tag if i else 'background'
-            for i, tag in zip(index, tags, strict=True)
-        ]
-        palette, size = request.palette[index], max(12, min(label_map.shape) // 30)
+            parts, kept = _counted(object_map)
+            shown = np.array([0, *(objects[i - 1].label + 1 for i in kept[1:])])
+            numbers = [0, *(objects[i - 1].number for i in kept[1:])]
+            tags = [f' {number}' if number > 1 else '' for number in numbers]
+        names = [one_line(request.vocabulary[i - 1], MAX_SHOWN) + tag for i, tag in zip(shown, tags, strict=True)]
+        size = max(12, min(label_map.shape) // 30)
 
         def drawn_on(value: int) -> np.ndarray:
             frame = np.full((*label_map.shape, 3), value, np.uint8)
-            frame = blend(frame, labels, palette, request.opacity)
-            return write_names(frame, labels, names, palette, size)
+            frame = blend(frame, labels, request.palette[present], request.opacity)
+            return write_names(frame, parts, names, request.palette[shown], size)
 
         # every step of the drawing is linear in the frame, so two frames tell how any frame looks
         self.add = drawn_on(0)
@@ -68,16 +69,24 @@ class Overlay:
 
     @classmethod
     def of_frame(cls, frame: LabelledFrame, request: InferenceRequest) -> 'Overlay':
-        """Of a labelled frame: of its objects where they are known, else of its names."""
-        if frame.objects:
-            return cls(frame.object_map, request, frame.objects)
-        return cls(frame.label_map, request)
+        """Of a labelled frame and its objects."""
+        return cls(frame.label_map, request, frame.objects, frame.object_map)
 
     def over(self, frame: np.ndarray) -> np.ndarray:
         """The overlay on a frame, both uint8 RGB (H, W, 3)."""
         if self.empty:
             return frame
         return cv2.add(cv2.multiply(frame, self.keep, scale=1 / 255), self.add)
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A map (H, W) of values as one of places among those that are present, and these values, 0 first.
+
+    The drawing takes 0 for the background, and 255 for no label.
+    """
+    present, places = np.unique(values, return_inverse=True)
+    places = places.reshape(values.shape)
+    return (places, present) if present[0] == 0 else (places + 1, np.insert(present, 0, 0))
 
 
 class OverlayVideo:

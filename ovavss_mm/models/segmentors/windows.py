@@ -94,11 +94,11 @@ class FrameClass:
 
 @dataclass
 class FrameObject(FrameClass):
-    """An object in a frame, of one name there.
+    """An object in a frame.
 
     Args:
         id (int): of the object, the same in all frames.
-        label (int): 0-based name.
+        label (int): 0-based name, that of most of its pixels.
         box (tuple[int, int, int, int]): left, top, right, bottom in pixels, right and bottom outside.
         number (int): among the objects that had this name, in order of appearance, from 1; 0 is not numbered yet.
             Defaults to 0.
@@ -238,36 +238,39 @@ def _mean_scores(parts: list[_Part], rows: list[list[int]]) -> tuple[float, floa
 def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObject], Tensor]:
     """List the objects of a frame; a pixel belongs to the object of the greatest evidence for the pixel's name.
 
+    An object whose pixels have several names is of that of the most pixels; its scores are those of this name.
+
     Args:
         parts (list[_Part]): the windows' pairs with ids, from :meth:`Blender.take`.
         label_map (Tensor): (H, W), from there.
 
     Returns:
-        tuple: objects, those of the first name first and of a name in painting order, and their map (H, W) int64: 0
-        background, i + 1 object i.
+        tuple: objects, in painting order, and their map (H, W) int64: 0 background, i + 1 object i.
     """
-    objects, object_map = [], torch.zeros_like(label_map, dtype=torch.long)
+    rows: dict[int, dict[int, list[list[int]]]] = {}  # by id and name, for each window
+    for at, part in enumerate(parts):
+        for i, (identity, label) in enumerate(zip(part.ids, part.labels, strict=True)):
+            rows.setdefault(identity, {}).setdefault(label, [[] for _ in parts])[at].append(i)
+    masks: dict[int, dict[int, Tensor]] = defaultdict(dict)  # likewise, in the label map
     for label in label_map.unique().tolist():
-        rows: dict[int, list[list[int]]] = {}  # by id, for each window
-        for at, part in enumerate(parts):
-            for i, identity in enumerate(part.ids):
-                if part.labels[i] == label - 1:
-                    rows.setdefault(identity, [[] for _ in parts])[at].append(i)
-        if not rows:
-            continue
+        owners = [identity for identity in rows if label - 1 in rows[identity]]
         evidence = [
-            sum(p.weight * _best(p, some) for p, some in zip(parts, mine, strict=True) if some)
-            for mine in rows.values()
+            sum(p.weight * _best(p, some) for p, some in zip(parts, rows[i][label - 1], strict=True) if some)
+            for i in owners
         ]
-        owner = torch.stack(evidence).argmax(0)
-        for i, (identity, mine) in enumerate(rows.items()):
-            mask = (label_map == label) & (owner == i)
-            if not (count := int(mask.sum())):
-                continue
-            ys, xs = (mask.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-            object_map[mask] = len(objects) + 1
-            scores, box = _mean_scores(parts, mine), (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)
-            objects.append(FrameObject(count / label_map.numel(), *scores, identity, label - 1, box))
+        owner = torch.stack(evidence).argmax(0) if owners else None
+        for i, identity in enumerate(owners):
+            masks[identity][label - 1] = (label_map == label) & (owner == i)
+    objects, object_map = [], torch.zeros_like(label_map, dtype=torch.long)
+    for identity in rows:
+        counts = {label: int(mask.sum()) for label, mask in masks[identity].items()}
+        if not any(counts.values()):
+            continue
+        mask, label = torch.stack(list(masks[identity].values())).any(0), max(counts, key=counts.get)
+        ys, xs = (mask.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+        object_map[mask] = len(objects) + 1
+        scores, box = _mean_scores(parts, rows[identity][label]), (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)
+        objects.append(FrameObject(sum(counts.values()) / label_map.numel(), *scores, identity, label, box))
     return objects, object_map
 
 

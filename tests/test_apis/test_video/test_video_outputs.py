@@ -21,7 +21,7 @@ from ovavss_mm.apis.video.timeline import ClassTimeline
 from ovavss_mm.apis.video.video_source import VideoSource
 from ovavss_mm.datasets.vocabulary import Vocabulary
 from ovavss_mm.models.segmentors.windows import FrameClass, FrameObject
-from ovavss_mm.visualization.drawing import overlay
+from ovavss_mm.visualization.drawing import blend, overlay, write_names
 from ovavss_mm.visualization.name_colors import name_palette
 
 NAMES = ('dog', 'cat')
@@ -132,11 +132,12 @@ def test_objects_of_a_name_are_numbered_from_the_second_on():
     frame = rng.integers(0, 256, (60, 120, 3), dtype=np.uint8)
     object_map = np.zeros((60, 120), np.int16)
     object_map[5:30, 5:60], object_map[35:55, 20:100] = 1, 2
+    labels = (object_map > 0).astype(np.uint8) * 2
+    labels[40:44, 30:34] = 1  # pixels of another name get their colour, and no name
     objects = [FrameObject(0.1, 0.8, 0.6, i, 1, (0, 0, 1, 1), i) for i in (1, 2)]
-    labelled = LabelledFrame(0.0, (object_map > 0).astype(np.uint8) * 2, {}, objects, object_map)
-    got = Overlay.of_frame(labelled, asked()).over(frame)
-    colors = PALETTE[[0, 2, 2]]
-    expected = overlay(frame, object_map.astype(np.uint8), ('background', 'cat', 'cat 2'), colors, 0.6)
+    got = Overlay.of_frame(LabelledFrame(0.0, labels, {}, objects, object_map), asked()).over(frame)
+    expected = blend(frame, labels, PALETTE, 0.6)
+    expected = write_names(expected, object_map.astype(np.uint8), ('background', 'cat', 'cat 2'), PALETTE[[0, 2, 2]])
     assert np.abs(got.astype(int) - expected).max() <= 2
 
 
