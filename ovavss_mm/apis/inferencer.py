@@ -157,8 +157,8 @@ class AVSegInferencer:
                 ``no_save_pred``.
 
         Returns:
-            dict: ``predictions``, one per input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, where the
-            records of frames are left out if that file was written; and ``visualization``: paths of the mp4 files, or
+            dict: ``predictions``, one per input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, with
+            ``objects`` beside ``names`` (docs/identities.md), where the records of frames are left out if that file was written; and ``visualization``: paths of the mp4 files, or
             None.
 
         Raises:

@@ -95,7 +95,8 @@ class QueryHead(DecodeHead, Protocol):
     def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> list[InstanceData]:
         """For each clip ``scores`` (Q,) in [0, 1], whether a query sounds, and ``masks`` (Q, T, h4, w4) logits.
 
-        Whatever else a classifier wants may be there, such as ``name_scores`` (Q, N) or embeddings (Q, ...).
+        Whatever else a classifier wants may be there, such as ``name_scores`` (Q, N) or embeddings (Q, ...), and
+        ``query_embeds`` (Q, C) for a :class:`Linker`.
         """
 
 
@@ -150,6 +151,16 @@ class Tracker(Protocol):
 
     def __call__(self, frames: list[InstanceData]) -> InstanceData:
         """T InstanceData of a :class:`PerFrameQueryHead`: the queries of a :class:`QueryHead`."""
+
+
+class Linker(Protocol):
+    """Gives objects ids that last over the windows of a video; the inferencer builds one a video from ``linker``."""
+
+    def __call__(self, numbers: list[int], pairs: InstanceData) -> InstanceData:
+        """T numbers of frames and painted pairs, see :class:`Painter`: the pairs with ``ids`` (M,).
+
+        A pair may become several, of the same scores, whose masks together are its mask.
+        """
 
 
 class Classifier(Protocol):

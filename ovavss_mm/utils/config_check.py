@@ -29,7 +29,6 @@ from .text import one_line, shorten
 RUNNER_KEYS = {*inspect.signature(Runner).parameters} - {'cfg'} | {
     *('runner_type', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'strategy'),
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'compile', 'amp'),
-    'linker',  # of the inferencer
 }
 TOOL_KEYS = {'tta_model', 'tta_pipeline'}
 # Hooks that mmengine adds by itself.

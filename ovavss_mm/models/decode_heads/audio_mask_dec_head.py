@@ -261,8 +261,8 @@ class AudioMaskDecHead(BaseModule):
             test_cfg (object): not used; mmseg's signature. Defaults to None.
 
         Returns:
-            list[InstanceData]: per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), and ``masks``
-            (Q, T, h4, w4) logits (equation 4); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is
+            list[InstanceData]: per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), ``masks`` (Q,
+            T, h4, w4) logits (equation 4) and ``query_embeds`` (Q, C); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is
             the sound score; with ``text_channels`` ``text_embeds`` (Q, T, D) of length 1.
         """
         predictions = self(x)

@@ -232,5 +232,14 @@ def split_mask(mask: np.ndarray, min_part: float) -> list[np.ndarray]:
 
 
 def linker_of(cfg: dict[str, Any] | None, fps: int = 1) -> WindowLinker | None:
-    """The linker of a config for one video; None for None."""
-    return None if cfg is None else TASK_UTILS.build(dict(cfg, fps=fps))
+    """The linker of a config for one video; None for None.
+
+    Raises:
+        ValueError: a wrong key or value.
+    """
+    if cfg is None:
+        return None
+    try:
+        return TASK_UTILS.build(dict(dict(type='WindowLinker') | cfg, fps=fps))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'linker: {error}') from error

@@ -51,6 +51,18 @@ def test_pairs_are_the_best_of_all_queries_and_names(queries, names, max_pairs, 
     assert torch.equal(pairs.sound_scores, named.scores[order])
 
 
+def test_pairs_keep_what_their_queries_look_like():
+    """Embeddings of single frames, which a tracker has put in order, as their mean."""
+    named = make_named(2, 2)
+    named.class_scores = torch.tensor([[0.1, 0.4], [0.5, 0.1]])
+    named.query_embeds = torch.randn(2, 3, 5)  # (Q, T, C)
+    pairs = best_pairs(named)
+    assert torch.equal(pairs.class_scores, named.class_scores[[1, 0]])
+    assert torch.allclose(pairs.query_embeds, named.query_embeds.mean(1)[[1, 0]])
+    named.query_embeds = torch.randn(2, 5)
+    assert torch.equal(best_pairs(named).query_embeds, named.query_embeds[[1, 0]])
+
+
 def test_a_score_at_the_threshold_is_not_enough():
     named = make_named(1, 3)
     named.class_scores = torch.tensor([[0.5, 0.25, 0.75]])

@@ -233,6 +233,7 @@ def test_label_maps_do_not_change():
         (dict(memory=-1), 'memory must be None, or above 0, got -1'),
         (dict(memory=float('nan')), 'memory must be None, or above 0, got nan'),
         (dict(min_iou=True), 'min_iou must be None, or above 0 and at most 1, got True'),
+        (dict(similarity='looks'), "similarity must be one of ('names', 'queries'), got 'looks'"),
         (dict(fps=0), 'fps must be a whole number above 0, got 0'),
     ],
 )
@@ -243,4 +244,10 @@ def test_wrong_values_are_named(values, message):
 
 def test_a_config_without_linker():
     assert linker_of(None) is None
-    assert linker_of(dict(type='WindowLinker', memory=None), fps=3).fps == 3
+    assert linker_of(dict(memory=None), fps=3).fps == 3
+
+
+@pytest.mark.parametrize('key', ['min_iuo', 'type'])
+def test_wrong_keys_are_named(key):
+    with pytest.raises(ValueError, match='linker: .*(min_iuo|Gone)'):
+        linker_of({key: 'Gone'})
