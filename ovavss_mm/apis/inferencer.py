@@ -158,8 +158,8 @@ class AVSegInferencer:
 
         Returns:
             dict: ``predictions``, one per input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, with
-            ``objects`` beside ``names`` (docs/identities.md), where the records of frames are left out if that file was written; and ``visualization``: paths of the mp4 files, or
-            None.
+            ``objects`` beside ``names`` (docs/identities.md), where the records of frames are left out if that file was
+            written; and ``visualization``: paths of the mp4 files, or None.
 
         Raises:
             FileNotFoundError: an input is missing.

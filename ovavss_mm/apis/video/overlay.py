@@ -55,7 +55,8 @@ class Overlay:
             shown = np.array([0, *(objects[i - 1].label + 1 for i in kept[1:])])
             numbers = [0, *(objects[i - 1].number for i in kept[1:])]
             tags = [f' {number}' if number > 1 else '' for number in numbers]
-        names = [one_line(request.vocabulary[i - 1], MAX_SHOWN) + tag for i, tag in zip(shown, tags, strict=True)]
+        vocabulary = ('background', *request.vocabulary)
+        names = [one_line(vocabulary[i], MAX_SHOWN) + tag for i, tag in zip(shown, tags, strict=True)]
         size = max(12, min(label_map.shape) // 30)
 
         def drawn_on(value: int) -> np.ndarray:

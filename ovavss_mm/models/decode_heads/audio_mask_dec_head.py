@@ -262,8 +262,8 @@ class AudioMaskDecHead(BaseModule):
 
         Returns:
             list[InstanceData]: per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), ``masks`` (Q,
-            T, h4, w4) logits (equation 4) and ``query_embeds`` (Q, C); of a closed-set head also ``name_scores`` (Q, N) in [0, 1], whose sum is
-            the sound score; with ``text_channels`` ``text_embeds`` (Q, T, D) of length 1.
+            T, h4, w4) logits (equation 4) and ``query_embeds`` (Q, C); of a closed-set head also ``name_scores`` (Q, N)
+            in [0, 1], whose sum is the sound score; with ``text_channels`` ``text_embeds`` (Q, T, D) of length 1.
         """
         predictions = self(x)
         scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]

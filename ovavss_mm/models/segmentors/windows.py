@@ -249,7 +249,7 @@ def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObje
     """
     rows: dict[int, dict[int, list[list[int]]]] = {}  # by id and name, for each window
     for at, part in enumerate(parts):
-        for i, (identity, label) in enumerate(zip(part.ids, part.labels, strict=True)):
+        for i, (identity, label) in enumerate(zip(part.ids, part.labels, strict=False)):  # there may be no ids
             rows.setdefault(identity, {}).setdefault(label, [[] for _ in parts])[at].append(i)
     masks: dict[int, dict[int, Tensor]] = defaultdict(dict)  # likewise, in the label map
     for label in label_map.unique().tolist():
