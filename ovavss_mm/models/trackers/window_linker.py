@@ -48,7 +48,8 @@ class WindowLinker:
         min_similarity (float, optional): similarity, above 0 to 1, from which objects are linked that do not overlap.
             None: similarity says nothing. Defaults to 0.5.
         similarity (str): 'names', the correlation of the logarithms of the class scores, so that what an object looks
-            like decides and not only its best name; or 'queries', the cosine of query embeddings. Pairs without these are as similar as their names are equal. Defaults to 'names'.
+            like decides and not only its best name; or 'queries', the cosine of query embeddings. Pairs without these
+            are as similar as their names are equal. Defaults to 'names'.
         memory (float, optional): seconds after which an object that was not seen is forgotten. None: never. Defaults to
             300.
         min_part (float, optional): of a mask of several parts, the least share of the largest one's size that makes a
