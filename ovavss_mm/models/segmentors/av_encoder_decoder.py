@@ -247,9 +247,10 @@ class AVEncoderDecoder(EncoderDecoder):
         Returns:
             list[SegDataSample]: the samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for 255 names and more): 0
             background, i + 1 name i; and ``pred_queries``, the painted pairs of query and name: ``labels``, ``scores``,
-            ``sound_scores`` and ``window_start`` (M,), the first frame of the window in which each was found, and
-            ``masks`` (M, T, H, W) bool with ``return_masks``. A dense head of one class also leaves ``seg_logits``
-            (T, H, W) float32, of 'sounding'; where windows overlap, those of the later one.
+            ``sound_scores`` and ``window_start`` (M,), the first frame of the window in which each was found, what
+            :func:`best_pairs` keeps of their queries, and ``masks`` (M, T, H, W) bool with ``return_masks``. A dense
+            head of one class also leaves ``seg_logits`` (T, H, W) float32, of 'sounding'; where windows overlap, those
+            of the later one.
 
         Raises:
             ValueError: a sample without vocabulary, or queries without the tracker or classifier that they need.

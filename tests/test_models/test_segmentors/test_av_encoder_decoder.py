@@ -231,7 +231,8 @@ def test_prediction_has_the_promised_form(model):
     assert result.pred_sem_seg.data.shape == (3, 80, 128)
     assert result.pred_sem_seg.data.dtype == torch.uint8
     pairs = result.pred_queries
-    assert sorted(pairs.keys()) == ['labels', 'scores', 'sound_scores', 'window_start']
+    keys = ['class_scores', 'labels', 'query_embeds', 'scores', 'sound_scores', 'window_start']
+    assert sorted(pairs.keys()) == keys and pairs.class_scores.shape[0] == len(pairs.labels)
     assert 0 < len(pairs) <= 10
     assert pairs.scores.tolist() == sorted(pairs.scores.tolist(), reverse=True)
     assert (pairs.scores > 0.1).all() and pairs.labels.max() < 3
