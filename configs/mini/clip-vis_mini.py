@@ -1,7 +1,7 @@
 # CLIP-VIS on the mini world, as long as the rows of the ablations: the frozen mini CLIP with a ResNet is the backbone
 _base_ = ['./ovavss_mini_ablation.py', '../_base_/models/frame_queries.py']
 base = _base_.model.classifier
-vision_cfg = dict(image_size=64, layers=[1, 1, 1, 1], width=8, head_width=32)
+vision_cfg = dict(image_size=96, layers=[1, 1, 2, 2], width=8, head_width=32)
 init_cfg = dict(type='Pretrained', checkpoint='ovavss_mm://mini_world/clip_mini_rn.safetensors')
 clip = dict(_delete_=True, clip_model=dict(base.clip_model, vision_cfg=vision_cfg), init_cfg=init_cfg)
 model = _base_.frame_queries

@@ -38,7 +38,7 @@ model = dict(
         clip_model=dict(
             _delete_=True,
             embed_dim=64,
-            vision_cfg=dict(image_size=32, patch_size=8, width=96, layers=3, head_width=32),
+            vision_cfg=dict(image_size=64, patch_size=8, width=96, layers=4, head_width=32),
             text_cfg=dict(context_length=40, vocab_size=577, width=64, heads=2, layers=2),
         ),
         init_cfg=dict(checkpoint='ovavss_mm://mini_world/clip_mini.safetensors'),

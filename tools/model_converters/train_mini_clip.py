@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a small CLIP of the mini world on captioned pictures of all its names.
 
-Like web-scale CLIP it has seen the novel names; the segmentor that uses it has not. It takes a few
-minutes on one CPU core:
+Like web-scale CLIP it has seen the novel names, as single objects on black and in whole frames with
+others; the segmentor that uses it has not. It takes 15 to 30 minutes on one CPU core:
 ``python tools/model_converters/train_mini_clip.py [--vision resnet] --out OUT.safetensors``
 """
 
@@ -27,6 +27,7 @@ from open_clip.loss import ClipLoss
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional as F
 
 from ovavss_mm.mini_world import drawing
 from ovavss_mm.mini_world.names import NAMES
@@ -35,15 +36,16 @@ from ovavss_mm.models.classifiers.square_crop import crop_squares, square_boxes
 from ovavss_mm.utils.files import write_atomic
 
 TEMPLATES = tuple(get_predefined_templates('vild'))
-# By kind of image tower. A ResNet has stride 32: 64 pixels leave 2 x 2 positions to attend to.
+# By kind of image tower. A ResNet has stride 32: 96 pixels leave 3 x 3 positions to attend to.
 VISION = dict(
-    vit=dict(image_size=32, patch_size=8, width=96, layers=3, head_width=32),
-    resnet=dict(image_size=64, layers=[1, 1, 1, 1], width=8, head_width=32),
+    vit=dict(image_size=64, patch_size=8, width=96, layers=4, head_width=32),
+    resnet=dict(image_size=96, layers=[1, 1, 2, 2], width=8, head_width=32),
 )
 CONTEXT_LENGTH = 40
 TEST_SEED = 1_000_003  # of held-out crops; training crops use small numbers
 JPEG_QUALITY = 92
 LEAST_VISIBLE = 0.6  # of an object's area
+LEAST_WINDOW = 0.4  # of the sides of a frame
 
 
 def sample_masked_object(rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -62,17 +64,28 @@ def sample_masked_object(rng: np.random.Generator, name: str) -> tuple[np.ndarra
 
 def draw_frame(rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw an object and up to two others: frame as of a JPEG, and what is seen of it if enough is."""
-    canvas = drawing.pan_background(drawing.make_background(rng), 0.0)
     others = rng.permutation([other for other in NAMES if other != name])[: rng.integers(3)]
     place = int(rng.integers(len(others) + 1))
-    shown = [*others[:place], name, *others[place:]]
-    covered = [drawing.draw_object(canvas, sample_object(rng, str(n))) >= 0.5 for n in shown]
-    visible = covered[place] & ~np.any([np.zeros(FRAME_SIZE, bool), *covered[place + 1 :]], axis=0)
+    frame, visible = draw_objects(rng, [*others[:place], name, *others[place:]])
+    return frame, visible[place]
+
+
+def draw_objects(rng: np.random.Generator, names: list[str]) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """Draw objects, the farthest first: frame as of a JPEG, and what is seen of each if enough is."""
+    canvas = drawing.pan_background(drawing.make_background(rng), 0.0)
+    covered = [drawing.draw_object(canvas, sample_object(rng, str(name))) >= 0.5 for name in names]
     frame = np.ascontiguousarray(drawing.to_uint8(canvas)[..., ::-1])
     data = cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     frame = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
-    enough = visible.any() and visible.sum() >= LEAST_VISIBLE * covered[place].sum()
-    return frame, visible if enough else None
+    visible = [
+        area & ~np.any([np.zeros(FRAME_SIZE, bool), *covered[place + 1 :]], axis=0)
+        for place, area in enumerate(covered)
+    ]
+    enough = [
+        seen.any() and seen.sum() >= LEAST_VISIBLE * area.sum()
+        for seen, area in zip(visible, covered, strict=True)
+    ]
+    return frame, [seen if fine else None for seen, fine in zip(visible, enough, strict=True)]
 
 
 def perturb_mask(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
@@ -109,6 +122,38 @@ def make_crops(name: str, count: int, seed: int, size: int = VISION['vit']['imag
     boxes = square_boxes(masks > 0.5)
     crops = crop_squares(frames, torch.arange(count), masks, boxes, size)
     return crops.round().clamp(0, 255).to(torch.uint8)
+
+
+def make_frames(count: int, seed: int, size: int) -> tuple[Tensor, list[list[str]]]:
+    """Whole frames and windows of frames, with objects among others.
+
+    Returns:
+        tuple: pictures uint8 (count, 3, size, size) RGB, their sides stretched to be equal, and the names in each.
+    """
+    rng, pictures, shown = np.random.default_rng((seed, len(NAMES) + 1)), [], []
+    while len(pictures) < count:
+        names = [str(name) for name in rng.permutation(NAMES)[: rng.integers(1, 5)]]
+        frame, visible = draw_objects(rng, names)
+        rows, columns = sample_window(rng)
+        seen = [
+            name
+            for name, mask in zip(names, visible, strict=True)
+            if mask is not None and mask[rows, columns].sum() >= LEAST_VISIBLE * mask.sum()
+        ]
+        if seen:
+            part = torch.from_numpy(frame[rows, columns]).permute(2, 0, 1)[None].float()  # (1, 3, h, w)
+            part = F.interpolate(part, (size, size), mode='bicubic', align_corners=False)
+            pictures.append(part[0].round().clamp(0, 255).to(torch.uint8))
+            shown.append(seen)
+    return torch.stack(pictures), shown
+
+
+def sample_window(rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a window of a frame's shape: the whole frame by half of chance, else a part of any size."""
+    share = 1.0 if rng.random() < 0.5 else rng.uniform(LEAST_WINDOW, 1)
+    sizes = [round(share * side) for side in FRAME_SIZE]
+    starts = [int(rng.integers(side - size + 1)) for side, size in zip(FRAME_SIZE, sizes, strict=True)]
+    return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
 
 
 def normalise(crops: Tensor) -> Tensor:
@@ -179,12 +224,21 @@ def model_config(vocab_size: int, vision: str = 'vit') -> dict:
     return dict(embed_dim=64, vision_cfg=dict(VISION[vision]), text_cfg=text)
 
 
-def train(model: open_clip.CLIP, tokenizer: SimpleTokenizer, crops: Tensor, args) -> None:
-    """Train a CLIP in place on crops, uint8 (N, M, 3, s, s), M of each of the N names.
+def train(model: open_clip.CLIP, tokenizer: SimpleTokenizer, crops: Tensor, frames: tuple, args) -> None:
+    """Train a CLIP in place on captioned pictures.
 
     Each iteration sees two crops of each name, under one caption. The contrast is within a group, in
-    which each name is there once: two pictures of one name are never told apart. The learning rate
-    rises over the first 5 % and falls along a cosine.
+    which each name is there once: two pictures of one name are never told apart. As many whole frames
+    have captions of all that they show, as pictures of the web have; one that shows a single name is told from
+    all names, too, as colours alone tell most frames apart. The learning rate rises over the first 5 %
+    and falls along a cosine.
+
+    Args:
+        model (CLIP): whose size of pictures is s.
+        tokenizer (SimpleTokenizer): of captions.
+        crops (Tensor): uint8 (N, M, 3, s, s), M of each of the N names.
+        frames (tuple): of :func:`make_frames`.
+        args (Namespace): of the command line.
     """
     iters, lr, seed = args.iters, args.lr, args.seed
     rng, groups = np.random.default_rng((seed, len(NAMES))), 2
@@ -204,10 +258,19 @@ def train(model: open_clip.CLIP, tokenizer: SimpleTokenizer, crops: Tensor, args
         images = crops[names, chosen]  # (groups, N, 3, s, s)
         images = turn(images.flatten(0, 1), rng)  # (groups * N, 3, s, s)
         captions = tokens[names, rng.integers(len(TEMPLATES), size=len(NAMES))]
-        text = model.encode_text(captions, normalize=True)
+        scenes = rng.integers(len(frames[0]), size=len(images))
+        lists = tokenizer([caption(rng, frames[1][scene]) for scene in scenes])
+        images = torch.cat([images, turn(frames[0][scenes], rng)])
+        text = model.encode_text(torch.cat([captions, lists]), normalize=True)
         image = model.encode_image(normalise(images), normalize=True)
         scale = model.logit_scale.exp()
-        loss = torch.stack([criterion(part, text, scale) for part in image.chunk(groups)]).mean()
+        single, several = image.split(len(scenes)), text.split((len(NAMES), len(scenes)))
+        parts = [criterion(part, several[0], scale) for part in single[0].chunk(groups)]
+        loss = torch.stack(parts).mean() + criterion(single[1], several[1], scale)
+        alone = [i for i, scene in enumerate(scenes) if len(frames[1][scene]) == 1]
+        names_alone = torch.tensor([NAMES.index(frames[1][scenes[i]][0]) for i in alone])
+        if alone:
+            loss = loss + F.cross_entropy(scale * single[1][alone] @ several[0].T, names_alone)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -216,6 +279,12 @@ def train(model: open_clip.CLIP, tokenizer: SimpleTokenizer, crops: Tensor, args
             model.logit_scale.clamp_(0, math.log(100))
         if step % 200 == 0 or step == iters - 1:
             print(f'iteration {step}: loss {loss.item():.4f}, logit scale {scale.item():.1f}')
+
+
+def caption(rng: np.random.Generator, names: list[str]) -> str:
+    """Caption of a frame that shows these names, in any order."""
+    names = ', '.join(rng.permutation(names))
+    return TEMPLATES[rng.integers(len(TEMPLATES))].replace('{}', names)
 
 
 @torch.no_grad()
@@ -252,16 +321,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('--out', type=Path, required=True, help='*.safetensors; beside it goes *_bpe.txt.gz')
     add('--vision', choices=tuple(VISION), default='vit', help='kind of image tower')
-    add('--iters', type=int, default=5000, help='training iterations')
+    add('--iters', type=int, default=6000, help='training iterations')
     add('--crops', type=int, default=800, help='training pictures of each name')
+    add('--frames', type=int, default=10000, help='training pictures of whole frames')
     add('--test-crops', type=int, default=50, help='held-out pictures of each name')
     add('--lr', type=float, default=1e-3, help='highest learning rate')
     add('--seed', type=int, default=0, help='seed of all chance')
     args = parser.parse_args(argv)
     if args.out.suffix != '.safetensors':
         parser.error(f'--out must end in .safetensors, got {args.out}')
-    if min(args.iters, args.crops, args.test_crops) < 1:
-        parser.error('--iters, --crops and --test-crops must be at least 1')
+    if min(args.iters, args.crops, args.frames, args.test_crops) < 1:
+        parser.error('--iters, --crops, --frames and --test-crops must be at least 1')
     return args
 
 
@@ -281,12 +351,13 @@ def main(argv: list[str] | None = None) -> None:
     size = config['vision_cfg']['image_size']
     tasks = [(name, args.crops, args.seed, size) for name in NAMES]
     crops = torch.stack(track_progress_rich(make_crops, tasks, description='Pictures'))
-    train(model, tokenizer, crops, args)
+    frames = make_frames(args.frames, args.seed, size)
+    train(model, tokenizer, crops, frames, args)
     test_crops = torch.cat([make_crops(name, args.test_crops, TEST_SEED, size) for name in NAMES])
     print(report(classify(model, tokenizer, test_crops)))
     vision = '' if args.vision == 'vit' else f'--vision {args.vision} '
     command = f'python tools/model_converters/train_mini_clip.py {vision}--iters {args.iters} '
-    command += f'--crops {args.crops} --lr {args.lr} --seed {args.seed}'
+    command += f'--crops {args.crops} --frames {args.frames} --lr {args.lr} --seed {args.seed}'
     metadata = dict(model_cfg=json.dumps(config), command=command, seed=str(args.seed))
     data = serialise(model.state_dict(), metadata)
     write_atomic(args.out, data)
