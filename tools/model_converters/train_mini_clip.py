@@ -82,8 +82,7 @@ def draw_objects(rng: np.random.Generator, names: list[str]) -> tuple[np.ndarray
         for place, area in enumerate(covered)
     ]
     enough = [
-        seen.any() and seen.sum() >= LEAST_VISIBLE * area.sum()
-        for seen, area in zip(visible, covered, strict=True)
+        seen.any() and seen.sum() >= LEAST_VISIBLE * area.sum() for seen, area in zip(visible, covered, strict=True)
     ]
     return frame, [seen if fine else None for seen, fine in zip(visible, enough, strict=True)]
 
