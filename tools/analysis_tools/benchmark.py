@@ -75,6 +75,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ('frames', 'names', 'batch', 'queries', 'sounding', 'repeats', 'warmup', 'workers'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
+    labels = [Path(path).stem for path in args.compare]
+    if len({'A', *labels}) <= len(labels):
+        parser.error(f'--compare takes configs of different names, none of them A, got {labels}')
     if args.grow and (args.grow[0] not in AXES or not all(v.isdecimal() for v in args.grow[1:])):
         parser.error(f'--grow takes an axis of {AXES} and numbers, got {args.grow}')
     return args
@@ -140,7 +143,7 @@ def run(args: argparse.Namespace, folder: str) -> dict:
         if others:
             result['comparison'] = {label: compared(steps, rows) for label, rows in zip(labels, others, strict=True)}
             if args.device.startswith('cuda'):  # on a CPU freed memory stays with the process
-                result['memory that a step adds, MiB'] = dict(zip(['A', *labels], added, strict=True))
+                result['memory that a step adds, MiB'] = dict(zip(['A', *labels], map(round, added), strict=True))
     print(text_of(result))
     return result
 
