@@ -148,7 +148,7 @@ def make_frames(count: int, seed: int, size: int) -> tuple[Tensor, list[list[str
 
 
 def sample_window(rng: np.random.Generator) -> tuple[slice, slice]:
-    """Rows and columns of a window of a frame's shape: the whole frame with a probability of one half, else a part of any size."""
+    """Rows and columns of a window of a frame's shape: with a probability of one half all of it, else a part."""
     share = 1.0 if rng.random() < 0.5 else rng.uniform(LEAST_WINDOW, 1)
     sizes = [round(share * side) for side in FRAME_SIZE]
     starts = [int(rng.integers(side - size + 1)) for side, size in zip(FRAME_SIZE, sizes, strict=True)]
