@@ -143,6 +143,8 @@ def call_options(args: argparse.Namespace) -> dict:
 
 def report(prediction: dict) -> bool:
     """Print what was found in a video; False if it could not be labelled."""
+    from ovavss_mm.apis.video.timeline import listed_objects
+
     if 'error' in prediction:
         say(f'{prediction["video"]}: error: {prediction["error"]}')
         return False
@@ -152,9 +154,11 @@ def report(prediction: dict) -> bool:
             f'  {name}: {heard["seconds"]:g} s ({_spans(heard)}), {heard["area"]:.1%} of the picture, '
             f'sound score {heard["sound"]:.2f}, class score {heard["score"]:.2f}'
         )
-        objects = [found for found in prediction['objects'] if found['name'] == name]
-        for found in objects if len(objects) > 1 else ():
+        objects, more = listed_objects(prediction, name)
+        for found in objects:
             say(f'    {name} {found["number"]}: {found["seconds"]:g} s ({_spans(found)})')
+        if more:
+            say(f'    and {more} more')
     if not prediction['names']:
         print('  none of the names is heard')
     for path in prediction.get('files', {}).values():

@@ -288,10 +288,11 @@ class AVSegInferencer:
                     pairs = sample.pred_queries
                     blender.add(window.numbers, pairs if linker is None else linker(window.numbers, pairs))
             for number, label_map, parts in blender.take(done):
-                found, (objects, object_map) = frame_classes(parts, label_map), frame_objects(parts, label_map)
-                maps = (x.cpu().numpy() for x in (label_map, object_map.short()))
-                labels, object_map = maps
-                yield LabelledFrame(number / request.fps, labels, found, numbers(objects), object_map)
+                frame = LabelledFrame(number / request.fps, label_map.cpu().numpy(), frame_classes(parts, label_map))
+                if linker is not None:
+                    objects, object_map = frame_objects(parts, label_map)
+                    frame.objects, frame.object_map = numbers(objects), object_map.short().cpu().numpy()
+                yield frame
 
     def read(self, source: Source, fps: int = 1) -> Iterator[dict[str, Any]]:
         """Frames at the size that the model sees, ``fps`` per second, each with its sound.

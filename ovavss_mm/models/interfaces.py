@@ -154,12 +154,23 @@ class Tracker(Protocol):
 
 
 class Linker(Protocol):
-    """Gives objects ids that last over the windows of a video; the inferencer builds one a video from ``linker``."""
+    """Gives objects ids that last over the windows of a video; the inferencer builds one a video from ``linker``.
+
+    Windows come group after group, as :func:`~.segmentors.windows.group_windows` yields them; with several frames a
+    second, a group has a window of each phase, one after the other. The last group may begin less than a second before
+    the last window of the one before.
+
+    Attributes:
+        fps (int): labelled frames a second, which the inferencer sets.
+    """
+
+    fps: int
 
     def __call__(self, numbers: list[int], pairs: InstanceData) -> InstanceData:
-        """T numbers of frames and painted pairs, see :class:`Painter`: the pairs with ``ids`` (M,).
+        """T numbers of frames and painted pairs, see :class:`Painter`: the pairs with ``ids`` (M,) int64.
 
-        A pair may become several, of the same scores, whose masks together are its mask.
+        Masks have the size of the video. The pairs may be changed in place, and one may become several, of the same
+        scores, whose masks together are its mask. Each pair that has a pixel needs an id.
         """
 
 

@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmseg.registry import TASK_UTILS
 from test_inferencer import NAMES, noise
 
 from ovavss_mm.apis import AVSegInferencer
@@ -36,7 +38,7 @@ def test_label_maps_are_those_without_identities(tiny, inferencer, source, fps):
     assert any(frame.objects for frame in linked)
     for a, b in zip(plain, linked, strict=True):
         assert a.label_map.dtype == b.label_map.dtype and (a.label_map == b.label_map).all()
-        assert a.found == b.found and a.objects == [] and not a.object_map.any()
+        assert a.found == b.found and a.objects == [] and a.object_map is None
         assert ((b.object_map > 0) == (b.label_map > 0)).all()
 
 
@@ -72,6 +74,27 @@ def test_objects_in_the_files(inferencer, source, tmp_path):
     for found in written['objects']:
         times = {what['time'] for what in listed if what['id'] == found['id']}
         assert sum(end - start for start, end in found['intervals']) == len(times) == found['seconds']
+
+
+@TASK_UTILS.register_module()
+class CountingLinker:
+    """Of the protocol, and no more: each pair of each window is an object of its own."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, numbers, pairs):
+        assert pairs.masks.dtype == torch.bool and len(numbers) == pairs.masks.shape[1] and self.fps == 2
+        pairs.ids = torch.arange(len(pairs)) + self.count
+        self.count += len(pairs)
+        return pairs
+
+
+def test_a_linker_of_your_own(tiny, inferencer, source):
+    own, linked = (frames_of(x, source, fps=2) for x in (with_linker(tiny, dict(type='CountingLinker')), inferencer))
+    assert sum(len(frame.objects) for frame in own) > 0
+    for a, b in zip(own, linked, strict=True):
+        assert (a.label_map == b.label_map).all() and ((a.object_map > 0) == (a.label_map > 0)).all()
 
 
 def test_a_wrong_value_is_named_when_the_model_is_built(tiny):

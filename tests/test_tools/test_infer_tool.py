@@ -154,3 +154,12 @@ def test_help_teaches_and_needs_no_torch():
     assert result.returncode == 0, result.stderr
     for word in ('examples:', '--classes dog "baby crying"', 'vis/NAME.mp4', '--synonyms'):
         assert word in result.stdout
+
+
+def test_of_many_objects_the_longest_are_printed(script, capsys):
+    figures = dict(intervals=[[0, 1]], area=0.1, sound=0.5, score=0.9)
+    objects = [dict(figures, id=i, name='dog', number=i, seconds=i) for i in range(1, 11)]
+    names = dict(dog=dict(figures, seconds=10))
+    assert script.report(dict(video='a.mp4', duration=10, names=names, objects=objects))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith('    ')]
+    assert [line.split(':')[0] for line in lines] == [*(f'dog {i}' for i in range(3, 11)), 'and 2 more']

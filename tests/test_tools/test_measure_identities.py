@@ -57,7 +57,7 @@ def test_figures_of_known_links(rows, switches, idf1):
     truth, frames = frames_of(rows)
     figures = tool.measure(truth, frames)
     if idf1:
-        assert figures == pytest.approx(dict(visible=switches, all=switches, IDF1=idf1, found=100))
+        assert figures == pytest.approx({'while sounding': switches, 'all': switches, 'IDF1': idf1, 'found': 100})
         assert tool.measure(truth, frames, perfect=True)['IDF1'] == pytest.approx(100)
     else:
         assert figures['found'] < 100
@@ -67,12 +67,29 @@ def test_switches_after_silence_are_told_apart():
     truth, frames = frames_of([(5, 6), (5, 6), (5, 7), (8, 7)])
     truth[2] = truth[2] * (truth[2] == 2)  # object 1 is silent
     figures = tool.measure(truth, frames)
-    assert figures['visible'] == pytest.approx(60 / 7) and figures['all'] == pytest.approx(120 / 7)
+    assert figures['while sounding'] == pytest.approx(60 / 7) and figures['all'] == pytest.approx(120 / 7)
 
 
 def test_mean_interval():
-    mean, half = tool.mean_interval([1.0, 2.0, 3.0, float('nan')])
+    mean, half = tool.mean_interval([1.0, 2.0, 3.0, None])
     assert mean == 2 and half == pytest.approx(4.302653 / 3**0.5)
+
+
+def test_differences_are_taken_video_by_video():
+    """Of two ways that differ by 1 in each video, which differ among themselves by much more."""
+    videos = [
+        {name: dict.fromkeys(tool.FIGURES, value + (name == 'names')) for name in tool.LINKERS} | dict(part='two names')
+        for value in (0.0, 10.0, 40.0)
+    ]
+    videos.append(dict(videos[0], names=dict.fromkeys(tool.FIGURES)))  # where nothing is found
+    (row,) = (row for row in tool.table_of(videos, tool.DEFAULT).rows if row[1] == 'names')
+    assert row[2:] == ['1.00 ± 0.00'] * 4
+
+
+def test_nothing_sounds():
+    nothing = np.zeros((4, 8), np.int16)
+    figures = tool.measure([nothing] * 2, [LabelledFrame(float(i), nothing, {}, [], nothing) for i in range(2)])
+    assert json.loads(json.dumps(figures, allow_nan=False)) == dict.fromkeys(tool.FIGURES)
 
 
 def test_a_run(tmp_path, capsys):
@@ -84,13 +101,23 @@ def test_a_run(tmp_path, capsys):
     assert sum(v['overlap and names']['all'] for v in videos) < sum(v['none']['all'] for v in videos)
     assert all(v['truth']['IDF1'] >= v['overlap and names']['IDF1'] - 1e-6 for v in videos)
     shown = capsys.readouterr().out
-    assert 'linked by' in shown and 'one name twice (1)' in shown
+    assert 'linked by' in shown and 'one name twice (1)' in shown and 'less overlap and names' in shown
+
+
+def test_a_run_with_the_names_of_the_video(tmp_path):
+    out = tmp_path / 'out.json'
+    tool.main(['--videos', '1', '--seconds', '12', '--device', 'cpu', '--own-names', '--out', str(out)])
+    (video,) = json.loads(out.read_text())['videos']
+    assert video['names']['all'] < video['none']['all']
 
 
 def test_bad_input(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         tool.main(['--videos', '0'])
     assert '--videos must be at least 1, got 0' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.main(['--seed', '-1'])
+    assert '--seed must be from 0 to 999999, got -1' in capsys.readouterr().err
     real = builtins.__import__
 
     def gone(name, *args, **kwargs):

@@ -5,14 +5,14 @@ Each video shows three objects that move about and cross: two sound, with silent
 video both sounding objects have one name, and sound at the same times, as only their places tell them apart. A frame
 has the true masks of the objects that sound in it; a predicted object is one of them from an IoU of 0.5 on. Per video:
 
-  visible   changes of the id of an object that goes on sounding, a minute in which it sounds and is found
-  all       the same with those of an object that was silent in between
-  IDF1      of motmetrics, over all sounding objects and frames, so that objects that are missed and false ones count
-  found     share of the sounding objects and frames that are found, whatever their ids
+  while sounding  changes of the id of an object that goes on sounding, a minute in which it sounds and is found
+  all             the same with those of an object that was silent in between
+  IDF1            of motmetrics, over all sounding objects and frames, so that missed objects and false ones count
+  found           share of the sounding objects and frames that are found, whatever their ids
 
 The links are made in several ways of the same predictions: not at all, by the overlap of masks alone, by similarity
-alone (of query embeddings, or of class scores), by both, and as the truth has them, which is the most that links can
-reach. 'overlap and names' is the default.
+alone (of query embeddings, or of class scores), by both, and as the truth has them, which is the most that links of the
+default's objects can reach. 'overlap and names' is the default; a second table has what the others differ from it.
 
 Example:
   python tools/analysis_tools/measure_identities.py --videos 12 --out work_dirs/identities.json
@@ -39,15 +39,16 @@ from ovavss_mm.mini_world.sound import SAMPLE_RATE, render_sound
 
 MIN_IOU = 0.5  # of a predicted object and a true one
 SOUNDING, SILENT = (8, 20), (3, 12)  # seconds of a stretch, the last one excluded
-FIGURES = ('visible', 'all', 'IDF1', 'found')
+FIGURES = ('while sounding', 'all', 'IDF1', 'found')
 PARTS = ('two names', 'one name twice')
+DEFAULT = 'overlap and names'
 LINKERS: dict[str, dict | None] = {
     'none': dict(min_iou=None, min_similarity=None),
     'overlap': dict(min_similarity=None),
     'queries': dict(min_iou=None, similarity='queries'),
     'names': dict(min_iou=None),
     'overlap and queries': dict(similarity='queries'),
-    'overlap and names': dict(),
+    DEFAULT: dict(),
     'truth': None,
 }
 
@@ -123,7 +124,7 @@ def object_ious(truth: np.ndarray, frame: LabelledFrame) -> tuple[list[int], lis
     return true, ids, ious
 
 
-def measure(truth: list[np.ndarray], frames: list[LabelledFrame], perfect: bool = False) -> dict[str, float]:
+def measure(truth: list[np.ndarray], frames: list[LabelledFrame], perfect: bool = False) -> dict[str, float | None]:
     """Figures of a video.
 
     Args:
@@ -133,7 +134,7 @@ def measure(truth: list[np.ndarray], frames: list[LabelledFrame], perfect: bool 
             to False.
 
     Returns:
-        dict[str, float]: ``FIGURES``, in a minute and in percent; NaN where nothing sounds or is found.
+        dict[str, float]: ``FIGURES``, in a minute and in percent; None where nothing sounds or is found.
     """
     motmetrics = import_motmetrics()
     fps = round(1 / (frames[1].time - frames[0].time)) if len(frames) > 1 else 1
@@ -151,12 +152,10 @@ def measure(truth: list[np.ndarray], frames: list[LabelledFrame], perfect: bool 
     row = metrics.compute(events, metrics=wanted, return_dataframe=False)
     staying = metrics.compute(visible, metrics=wanted[:1], return_dataframe=False)
     minutes = row['num_detections'] / fps / 60
-    return dict(
-        visible=staying['num_switches'] / minutes if minutes else float('nan'),
-        all=row['num_switches'] / minutes if minutes else float('nan'),
-        IDF1=100 * row['idf1'],
-        found=100 * row['num_detections'] / row['num_objects'] if row['num_objects'] else float('nan'),
-    )
+    switches = [x['num_switches'] / minutes if minutes else float('nan') for x in (staying, row)]
+    found = row['num_detections'] / row['num_objects'] if row['num_objects'] else float('nan')
+    figures = zip(FIGURES, (*switches, 100 * row['idf1'], 100 * found), strict=True)
+    return {figure: None if np.isnan(value) else float(value) for figure, value in figures}
 
 
 def import_motmetrics() -> Any:
@@ -172,23 +171,30 @@ def import_motmetrics() -> Any:
     return motmetrics
 
 
-def mean_interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval (Student's t); NaN are left out."""
-    values = [value for value in values if value == value]
+def mean_interval(values: list[float | None]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval (Student's t); None are left out."""
+    values = [value for value in values if value is not None]
     if len(values) < 2:
         return (values[0] if values else float('nan')), float('nan')
     return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
-def table_of(results: list[dict[str, Any]]) -> PrettyTable:
-    """A row for each part of the videos and way to link: means with their 95 % intervals."""
-    table = PrettyTable(['videos', 'linked by', 'switches: visible', 'all', 'IDF1', 'found'], align='l')
+def table_of(results: list[dict[str, Any]], against: str | None = None) -> PrettyTable:
+    """A row for each part of the videos and way to link: means with 95 % intervals; or of what differs from one way."""
+    title = 'linked by' if against is None else f'less {against}'
+    table = PrettyTable(['videos', title, 'switches: while sounding', 'all', 'IDF1', 'found'], align='l')
     for part in PARTS:
         videos = [result for result in results if result['part'] == part]
         for name in LINKERS if videos else ():
-            cells = [mean_interval([video[name][figure] for video in videos]) for figure in FIGURES]
+            cells = [mean_interval([_figure(video, name, figure, against) for video in videos]) for figure in FIGURES]
             table.add_row([f'{part} ({len(videos)})', name, *(f'{mean:.2f} ± {half:.2f}' for mean, half in cells)])
     return table
+
+
+def _figure(video: dict[str, Any], name: str, figure: str, against: str | None) -> float | None:
+    """A figure of a video, or its difference from that of another way to link."""
+    value, other = video[name][figure], 0.0 if against is None else video[against][figure]
+    return None if value is None or other is None else value - other
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -198,6 +204,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--videos', type=int, default=12, help='number of videos (default: 12)')
     add('--seconds', type=int, default=120, help='length of each (default: 120)')
     add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
+    add('--own-names', action='store_true', help='ask for the two or three names of a video, not for all 20')
     add('--seed', type=int, default=0, help='of the first video, 0 to 999999 (default: 0)')
     add('--model', default='ovavss_mini', metavar='CONFIG', help='config of a model of the mini world')
     add(
@@ -209,6 +216,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ('videos', 'seconds', 'fps'):
         if getattr(args, name) < 1:
             parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
+    if not 0 <= args.seed < 10**6:
+        parser.error(f'--seed must be from 0 to 999999, got {args.seed}')
     return args
 
 
@@ -218,23 +227,24 @@ def main(argv: list[str] | None = None) -> None:
     try:
         import_motmetrics()
         inferencer = Replayer(args.model, args.weights, args.device, show_progress=False)
-        request = inferencer.make_request(list(NAMES), fps=args.fps)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     results = []
     for seed in range(args.seed, args.seed + args.videos):
         scene = make_scene(seed, args.seconds)
         truth = [true_map(scene, i / args.fps) for i in range(args.seconds * args.fps)]
+        names = dict.fromkeys(obj.name for obj in scene.objects) if args.own_names else NAMES
+        request = inferencer.make_request(list(names), fps=args.fps)
         result: dict[str, Any] = dict(seed=seed, part=part_of(seed))
         for name, frames in inferencer.stream_all(source_of(scene, args.fps), request):
             result[name] = measure(truth, frames, perfect=name == 'truth')
         results.append(result)
-        figures = ', '.join(f'{name} {result[name]["all"]:.2f}' for name in LINKERS)
+        figures = ', '.join(f'{name} {result[name]["all"]!s:.5}' for name in LINKERS)
         print(f'video {seed} ({result["part"]}), switches a minute: {figures}', flush=True)
         if args.out is not None:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(dict(settings=vars(args) | dict(out=None), videos=results), indent=1))
-    print(table_of(results))
+    print(table_of(results), table_of(results, DEFAULT), sep='\n')
 
 
 if __name__ == '__main__':

@@ -2,9 +2,11 @@
 """The timeline and messages as HTML; names and messages are escaped."""
 
 import html
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from ovavss_mm.apis.video.timeline import listed_objects
 from ovavss_mm.utils.text import shorten
 from ovavss_mm.visualization.name_colors import name_palette
 
@@ -23,23 +25,25 @@ def escape(text: object) -> str:
 def timeline_html(prediction: dict[str, Any]) -> str:
     """A strip for each class that is heard, over the seconds of the video, from the inferencer's prediction.
 
-    Below a class of several objects is a strip for each of them. The clearer a bar, the higher the sound score. Names
-    that are not heard follow in a line.
+    Below a class of several objects are strips of those that sound longest. The clearer a bar, the higher the sound
+    score. Names that are not heard follow in a line.
     """
     duration = max(prediction['duration'], 1 / prediction['fps'])
     vocabulary, heard = prediction['vocabulary'], prediction['names']
     colors = dict(zip(vocabulary, name_palette(vocabulary)[1:].tolist(), strict=True))
-    rows = []
+    marks = defaultdict(list)  # by name, and by id of an object: time and figures
+    for frame in prediction['frames']:
+        for key, what in (*frame['names'].items(), *((what['id'], what) for what in frame['objects'])):
+            marks[key].append((frame['time'], what))
+    rows, step = [], 1 / prediction['fps']
     for name, record in heard.items():
-        marks = [(frame['time'], frame['names'].get(name)) for frame in prediction['frames']]
-        rows.append(_row(name, colors[name], record, marks, 1 / prediction['fps'], duration))
-        objects = [found for found in prediction.get('objects', ()) if found['name'] == name]
-        for found in objects if len(objects) > 1 else ():
-            marks = [
-                (f['time'], what) for f in prediction['frames'] for what in f['objects'] if what['id'] == found['id']
-            ]
+        rows.append(_row(name, colors[name], record, marks[name], step, duration))
+        objects, more = listed_objects(prediction, name)
+        for found in objects:
             tag = f'{name} {found["number"]}'
-            rows.append(_row(tag, colors[name], found, marks, 1 / prediction['fps'], duration))
+            rows.append(_row(tag, colors[name], found, marks[found['id']], step, duration))
+        if more:
+            rows.append(f'<div class="ov-name"><i></i><span>and {more} more</span></div><div></div><div></div>')
     silent = [name for name in vocabulary if name not in heard]
     body = ''.join(rows) + _axis(duration) if rows else ''
     lead = 'Not heard' if rows else 'None of the names is heard'
@@ -56,17 +60,16 @@ def _row(
     """The strip of a class or an object, with a bar for each (time, figures) of a labelled frame that has it."""
     rgb, unit, bars = 'rgb({},{},{})'.format(*color), 100 / duration, ''
     for start, what in marks:
-        if what:
-            end = min(start + step, duration)
-            opacity = _FAINTEST + (1 - _FAINTEST) * what['sound']
-            title = (
-                f'{start:g} to {end:g} s: sound score {what["sound"]:.2f}, class score {what["score"]:.2f}, '
-                f'{what["area"]:.1%} of the picture'
-            )
-            bars += (
-                f'<b style="left:{unit * start:.2f}%;width:{unit * (end - start):.2f}%;'
-                f'background:{rgb};opacity:{opacity:.2f}" title="{title}"></b>'
-            )
+        end = min(start + step, duration)
+        opacity = _FAINTEST + (1 - _FAINTEST) * what['sound']
+        title = (
+            f'{start:g} to {end:g} s: sound score {what["sound"]:.2f}, class score {what["score"]:.2f}, '
+            f'{what["area"]:.1%} of the picture'
+        )
+        bars += (
+            f'<b style="left:{unit * start:.2f}%;width:{unit * (end - start):.2f}%;'
+            f'background:{rgb};opacity:{opacity:.2f}" title="{title}"></b>'
+        )
     spans = ', '.join(f'{start:g} to {end:g}' for start, end in record['intervals'])
     shown = escape(name)
     return (

@@ -76,5 +76,5 @@ class LabelledFrame:
     time: float  # in seconds from the first frame of the video
     label_map: np.ndarray  # (H, W) uint8, int16 for 255 names and more: 0 background, i + 1 name i
     found: dict[int, FrameClass]  # by name index
-    objects: list[FrameObject] = field(default_factory=list)  # none where identities are not asked for
-    object_map: np.ndarray | None = None  # (H, W) int16: 0 background, i + 1 objects[i]
+    objects: list[FrameObject] = field(default_factory=list)  # none where the config has linker=None
+    object_map: np.ndarray | None = None  # (H, W) int16: 0 background, i + 1 objects[i]; None with linker=None

@@ -9,6 +9,7 @@ from typing import Any
 from ...models.segmentors.windows import FrameClass, FrameObject
 
 _DIGITS = 4
+_MAX_LISTED = 8  # objects of a name
 
 
 @dataclass
@@ -112,3 +113,12 @@ class ClassTimeline:
 def _rounded(area: float, sound: float, score: float) -> dict[str, float]:
     """The figures of a class as they are written."""
     return dict(area=round(area, _DIGITS + 2), sound=round(sound, _DIGITS), score=round(score, _DIGITS))
+
+
+def listed_objects(prediction: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], int]:
+    """Of a name of several objects those that sound longest, by number, and how many more there are."""
+    found = [what for what in prediction['objects'] if what['name'] == name]
+    if len(found) <= 1:
+        return [], 0
+    longest = sorted(found, key=lambda what: -what['seconds'])[:_MAX_LISTED]
+    return sorted(longest, key=lambda what: what['number']), len(found) - len(longest)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .label_map import paint
 
+LEAST_EVIDENCE = 1e-30  # of a pair where its mask is, so that a score of 0 is more than no mask
+
 
 @dataclass
 class Window:
@@ -194,11 +196,8 @@ def blend_parts(parts: list[_Part]) -> Tensor:
     for part in parts:
         covered += part.weight * part.masks.any(0)
         for label in dict.fromkeys(part.labels):
-            best = torch.zeros_like(covered)
-            for i, score in enumerate(part.scores):
-                if part.labels[i] == label:
-                    best = torch.maximum(best, part.masks[i] * score)
-            evidence[label] = evidence.get(label, 0) + part.weight * best
+            rows = [i for i, other in enumerate(part.labels) if other == label]
+            evidence[label] = evidence.get(label, 0) + part.weight * _best(part, rows)
     if evidence:
         best = torch.stack(list(evidence.values())).argmax(0)
         names = torch.tensor(list(evidence), device=first.device)
@@ -249,29 +248,42 @@ def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObje
     """
     rows: dict[int, dict[int, list[list[int]]]] = {}  # by id and name, for each window
     for at, part in enumerate(parts):
-        for i, (identity, label) in enumerate(zip(part.ids, part.labels, strict=False)):  # there may be no ids
+        for i, (identity, label) in enumerate(zip(part.ids, part.labels, strict=True)):
             rows.setdefault(identity, {}).setdefault(label, [[] for _ in parts])[at].append(i)
     masks: dict[int, dict[int, Tensor]] = defaultdict(dict)  # likewise, in the label map
     for label in label_map.unique().tolist():
         owners = [identity for identity in rows if label - 1 in rows[identity]]
-        evidence = [
-            sum(p.weight * _best(p, some) for p, some in zip(parts, rows[i][label - 1], strict=True) if some)
-            for i in owners
-        ]
-        owner = torch.stack(evidence).argmax(0) if owners else None
-        for i, identity in enumerate(owners):
-            masks[identity][label - 1] = (label_map == label) & (owner == i)
+        there = label_map == label
+        if len(owners) == 1:
+            masks[owners[0]][label - 1] = there
+        elif owners:
+            left, top, right, bottom = _box(there)
+            box = slice(top, bottom), slice(left, right)  # evidence is needed there only
+            evidence = [
+                sum(p.weight * _best(p, some, box) for p, some in zip(parts, rows[i][label - 1], strict=True) if some)
+                for i in owners
+            ]
+            owner = torch.stack(evidence).argmax(0)
+            for i, identity in enumerate(owners):
+                masks[identity][label - 1] = torch.zeros_like(there)
+                masks[identity][label - 1][box] = there[box] & (owner == i)
     objects, object_map = [], torch.zeros_like(label_map, dtype=torch.long)
     for identity in rows:
         counts = {label: int(mask.sum()) for label, mask in masks[identity].items()}
         if not any(counts.values()):
             continue
         mask, label = torch.stack(list(masks[identity].values())).any(0), max(counts, key=counts.get)
-        ys, xs = (mask.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
         object_map[mask] = len(objects) + 1
-        scores, box = _mean_scores(parts, rows[identity][label]), (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)
-        objects.append(FrameObject(sum(counts.values()) / label_map.numel(), *scores, identity, label, box))
+        sound, score = _mean_scores(parts, rows[identity][label])
+        area = sum(counts.values()) / label_map.numel()
+        objects.append(FrameObject(area=area, sound=sound, score=score, id=identity, label=label, box=_box(mask)))
     return objects, object_map
+
+
+def _box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a mask (H, W) that is not empty, right and bottom outside."""
+    ys, xs = (mask.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    return xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
 
 
 class ObjectNumbers:
@@ -290,6 +302,9 @@ class ObjectNumbers:
         return objects
 
 
-def _best(part: _Part, rows: list[int]) -> Tensor:
-    """Evidence (H, W) float32 of the best of some pairs of a window, at least one."""
-    return torch.stack([part.masks[i] * part.scores[i] for i in rows]).amax(0)
+def _best(part: _Part, rows: list[int], box: Any = ...) -> Tensor:
+    """Evidence (H, W) float32, or that in a box of slices, of the best of some pairs of a window."""
+    best = torch.zeros_like(part.masks[0][box], dtype=torch.float32)
+    for i in rows:  # one after the other: as floats, masks are large
+        best = torch.maximum(best, part.masks[i][box] * max(part.scores[i], LEAST_EVIDENCE))
+    return best

@@ -13,10 +13,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..interfaces import Linker
+
 SIMILARITIES = ('names', 'queries')
-MAX_SIDE = 160  # pixels of the masks that are compared
+MAX_SIDE = 320  # pixels of the masks that are split and compared
 SAME_IOU = 0.5  # from which two masks of a window are one object
 LEAST_SCORE = 1e-30  # whose logarithm is taken
+MIN_NAMES = (
+    4  # from which class scores are compared: of two, centred logarithms are alike or opposite, whatever they are
+)
+MAX_PARTS = 50  # of a mask that may be objects
+LOOKS = ('labels', 'class_scores', 'query_embeds')  # what similarity is taken from
 
 Masks = dict[int, Tensor]  # by number of the frame, bool (h, w), none of them empty
 
@@ -26,8 +33,8 @@ class _Identity:
     """What is remembered of an object."""
 
     id: int
-    pair: InstanceData | None = None  # its best one in the last window that saw it, without the mask
-    masks: Masks = field(default_factory=dict)  # of frames that later windows see or are next to
+    pair: InstanceData | None = None  # of its best one in the last window that saw it, LOOKS
+    masks: Masks = field(default_factory=dict)  # of frames that later windows may see or be next to
     last: int = 0  # frame in which it was seen last
 
 
@@ -48,8 +55,8 @@ class WindowLinker:
         min_similarity (float, optional): similarity, above 0 to 1, from which objects are linked that do not overlap.
             None: similarity says nothing. Defaults to 0.5.
         similarity (str): 'names', the correlation of the logarithms of the class scores, so that what an object looks
-            like decides and not only its best name; or 'queries', the cosine of query embeddings. Pairs without these
-            are as similar as their names are equal. Defaults to 'names'.
+            like decides and not only its best name; or 'queries', the cosine of query embeddings. Pairs without these,
+            and class scores of fewer than 4 names, are as similar as their names are equal. Defaults to 'names'.
         memory (float, optional): seconds after which an object that was not seen is forgotten. None: never. Defaults to
             300.
         min_part (float, optional): of a mask of several parts, the least share of the largest one's size that makes a
@@ -93,30 +100,31 @@ class WindowLinker:
         """Take the next window.
 
         Args:
-            numbers (list[int]): of its T frames, ``fps`` of them a second; no window begins before an earlier one but
-                for its phase.
+            numbers (list[int]): of its T frames, a second apart, ``fps`` numbers a second; no window begins a second
+                or more before an earlier one.
             pairs (InstanceData): painted pairs, best first: ``labels`` (M,), ``masks``, bool (M, T, H, W), and if the
                 model has them ``class_scores`` (M, N) and ``query_embeds`` (M, C).
 
         Returns:
             InstanceData: the pairs, where a mask was several objects one for each in its place, with ``ids`` (M',)
-            int64.
+            int64, 0 where a mask is empty.
         """
-        if self.min_part is not None:
-            pairs = split_pairs(pairs, self.min_part)
         step = -(-max(pairs.masks.shape[-2:]) // MAX_SIDE)
-        small = pairs.masks[..., ::step, ::step].cpu()
+        small = shrink_masks(pairs.masks, step)
+        if self.min_part is not None:
+            pairs, small = split_pairs(pairs, small, step, self.min_part)
         leaders = same_objects(small)  # by pair, the first one of its object
-        rows = sorted(set(leaders))
+        rows = [row for row in sorted(set(leaders)) if small[row].any()]
         seen = [{n: m for n, m in zip(numbers, small[row], strict=True) if m.any()} for row in rows]
+        looks = InstanceData(**{key: pairs[key].cpu() for key in LOOKS if key in pairs})  # one wait for a GPU
         if self.memory is not None:
             self._known = [x for x in self._known if numbers[0] - x.last <= self.memory * self.fps]
-        ids = dict(zip(rows, self._link([pairs[row] for row in rows], seen, numbers), strict=True))
-        pairs.ids = torch.tensor([ids[row] for row in leaders], dtype=torch.long, device=pairs.masks.device)
+        ids = dict(zip(rows, self._link([looks[row] for row in rows], seen, numbers), strict=True))
+        pairs.ids = torch.tensor([ids.get(row, 0) for row in leaders], dtype=torch.long, device=pairs.masks.device)
         return pairs
 
     def _link(self, objects: list[InstanceData], seen: list[Masks], numbers: list[int]) -> list[int]:
-        """Ids of the objects of a window, each a pair, with their masks; remembers them."""
+        """Ids of the objects of a window, each the looks of a pair, with their masks; remembers them."""
         affinity = [
             [self._affinity(identity, *found) for found in zip(objects, seen, strict=True)] for identity in self._known
         ]
@@ -132,12 +140,12 @@ class WindowLinker:
                 self._count += 1
                 identity = _Identity(self._count)
                 self._known.append(identity)
-            kept = {key: pair[key] for key in ('labels', 'class_scores', 'query_embeds') if key in pair}
-            identity.pair, identity.masks = InstanceData(**kept), identity.masks | masks
-            identity.last = max(masks, default=numbers[0])
+            identity.pair, identity.masks, identity.last = pair, identity.masks | masks, max(masks)
             ids.append(identity.id)
-        for identity in self._known:  # no later window begins before this one, or is further from it than a second
-            identity.masks = {n: m for n, m in identity.masks.items() if n >= numbers[0] - self.fps}
+        # later windows begin less than a second before this one, and are compared with what is up to a second earlier
+        first = numbers[0] - 2 * self.fps + 1
+        for identity in self._known:
+            identity.masks = {n: m for n, m in identity.masks.items() if n >= first}
         return ids
 
     def _affinity(self, identity: _Identity, pair: InstanceData, masks: Masks) -> float:
@@ -172,7 +180,7 @@ def overlap(old: Masks, new: Masks) -> tuple[float, float]:
 def alikeness(old: InstanceData, new: InstanceData, kind: str) -> float:
     """How similar two pairs are, -1 to 1; each has one row, see :class:`WindowLinker`."""
     key = 'query_embeds' if kind == 'queries' else 'class_scores'
-    if key not in old or key not in new or (kind == 'names' and new.class_scores.shape[1] == 1):
+    if key not in old or key not in new or (kind == 'names' and new.class_scores.shape[1] < MIN_NAMES):
         return float(old.labels == new.labels)
     a, b = (pair[key].float() for pair in (old, new))
     if kind == 'names':
@@ -193,46 +201,61 @@ def same_objects(masks: Tensor) -> list[int]:
     return leaders
 
 
-def split_pairs(pairs: InstanceData, min_part: float) -> InstanceData:
-    """Pairs with a mask of several objects, see :class:`WindowLinker`, become one for each, the largest first."""
+def shrink_masks(masks: Tensor, step: int) -> Tensor:
+    """Masks, bool (M, T, H, W), ``step`` times smaller: set where any pixel is, so that no object is lost."""
+    small = torch.zeros(*masks.shape[:2], *(-(-side // step) for side in masks.shape[2:]), dtype=torch.bool)
+    for out, mask in zip(small, masks, strict=True):  # one after the other: as floats they are large
+        out.copy_(F.max_pool2d(mask.float(), step, ceil_mode=True) > 0)
+    return small
+
+
+def split_pairs(pairs: InstanceData, small: Tensor, step: int, min_part: float) -> tuple[InstanceData, Tensor]:
+    """Pairs with a mask of several objects, see :class:`WindowLinker`, become one for each, the largest first.
+
+    ``small`` are the masks of :func:`shrink_masks`, in which objects are looked for; both are returned.
+    """
     rows: list[int] = []
-    masks: list[Tensor] = []
-    for row, mask in enumerate(pairs.masks):
-        parts = split_mask(mask.cpu().numpy(), min_part)
-        rows += [row] * len(parts)
-        masks += [mask] if len(parts) == 1 else [torch.from_numpy(part).to(mask.device) for part in parts]
-    out = InstanceData(**{key: value[rows] for key, value in pairs.items() if key != 'masks'})
-    out.masks = torch.stack(masks) if masks else pairs.masks
-    return out
+    parts: list[np.ndarray] = []
+    for row, mask in enumerate(small):
+        found = split_mask(mask.numpy(), min_part)
+        rows, parts = rows + [row] * len(found), parts + found
+    if len(rows) == len(pairs):
+        return pairs, small
+    out = InstanceData(**{key: value[rows] for key, value in pairs.items()})
+    small, (height, width) = torch.from_numpy(np.stack(parts)), pairs.masks.shape[2:]
+    for mask, row, part in zip(out.masks, rows, small, strict=True):
+        if rows.count(row) > 1:
+            # (T, h, w) -> (T, H, W)
+            mask &= part.to(mask.device).repeat_interleave(step, 1).repeat_interleave(step, 2)[:, :height, :width]
+    return out, small
 
 
 def split_mask(mask: np.ndarray, min_part: float) -> list[np.ndarray]:
     """Split a mask, bool (T, H, W), into those of its objects, which together are the mask; the largest first.
 
-    A part is what hangs together in a frame and from one to the next. The largest is the first object; each further one
-    joins the first object that is in none of its frames, and otherwise is an object of its own, or if it is small,
-    belongs to the largest.
+    A part is what hangs together in a frame and from one to the next. The largest is the first object, and small ones
+    belong to it. Each further one joins the first object that is in none of its frames, or is an object of its own.
     """
     parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
     sizes = np.stack([np.bincount(frame.ravel(), minlength=count + 1)[1:] for frame in parts], 1)  # (parts, T)
-    objects: list[list[int]] = []
-    for part in np.argsort(-sizes.sum(1), kind='stable'):
-        free = [parts for parts in objects if not ((sizes[parts].sum(0) > 0) & (sizes[part] > 0)).any()]
-        small = objects and sizes[part].sum() < min_part * sizes[objects[0][0]].sum()
-        if free or small:
-            (objects[0] if small else free[0]).append(part)
+    total = sizes.sum(1)
+    order = np.argsort(-total, kind='stable')[:MAX_PARTS]
+    owner = np.ones(count + 1, int)  # by part, counted from 1; specks stay with the first object
+    owner[0] = 0
+    used: list[np.ndarray] = []  # by object, the frames that it is in, bool (T,)
+    for part in order[total[order] >= min_part * total.max(initial=0)]:
+        there = sizes[part] > 0
+        free = next((i for i, frames in enumerate(used) if not (frames & there).any()), len(used))
+        if free == len(used):
+            used.append(there)
         else:
-            objects.append([part])
-    if len(objects) <= 1:
-        return [mask]
-    owner = np.zeros(count + 1, int)
-    for i, own in enumerate(objects, 1):
-        owner[np.array(own) + 1] = i
-    return [owner[parts] == i for i in range(1, len(objects) + 1)]
+            used[free] |= there
+        owner[part + 1] = free + 1
+    return [mask] if len(used) <= 1 else [owner[parts] == i for i in range(1, len(used) + 1)]
 
 
-def linker_of(cfg: dict[str, Any] | None, fps: int = 1) -> WindowLinker | None:
-    """The linker of a config for one video; None for None.
+def linker_of(cfg: dict[str, Any] | None, fps: int = 1) -> Linker | None:
+    """The linker of a config for one video, with its ``fps``; None for None.
 
     Raises:
         ValueError: a wrong key or value.
@@ -240,6 +263,8 @@ def linker_of(cfg: dict[str, Any] | None, fps: int = 1) -> WindowLinker | None:
     if cfg is None:
         return None
     try:
-        return TASK_UTILS.build(dict(dict(type='WindowLinker') | cfg, fps=fps))
+        linker = TASK_UTILS.build(dict(type='WindowLinker') | cfg)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'linker: {error}') from error
+    linker.fps = fps
+    return linker

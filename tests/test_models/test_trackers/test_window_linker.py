@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 
 from ovavss_mm.models.segmentors.windows import Blender, ObjectNumbers, frame_objects, group_windows
 from ovavss_mm.models.trackers import WindowLinker, linker_of
-from ovavss_mm.models.trackers.window_linker import same_objects, split_mask
+from ovavss_mm.models.trackers.window_linker import alikeness, same_objects, shrink_masks, split_mask
 
 SIZE = (24, 64)
 LOOKS = torch.nn.functional.one_hot(torch.arange(8)).float()
@@ -163,6 +163,41 @@ def test_nothing_is_found():
     assert linker(list(range(8, 13)), empty).ids.tolist() == []
 
 
+def test_a_pair_without_a_pixel_is_no_object():
+    """It has no id, and takes none from an object that comes back elsewhere."""
+    linker = WindowLinker()
+    assert linker(list(range(5)), window(range(5), [(0, 0, lambda n: 4)])).ids.tolist() == [1]
+    back = window(range(20, 25), [(0, 0, lambda n: None), (0, 0, lambda n: 50)])
+    assert linker(list(range(20, 25)), back).ids.tolist() == [0, 1]
+
+
+def test_small_objects_of_a_large_video_keep_their_ids():
+    """Two of 11 pixels at 1080p, told apart by their places alone, whichever comes first."""
+
+    def at(x):
+        mask = torch.zeros(1080, 1920, dtype=torch.bool)
+        mask[301:312, x : x + 11] = True
+        return lambda n: mask
+
+    linker, (a, b) = WindowLinker(), ((0, 0, at(301)), (0, 0, at(1201)))
+    assert linker([0, 1], window([0, 1], [a, b])).ids.tolist() == [1, 2]
+    assert linker([1, 2], window([1, 2], [b, a])).ids.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(('count', 'alike'), [(1, 0), (2, 0), (3, 0), (4, 1)])
+def test_few_names_are_not_compared_by_their_scores(count, alike):
+    """Of two names, log scores are alike or opposite, whatever they are; that names are equal stands in."""
+    scores = torch.tensor([[0.8, 0.1, 0.06, 0.04]])
+    one, other = (
+        InstanceData(labels=torch.tensor([0]), class_scores=scores[:, :count], query_embeds=embeds)
+        for embeds in (torch.ones(1, 2), -torch.ones(1, 2))
+    )
+    assert alikeness(one, other, 'names') == pytest.approx(1)
+    assert alikeness(one, other, 'queries') == pytest.approx(-1)
+    other.labels += 1
+    assert alikeness(one, other, 'names') == pytest.approx(alike)
+
+
 # ------------------------------------------------------------------ objects of a window
 def test_names_of_a_query_and_queries_of_an_object_are_one():
     masks = torch.stack([square(4), square(4), square(5), square(30)])[:, None]  # (M, 1, h, w)
@@ -196,6 +231,60 @@ def test_parts_of_a_mask(frames, objects):
     parts = split_mask(mask, 0.2)
     assert len(parts) == objects
     assert (sum(part.astype(int) for part in parts) == mask).all()
+
+
+@pytest.mark.parametrize('large', [False, True])
+def test_many_specks(large):
+    """They stay with a large object; alone, they are objects in part, and each pixel is of one."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((3, 120, 160), bool)
+    mask[:, ::3, ::3] = rng.random((3, 40, 54)) < 0.5
+    if large:
+        mask[:, :50, :50] = True
+    parts = split_mask(mask, 0.2)
+    assert (sum(part.astype(int) for part in parts) == mask).all()
+    assert len(parts) == 1 if large else 1 < len(parts) <= 50
+
+
+@pytest.mark.parametrize('size', [(24, 64), (1080, 1920), (701, 333)])
+def test_masks_are_split_to_the_pixel(size):
+    """Objects are looked for in small masks; what they own is exact, and so are the small masks of it."""
+    rng = torch.Generator().manual_seed(0)
+    mask = torch.rand(2, *size, generator=rng) > 0.5
+    mask[..., size[1] // 3 : size[1] // 2] = False
+    pairs = window(range(2), [(0, 0, lambda n: 4), (1, 0, lambda n: 4)])
+    pairs.masks = torch.stack([mask, mask & False])
+    kept = mask.clone()
+    out = WindowLinker()([0, 1], pairs)
+    assert out.ids.tolist() == [1, 2, 0] and out.labels.tolist() == [0, 0, 1]
+    assert torch.equal(out.masks[0], kept & (torch.arange(size[1]) >= size[1] // 2))
+    assert torch.equal(out.masks[1], kept & (torch.arange(size[1]) < size[1] // 3)) and not out.masks[2].any()
+
+
+def test_a_small_mask_has_what_has_any_pixel():
+    masks = torch.zeros(2, 3, 7, 10, dtype=torch.bool)
+    masks[1, 2, 6, 9] = masks[0, 0, 3, 2] = True
+    small = shrink_masks(masks, 3)
+    assert small.shape == (2, 3, 3, 4) and small.nonzero().tolist() == [[0, 0, 1, 0], [1, 2, 2, 3]]
+    assert torch.equal(shrink_masks(masks, 1), masks) and shrink_masks(masks[:0], 3).shape == (0, 3, 3, 4)
+
+
+@pytest.mark.parametrize('score', [0.0, 0.5])
+@pytest.mark.parametrize('labels', [(0, 0), (0, 1)])
+@pytest.mark.parametrize('windows', [1, 2])
+def test_objects_own_their_masks_whatever_their_scores(score, labels, windows):
+    """Also scores of 0, which a threshold under 0 lets through."""
+    blender, pairs = Blender(2), window(range(1), [(labels[0], 0, lambda n: 4), (labels[1], 1, lambda n: 40)])
+    pairs.scores, pairs.ids = torch.full((2,), score), torch.tensor([1, 2])
+    for _ in range(windows):
+        blender.add([0], pairs)
+    ((_, label_map, parts),) = blender.take(1)
+    objects, object_map = frame_objects(parts, label_map)
+    assert [(x.id, x.label, x.box) for x in objects] == [
+        (1, labels[0], (4, 8, 12, 16)),
+        (2, labels[1], (40, 8, 48, 16)),
+    ]
+    assert torch.equal(object_map, square(4) + 2 * square(40))
 
 
 def test_label_maps_do_not_change():

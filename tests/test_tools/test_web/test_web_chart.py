@@ -21,7 +21,8 @@ def prediction(names, seconds, fps=1, duration=None):
         for t in range(count)
     ]
     duration = duration or count / fps
-    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, names=timeline.summary(duration))
+    summaries = dict(names=timeline.summary(duration), objects=timeline.objects(duration))
+    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, **summaries)
 
 
 def bars(html):
@@ -52,6 +53,19 @@ def test_objects_of_a_name_have_strips_of_their_own():
     assert re.findall('<span>([^<]*)</span></div>', html) == ['dog', 'dog 1', 'dog 2', 'cat']
     assert 'dog 1 sounds at seconds 0 to 1, 2 to 3' in html and 'dog 2 sounds at seconds 1 to 3' in html
     assert len(bars(html)) == 3 + 2 + 2 + 1
+
+
+def test_of_many_objects_the_longest_have_strips():
+    """Ten, of which the first two are there least."""
+    timeline = ClassTimeline(['dog'])
+    frames = []
+    for t in range(3):
+        objects = [FrameObject(0.1, 0.5, 0.9, i, 0, (0, 0, 1, 1), i) for i in range(1 if t == 0 else 3, 11)]
+        frames.append(timeline.add(t, {0: objects[0]}, objects))
+    record = dict(vocabulary=['dog'], fps=1, frames=frames, duration=3)
+    html = timeline_html(dict(record, names=timeline.summary(3), objects=timeline.objects(3)))
+    shown = ['dog', *(f'dog {i}' for i in range(3, 11)), 'and 2 more']
+    assert re.findall('<span>([^<]*)</span></div>', html) == shown and len(bars(html)) == 3 + 8 * 3
 
 
 def test_the_last_bar_ends_with_the_video():
