@@ -212,7 +212,6 @@ def test_growth(capfd):
     points = run('--mode', 'test', *SMALL, '--no-flops', '--grow', 'sounding', '2', '1')
     assert [point['settings']['sounding'] for point in points.values()] == [1, 2]
     assert '| classifier.clip_model ' in capfd.readouterr().out
-    points = run('--mode', 'loader', *SMALL, '--workers', '1', '--grow', 'frames', '2', '3')
     assert all(point['peak memory, MiB'] > 0 for point in points.values())
     points = run('--mode', 'test', *SMALL, '--checkpoint', 'gone.pth', '--grow', 'size', '32')
     assert 'no weights at gone.pth' in points['32']['error']
