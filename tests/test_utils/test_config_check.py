@@ -56,7 +56,7 @@ OPTIONS = {
     'visualizer.vis_backends.0.savedir=3': 'nearest known: save_dir',
     'randomness.sed=1': 'nearest known: seed',
     'auto_scale_lr.enabel=True': 'nearest known: enable',
-    'linker.min_iou=0.5': 'no part reads this key',  # but the inferencer
+    'linker.min_iou=0.5': 'no part reads this key',  # but the inferencer, from a config file
 }
 
 

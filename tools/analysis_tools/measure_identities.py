@@ -36,6 +36,7 @@ from ovavss_mm.mini_world.drawing import draw_object, render_pictures
 from ovavss_mm.mini_world.names import NAMES
 from ovavss_mm.mini_world.scene import FRAME_SIZE, Scene, place_objects
 from ovavss_mm.mini_world.sound import SAMPLE_RATE, render_sound
+from ovavss_mm.utils.files import write_atomic
 
 MIN_IOU = 0.5  # of a predicted object and a true one
 SOUNDING, SILENT = (8, 20), (3, 12)  # seconds of a stretch, the last one excluded
@@ -243,7 +244,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f'video {seed} ({result["part"]}), switches a minute: {figures}', flush=True)
         if args.out is not None:
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(dict(settings=vars(args) | dict(out=None), videos=results), indent=1))
+            write_atomic(args.out, json.dumps(dict(settings=vars(args) | dict(out=None), videos=results), indent=1))
     print(table_of(results), table_of(results, DEFAULT), sep='\n')
 
 

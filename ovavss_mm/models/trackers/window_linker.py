@@ -19,9 +19,8 @@ SIMILARITIES = ('names', 'queries')
 MAX_SIDE = 320  # pixels of the masks that are split and compared
 SAME_IOU = 0.5  # from which two masks of a window are one object
 LEAST_SCORE = 1e-30  # whose logarithm is taken
-MIN_NAMES = (
-    4  # from which class scores are compared: of two, centred logarithms are alike or opposite, whatever they are
-)
+# Class scores are compared from so many on: of two, centred logarithms are alike or opposite, whatever they are.
+MIN_NAMES = 4
 MAX_PARTS = 50  # of a mask that may be objects
 LOOKS = ('labels', 'class_scores', 'query_embeds')  # what similarity is taken from
 
