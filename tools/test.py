@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', help='config file')
-    add('checkpoint', help='checkpoint file or URL')
+    add('checkpoint', help="checkpoint file or URL; 'none' for a model that is not trained, such as Sam4AVS")
     add('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
     add('--show', action='store_true', help='show the pictures in a window')
     add('--show-dir', metavar='DIR', help='save the pictures there')
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)
-        cfg.load_from = args.checkpoint
+        cfg.load_from = None if args.checkpoint == 'none' else args.checkpoint
         cfg.resume = False
         if args.amp:
             launch.enable_amp(cfg)

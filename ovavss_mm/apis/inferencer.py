@@ -88,8 +88,7 @@ class AVSegInferencer:
         self.pipeline, self.front_end = self._build_pipeline()
         self.linker_cfg = self.cfg.get('linker', dict(type='WindowLinker'))
         linker_of(self.linker_cfg)  # a wrong value is named now
-        classifier = getattr(self.model, 'classifier', None)
-        self.is_open = getattr(classifier, 'open_vocabulary', False)  # it takes any class names
+        self.is_open = getattr(self.model.namer, 'open_vocabulary', False)  # it takes any class names
         self.own_names = None if self.is_open else names_of_training(checkpoint) or binary_name(self.model)
 
     # ------------------------------------------------------------------ the model and its input
@@ -120,8 +119,7 @@ class AVSegInferencer:
             # reading is the source's, packing is done for whole windows
             elif not getattr(kind, 'reads_files', False) and kind is not PackAVSegInputs:
                 kept.append(TRANSFORMS.build(dict(step)))
-        takes_sound = getattr(self.model, 'audio_encoder', None) is not None
-        return Compose(kept), front_end if takes_sound else None
+        return Compose(kept), front_end if self.model.hears else None
 
     # ------------------------------------------------------------------ a call
     def __call__(
@@ -220,7 +218,7 @@ class AVSegInferencer:
                 'this model has a closed vocabulary, and its weights do not say which: checkpoints of training do, '
                 'published ones get it from tools/model_converters/closed_set_release.py'
             )
-        if self.model.classifier is None and settings.get('score_thr') is not None:
+        if self.model.namer is None and settings.get('score_thr') is not None:
             raise ValueError('score_thr has no effect: this model gives each pixel its most probable class')
         if classes is None and self.own_names is None:
             raise ValueError('give the names to look for: this model knows no list of names')
@@ -235,9 +233,8 @@ class AVSegInferencer:
         )
         if not self.is_open:
             return request
-        classifier = self.model.classifier
-        classifier.text_embeddings(vocabulary, show_progress=self.show_progress)
-        if long := classifier.truncated_words(vocabulary):
+        self.model.namer.text_embeddings(vocabulary, show_progress=self.show_progress)
+        if long := self.model.namer.truncated_words(vocabulary):
             warnings.warn(
                 f'{len(long)} names are longer than the text encoder reads, their ends have no effect: '
                 f'{one_line(long[0], 40)!r}',
@@ -265,7 +262,7 @@ class AVSegInferencer:
             weights=self.weights and str(self.weights),
             vocabulary=list(vocabulary),
             synonyms={name: list(words) for name, words in vocabulary.synonyms.items() if words},
-            score_thr=(self.model.test_cfg['score_thr'] if thr is None else thr) if self.model.classifier else None,
+            score_thr=(self.model.test_cfg['score_thr'] if thr is None else thr) if self.model.namer else None,
             fps=request.fps,
             window=request.window,
             overlap=request.overlap,

@@ -120,7 +120,7 @@ def names_of_training(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
 
 def binary_name(model: nn.Module) -> tuple[str, ...] | None:
     """The one name of a model that tells what sounds from what does not, None for others."""
-    return (SOUNDING,) if getattr(model.decode_head, 'dense_classes', None) == 1 else None
+    return (SOUNDING,) if model.is_binary else None
 
 
 def load_strictly(model: nn.Module, checkpoint: dict[str, Any], cfg: Config | ConfigDict | None) -> None:

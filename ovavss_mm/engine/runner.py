@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..compat import concerns_user
+from ..models.layers.frozen import FrozenModule
 from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
 from ..utils.config_check import ConfigError, explain
 from .schedule import follow_schedule, schedule_of
@@ -100,6 +101,32 @@ class AVRunner(Runner):
             follow_schedule(self, new, self._stored)
         else:
             self.logger.warning("several optimizers, or rates that follow validations: the checkpoint's schedule stays")
+
+    def train(self) -> nn.Module:
+        """Train as mmengine does.
+
+        Raises:
+            ConfigError: the model has nothing to train.
+        """
+        model = getattr(self.model, 'module', self.model)
+        if not any(p.requires_grad for p in model.parameters()):
+            name = type(model).__name__
+            raise ConfigError(f'{name} is made of frozen models, nothing is trained: test it, with --checkpoint none')
+        return super().train()
+
+    def test(self) -> dict[str, float]:
+        """Test as mmengine does; without a checkpoint, a model of which none stores any weight.
+
+        Raises:
+            ConfigError: the model needs a checkpoint, and there is none.
+        """
+        model = getattr(self.model, 'module', self.model)
+        if self._load_from is None and model.state_dict():
+            raise ConfigError(f'{type(model).__name__} has trained weights: name a checkpoint to test')
+        for part in model.modules():
+            if isinstance(part, FrozenModule):
+                part.init_weights()
+        return super().test()
 
     @master_only
     def dump_config(self) -> None:

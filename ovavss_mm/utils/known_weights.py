@@ -6,6 +6,7 @@ The list is ``known_weights.csv`` beside this module; all files belong in ``data
 
 import csv
 import os.path as osp
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -59,14 +60,21 @@ def is_tag(checkpoint: str) -> bool:
     return not any(mark in checkpoint for mark in './\\')
 
 
+def is_hub_id(checkpoint: str) -> bool:
+    """Whether ``checkpoint`` may be an id of the Hugging Face hub, as ``'facebook/sam-vit-base'`` is."""
+    owner, _, name = checkpoint.partition('/')
+    plain = all(part and re.fullmatch(r'[\w.-]+', part) and part.strip('.') for part in (owner, name))
+    return plain and not osp.splitext(name)[1].startswith(('.pt', '.pk', '.safetensors')) and not osp.isdir(owner)
+
+
 def missing_files(config: Any) -> Iterator[str]:
     """Paths of ``init_cfg=dict(type='Pretrained', checkpoint=PATH)`` anywhere in a config that are not there.
 
-    Addresses (``https://``, ``torchvision://``) and tags (``openai``) are no paths.
+    Addresses (``https://``, ``torchvision://``), tags (``openai``) and ids of the hub are no paths.
     """
     if isinstance(config, dict):
         path = config.get('checkpoint') if config.get('type') == 'Pretrained' else None
-        if path and '://' not in path and not is_tag(path) and not osp.isfile(path):
+        if path and '://' not in path and not is_tag(path) and not is_hub_id(path) and not osp.exists(path):
             yield path
         config = list(config.values())
     for item in config if isinstance(config, (list, tuple)) else ():

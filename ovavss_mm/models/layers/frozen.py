@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules with weights of their own file: never trained, not stored in checkpoints."""
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -68,18 +67,20 @@ class FrozenModule(BaseModule):
         """
         if self.checkpoint is None or self._has_weights:
             return
-        path = self.weights_file()
-        state = self.convert_state_dict(read_state_dict(path))
-        own = _frozen_state(self)
+        state, own = self.read_weights(), _frozen_state(self)
         # archives may leave out counters of training steps
         bad = compare_keys(state, own).without(missing=['.*num_batches_tracked$'])
         if bad:
-            raise ValueError(f'{path} does not fit {type(self).__name__}: {bad}')
-        with torch.no_grad():
-            for key, value in own.items():
-                value.copy_(state.get(key, value))
+            raise ValueError(f'{self.checkpoint} does not fit {type(self).__name__}: {bad}')
+        for key, value in own.items():
+            if key in state:  # in place of what was there: no weight is in memory twice
+                value.data = state.pop(key).to(value)
         self._has_weights = True
         self._is_init = True
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """Weights of ``init_cfg`` by the names of this module; subclasses may have another reader."""
+        return self.convert_state_dict(read_state_dict(self.weights_file()))
 
     def weights_file(self) -> str:
         """Path of the file that ``init_cfg`` names; subclasses may know other ways to name one."""
@@ -95,7 +96,7 @@ def _frozen_state(module: FrozenModule) -> dict[str, Tensor]:
     return {
         f'{name}.{key}': value
         for name in module._frozen
-        for key, value in module.get_submodule(name).state_dict().items()
+        for key, value in module.get_submodule(name).state_dict(keep_vars=True).items()
     }
 
 

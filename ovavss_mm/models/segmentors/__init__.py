@@ -2,5 +2,6 @@
 """Segmentors: the whole model."""
 
 from .av_encoder_decoder import AVEncoderDecoder
+from .clip_segmentor import ClipSegmentor, Found
 
-__all__ = ['AVEncoderDecoder']
+__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found']

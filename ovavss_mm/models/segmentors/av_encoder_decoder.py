@@ -2,33 +2,21 @@
 """The whole model: frames and sound in, label maps out (paper Figure 2)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import InstanceData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
+from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes, group_by
 from .label_map import best_pairs, dense_pairs, original_logits, resize_pairs
-from .windows import Blender, group_windows
-
-TEST_CFG = dict(mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False)
-
-
-class ClipWindow(NamedTuple):
-    """Frames ``start`` to ``stop - 1`` of a clip of the batch; those before ``done`` are in no later window."""
-
-    clip: int
-    start: int
-    stop: int
-    done: int
 
 
 @MODELS.register_module()
-class AVEncoderDecoder(EncoderDecoder):
+class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
     """mmseg's encoder-decoder for clips of video with sound; see :mod:`ovavss_mm.models.interfaces` for its parts.
 
     Clips of equal shape go through the network together, others one after the other, so each clip of a batch gets
@@ -232,112 +220,36 @@ class AVEncoderDecoder(EncoderDecoder):
 
     # ------------------------------------------------------------------ testing
     @property
-    def window(self) -> int:
-        """T of the windows that slide over a clip."""
-        return self.test_cfg['window']
+    def hears(self) -> bool:
+        """Whether it takes sound."""
+        return self.audio_encoder is not None
 
-    def predict(self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]) -> list[SegDataSample]:
-        """Label maps of B clips of any shapes.
+    @property
+    def is_binary(self) -> bool:
+        """Whether it tells only what sounds from what does not."""
+        return getattr(self.decode_head, 'dense_classes', None) == 1
 
-        Args:
-            inputs (dict): ``imgs``, ``frames`` and ``audio``, lists of B.
-            data_samples (list[SegDataSample]): metainfo ``vocabulary``, the N class names, and ``ori_shape``, the size
-                of the label map.
+    @property
+    def namer(self) -> nn.Module | None:
+        """The classifier."""
+        return self.classifier
 
-        Returns:
-            list[SegDataSample]: the samples with ``pred_sem_seg`` (T, H, W) uint8 (int16 for 255 names and more): 0
-            background, i + 1 name i; and ``pred_queries``, the painted pairs of query and name: ``labels``, ``scores``,
-            ``sound_scores`` and ``window_start`` (M,), the first frame of the window in which each was found, what
-            :func:`best_pairs` keeps of their queries, and ``masks`` (M, T, H, W) bool with ``return_masks``. A dense
-            head of one class also leaves ``seg_logits`` (T, H, W) float32, of 'sounding'; where windows overlap, those
-            of the later one.
+    def find(self, inputs: dict[str, list[Tensor]], metas: list[dict]) -> Iterator[Found]:
+        """See :class:`ClipSegmentor`; dense logits of one class are kept.
 
         Raises:
-            ValueError: a sample without vocabulary, or queries without the tracker or classifier that they need.
+            ValueError: queries without the tracker or classifier that they need, or a dense head of other classes.
         """
-        metas = [sample.metainfo for sample in data_samples]
-        for meta in metas:
-            if not meta.get('vocabulary'):
-                raise ValueError(
-                    f'clip {meta.get("clip_id", "without a name")} has an empty vocabulary: give metainfo '
-                    '`vocabulary`, the names to look for'
-                )
-        return self.postprocess_result(self.inference(inputs, metas), data_samples)
-
-    def inference(
-        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
-    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
-        """Segment B clips of any shapes, in windows that slide over time or whole.
-
-        Args:
-            inputs (dict): ``imgs``, ``frames`` and ``audio``, lists of B.
-            batch_img_metas (list[dict]): metainfo of B samples, see :meth:`predict`.
-
-        Returns:
-            list: for each clip, its label map (T, H, W), its painted pairs, and of a dense head of one class its logits
-            (T, H, W), else None; see :meth:`predict`.
-        """
-        mode = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.whole_inference
-        return mode(inputs, batch_img_metas)
-
-    def whole_inference(
-        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
-    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
-        """:meth:`inference` on whole clips."""
-        windows = [ClipWindow(i, 0, len(x), len(x)) for i, x in enumerate(inputs['imgs'])]
-        return self._infer_windows(inputs, batch_img_metas, windows)
-
-    def slide_inference(
-        self, inputs: dict[str, list[Tensor]], batch_img_metas: list[dict]
-    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
-        """:meth:`inference` in windows that slide over time; the last one is shifted back, never short."""
-        stride = self.test_cfg['stride'] or self.window
-        windows = [
-            ClipWindow(i, window.numbers[0], window.numbers[-1] + 1, done)
-            for i, clip in enumerate(inputs['imgs'])
-            for (window,), done in group_windows(range(len(clip)), self.window, stride)
-        ]
-        return self._infer_windows(inputs, batch_img_metas, windows)
-
-    def aug_test(self, *args: object, **kwargs: object) -> None:
-        """Refuse test-time augmentation, which averages the logits of fixed classes."""
-        raise NotImplementedError('AVEncoderDecoder has no test-time augmentation')
-
-    def _infer_windows(
-        self, inputs: dict[str, list[Tensor]], metas: list[dict], windows: list[ClipWindow]
-    ) -> list[tuple[Tensor, InstanceData, Tensor | None]]:
-        """Predictions of clips from their windows, which are in order of time and of one shape a clip."""
-
-        def cut(key: str, window: ClipWindow) -> Tensor:
-            return inputs[key][window.clip][window.start : window.stop]
-
-        blenders = [Blender(len(meta['vocabulary'])) for meta in metas]
-        maps: list[list[Tensor]] = [[] for _ in metas]
-        pairs: list[list[InstanceData]] = [[] for _ in metas]
-        logits: list[dict[int, Tensor]] = [{} for _ in metas]
-        for group in group_by(windows, lambda w: (cut('imgs', w).shape, cut('audio', w).shape)):
-            # a long clip is no larger batch than a short one
-            for at in range(0, len(group), len(metas)):
-                chunk = group[at : at + len(metas)]
-                batch = {key: [cut(key, w) for w in chunk] for key in ('imgs', 'audio')}
-                predictions = self.encode_decode(batch, [metas[w.clip] for w in chunk])
-                for w, prediction in zip(chunk, predictions, strict=True):
-                    found = self._name_pairs(cut('frames', w), prediction, metas[w.clip])
-                    if isinstance(prediction, Tensor) and prediction.shape[1] == 1:
-                        full = original_logits(prediction, *_shapes(cut('frames', w), metas[w.clip]))[:, 0]
-                        logits[w.clip].update(zip(range(w.start, w.stop), full.float(), strict=True))
-                    blenders[w.clip].add(list(range(w.start, w.stop)), found)
-                    maps[w.clip] += [x for _, x, _ in blenders[w.clip].take(w.done)]
-                    found.window_start = torch.full_like(found.labels, w.start)
-                    if not self.test_cfg['return_masks']:  # masks at full size are large
-                        found.pop('masks')
-                    pairs[w.clip].append(found)
-        full = [torch.stack([part[t] for t in sorted(part)]) if part else None for part in logits]
-        return [(torch.stack(m), InstanceData.cat(p), x) for m, p, x in zip(maps, pairs, full, strict=True)]
+        predictions = self.encode_decode(inputs, metas)
+        for frames, prediction, meta in zip(inputs['frames'], predictions, metas, strict=True):
+            logits = None
+            if isinstance(prediction, Tensor) and prediction.shape[1] == 1:
+                logits = original_logits(prediction, *frame_shapes(frames, meta))[:, 0].float()
+            yield Found(self._name_pairs(frames, prediction, meta), logits)
 
     def _name_pairs(self, frames: Tensor, prediction: InstanceData | Tensor, meta: dict) -> InstanceData:
         """Pairs with masks (M, T, H, W) of the prediction for a window of frames (T, 3, h, w)."""
-        names, shapes = meta['vocabulary'], _shapes(frames, meta)
+        names, shapes = meta['vocabulary'], frame_shapes(frames, meta)
         if isinstance(prediction, Tensor):
             count = len(prediction[0])
             if count != len(names) + 1 and (count, len(names)) != (1, 1):
@@ -353,44 +265,3 @@ class AVEncoderDecoder(EncoderDecoder):
         named = self.classifier(frames, prediction, names, shapes[1])
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         return resize_pairs(pairs, *shapes)
-
-    def postprocess_result(
-        self, results: list[tuple[Tensor, InstanceData, Tensor | None]], data_samples: list[SegDataSample]
-    ) -> list[SegDataSample]:
-        """Put what :meth:`inference` gives into the samples, see :meth:`predict`."""
-        for sample, (label_map, pairs, logits) in zip(data_samples, results, strict=True):
-            sample.set_data(dict(pred_sem_seg=PixelData(data=label_map), pred_queries=pairs))
-            if logits is not None:
-                sample.seg_logits = PixelData(data=logits)
-        return data_samples
-
-
-def _shapes(frames: Tensor, meta: dict) -> tuple[tuple[int, int], ...]:
-    """Sizes of the frames (T, 3, h, w) without padding, of the padded input, and of the label map."""
-    img_shape = tuple(frames.shape[-2:])
-    return img_shape, meta.get('pad_shape', img_shape), tuple(meta['ori_shape'])
-
-
-def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:
-    """Group items of equal key, in order of first appearance."""
-    groups = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return list(groups.values())
-
-
-def checked_test_cfg(cfg: dict) -> dict:
-    """Complete ``test_cfg``, and validate its keys and values."""
-    cfg = TEST_CFG | cfg
-    window, stride = cfg['window'], cfg['stride']
-    counts = all(type(cfg[key]) is int and cfg[key] >= 1 for key in ('window', 'max_pairs'))
-    strides = stride is None or (type(stride) is int and counts and 1 <= stride <= window)
-    if set(cfg) != set(TEST_CFG) or cfg['mode'] not in ('slide', 'whole') or not counts or not strides:
-        raise ValueError(
-            f"test_cfg has the keys {tuple(TEST_CFG)}, mode 'slide' or 'whole', stride None or from 1 to window, "
-            f'window and max_pairs whole numbers of at least 1, got {cfg}'
-        )
-    thr = cfg['score_thr']
-    if isinstance(thr, bool) or not isinstance(thr, (int, float)) or thr != thr:
-        raise ValueError(f'test_cfg.score_thr must be a number, got {thr!r}')
-    return cfg

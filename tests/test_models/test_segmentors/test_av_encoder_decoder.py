@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 from tiny_model import NAMES, SILENCE, collate, give_masks_edges, make_clip, prepare, tiny_config, tiny_model
 
 from ovavss_mm.models import AVEncoderDecoder
-from ovavss_mm.models.segmentors.av_encoder_decoder import group_by
+from ovavss_mm.models.segmentors.clip_segmentor import group_by
 from ovavss_mm.models.segmentors.windows import Blender
 
 
@@ -294,9 +294,9 @@ def test_inherited_methods_mean_something_for_clips(model):
         slide = model.inference(data['inputs'], metas)
         whole = model.whole_inference(data['inputs'], metas)
         samples = model.predict(**data)
-    for (a, pairs, _), (b, _, _), sample in zip(slide, whole, samples, strict=True):
+    for (a, found), (b, _), sample in zip(slide, whole, samples, strict=True):
         assert torch.equal(a, b) and torch.equal(a, sample.pred_sem_seg.data)
-        assert torch.equal(pairs.scores, sample.pred_queries.scores)
+        assert torch.equal(found.pairs.scores, sample.pred_queries.scores)
     with pytest.raises(NotImplementedError, match='test-time augmentation'):
         model.aug_test(data['inputs'], data['data_samples'])
 
