@@ -9,6 +9,7 @@ from .classifiers import (
     InstanceTokenClassifier,
     MaskPoolingClassifier,
     OpenVocabularyClassifier,
+    SoundNameScorer,
     TextSpaceClassifier,
 )
 from .data_preprocessor import AVSegDataPreProcessor
@@ -16,6 +17,7 @@ from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
+from .refiners import SAMMaskRefiner
 from .segmentors import AVEncoderDecoder
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
@@ -44,6 +46,8 @@ __all__ = [
     'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
+    'SAMMaskRefiner',
+    'SoundNameScorer',
     'SoundScoreLoss',
     'TPAVIHead',
     'TextSpaceClassifier',
