@@ -32,7 +32,8 @@ class Job:
     """A training or, with the training of its model, a test.
 
     ``base`` is what the config is put on, ``folder`` that of log, results and state. ``digest``
-    changes with anything that the results depend on; ``fault`` says why it cannot be run.
+    changes with anything that the results depend on; ``fault`` says why it cannot be run; ``options``
+    are ``KEY=VALUE`` for this test alone.
     """
 
     config: Path
@@ -42,6 +43,7 @@ class Job:
     digest: str
     training: 'Job | None'
     fault: str
+    options: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -59,7 +61,7 @@ class Job:
         return self.folder / self.status().results['checkpoint']
 
     def __str__(self) -> str:
-        return f'{self.kind} {self.config.stem}, seed {self.seed}'
+        return f'{self.kind} {" ".join((self.config.stem, *self.options))}, seed {self.seed}'
 
     def status(self) -> Status:
         """Read how it stands; what was done with another config is neither used nor removed."""
@@ -114,6 +116,7 @@ class Row(NamedTuple):
     config: Path | None
     tests: Mapping[int, Job]
     chosen: bool  # to be run
+    against: str | None = None  # row of which differences are shown; None: the suite's first
 
 
 class Plan:
@@ -179,9 +182,10 @@ class Plan:
             where = f'suite {suite!r}, row {name!r}'
             config = self._file(entry['config'], where)
             train = self._file(entry.get('train', entry['config']), where)
-            tests = {seed: self._job(config, seed, train) for seed in self.seeds}
+            options = tuple(f'{key}={value}' for key, value in entry.get('options', {}).items())
+            tests = {seed: self._job(config, seed, train, options) for seed in self.seeds}
         is_chosen = chosen is None or name in chosen
-        return Row(suite, name, entry.get('published', {}), config, tests, is_chosen)
+        return Row(suite, name, entry.get('published', {}), config, tests, is_chosen, entry.get('against'))
 
     def _file(self, entry: str | Mapping[str, str], where: str) -> Path:
         """Find the config that a row names: 'base', a path, or one path a base."""
@@ -192,20 +196,21 @@ class Plan:
             raise ValueError(f'{where}: there is no config {path}')
         return path
 
-    def _job(self, config: Path, seed: int, train: Path | None = None) -> Job:
+    def _job(self, config: Path, seed: int, train: Path | None = None, options: tuple[str, ...] = ()) -> Job:
         """Make a training, or the test of a trained model; each once."""
-        key = (config, seed, train)
+        key = (config, seed, train, options)
         if key not in self._jobs:
             training = self._job(train, seed) if train else None
-            read = self._read(config)
+            read = self._load(config, options) if options else self._read(config)
             fault = read if isinstance(read, str) else self._other_data(read) if train else ''
             text = '' if fault else json.dumps(read.to_dict(), sort_keys=True, default=str)
             parts = (text.replace(str(self.configs), 'configs'), seed, training and training.digest)
             digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = self.out / (train or config).stem / f'seed{seed}'
-            folder = folder / (f'test_{config.stem}' if train else 'train')
+            words = [option.rpartition('=')[0].rpartition('.')[2] + option.rpartition('=')[2] for option in options]
+            folder = folder / ('_'.join(['test', config.stem, *words]) if train else 'train')
             base = None if fault else self._on(config)
-            self._jobs[key] = Job(config, base, seed, folder, digest, training, fault)
+            self._jobs[key] = Job(config, base, seed, folder, digest, training, fault, options)
         return self._jobs[key]
 
     def _on(self, config: Path) -> Path | None:
@@ -215,14 +220,18 @@ class Plan:
     def _read(self, path: Path) -> Config | str:
         """Read a config as its jobs will, once."""
         if path not in self.read:
-            pairs = [option.split('=', 1) for option in self.options]
-            options = {key: DictAction._parse_iterable(value) for key, value in pairs}
-            try:
-                base = self._on(path) and str(self._on(path))
-                self.read[path] = load_config(str(path), '', cfg_options=options, base=base)
-            except Exception as error:  # a config is a program: other rows can still be run
-                self.read[path] = f'{path} cannot be read: {type(error).__name__}: {error}'
+            self.read[path] = self._load(path)
         return self.read[path]
+
+    def _load(self, path: Path, more: Sequence[str] = ()) -> Config | str:
+        """Read a config, with ``more`` options for it alone."""
+        pairs = [option.split('=', 1) for option in (*self.options, *more)]
+        options = {key: DictAction._parse_iterable(value) for key, value in pairs}
+        try:
+            base = self._on(path) and str(self._on(path))
+            return load_config(str(path), '', cfg_options=options, base=base)
+        except Exception as error:  # a config is a program: other rows can still be run
+            return f'{path} cannot be read: {type(error).__name__}: {error}'
 
     def _other_data(self, config: Config) -> str:
         """Say if a test reads other data than the base: they must not stand in one table."""
@@ -240,11 +249,15 @@ def read_suites(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         names = [row.get('name') for row in suite['rows']]
         for row in suite['rows']:
             where, published = (f'{path}: suite {name!r}, row {row.get("name")!r}', row.get('published'))
-            known = ('name', 'config', 'train', 'published', *NUMBERS)
+            known = ('name', 'config', 'train', 'options', 'against', 'published', *NUMBERS)
             if wrong := [key for key in (*row, *(published or ())) if key not in known]:
                 raise ValueError(f'{where}: unknown key {wrong[0]!r}; there are {", ".join(known)}')
             if names.count(row.get('name')) > 1 or not row.get('name'):
                 raise ValueError(f'{where}: each row needs a name of its own')
+            if row.get('against', names[0]) not in names:
+                raise ValueError(f'{where}: against must be a row of the suite, got {row["against"]!r}')
+            if 'options' in row and 'train' not in row:
+                raise ValueError(f'{where}: options are those of a test, so train must name the model')
             if not all(isinstance(value, (int, float)) for value in (published or {}).values()):
                 raise ValueError(f'{where}: published are numbers, got {published}')
     return content['bases'], content['suites']
