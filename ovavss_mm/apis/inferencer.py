@@ -298,8 +298,8 @@ class AVSegInferencer:
         """Frames at the size that the model sees, ``fps`` per second, each with its sound.
 
         Yields:
-            dict: ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, ...) and other sounds by their keys, the front end's
-            row of the frame's second, moved by what the frame is later than the second; and sizes.
+            dict: ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, ...) and other sounds by their keys, the front
+            end's row of the frame's second, moved by what the frame is later than the second; and sizes.
         """
         sounds = {  # what is noted of the track, one reader notes
             key: (end, SoundReader(source.sound if key == 'audio' else copy(source.sound), end.sample_rate))

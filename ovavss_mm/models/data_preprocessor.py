@@ -74,9 +74,9 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
             training (bool): whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
 
         Returns:
-            dict: ``inputs=dict(imgs, frames, audio, ...)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
-            and bottom padded with 0; ``frames`` unchanged; and ``data_samples``. Metainfo ``pad_shape`` is the part of
-            the frames' plane that the network sees: with ``input_size`` the frames, which are not padded then.
+            dict: ``inputs=dict(imgs, frames, audio, ...)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised,
+            right and bottom padded with 0; ``frames`` unchanged; and ``data_samples``. Metainfo ``pad_shape`` is the
+            part of the frames' plane that the network sees: with ``input_size`` the frames, which are not padded then.
 
         Raises:
             ValueError: a clip without frames, or whose sound is not one row a frame; in training, one without labels.

@@ -219,8 +219,8 @@ class Classifier(Protocol):
             frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.
             queries (InstanceData): of a :class:`QueryHead`.
             names (Sequence[str]): N names, or a :class:`~ovavss_mm.datasets.Vocabulary` with synonyms and templates.
-            pad_shape (tuple[int, int]): size of the padded input, which the masks cover: of a head they are a quarter of
-                it, of a :class:`MaskRefiner` they may be larger.
+            pad_shape (tuple[int, int]): size of the padded input, which the masks cover: those of a head are a quarter
+                of it, those of a :class:`MaskRefiner` may be larger.
         """
 
 

@@ -21,7 +21,8 @@ class PackAVSegInputs(PackSegInputs):
     """Pack a clip into ``dict(inputs=dict(imgs=..., audio=...), data_samples=SegDataSample)``.
 
     ``imgs`` is a uint8 tensor (T, 3, H, W), RGB; ``audio`` a float32 tensor, (T, 1, 96, 64) log-mel patches or (T, Da)
-    features; ``naming_audio`` float32 (T, ...) where a second LoadClipAudio has set it. With gt_seg_maps, the sample has ``gt_sem_seg``, PixelData of uint8 (T, H, W).
+    features; ``naming_audio`` float32 (T, ...) where a second LoadClipAudio has set it. With gt_seg_maps, the sample
+    has ``gt_sem_seg``, PixelData of uint8 (T, H, W).
 
     Args:
         meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set it; frame_paths are

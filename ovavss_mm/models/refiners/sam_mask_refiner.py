@@ -22,7 +22,7 @@ class SAMMaskRefiner(BaseModule):
     come at half the size of the padded input, with or without a change: those that it keeps are resized.
 
     Args:
-        masker (dict): config of a model with ``embed(frames)`` and ``masks(embedding, boxes, mask_prompts)``, such as
+        masker (dict): config of a model that segments what boxes and rough masks point at, such as
             ``dict(type='BoxMasker', ...)``.
         sound_thr (float): queries whose sound score is above this are refined, others are left out: no more than that
             of the classifier. Defaults to 0.5.
@@ -38,12 +38,7 @@ class SAMMaskRefiner(BaseModule):
     """
 
     def __init__(
-        self,
-        masker: dict,
-        sound_thr: float = 0.5,
-        margin: float = 0.0,
-        min_iou: float = 0.5,
-        max_logit: float = 32.0,
+        self, masker: dict, sound_thr: float = 0.5, margin: float = 0.0, min_iou: float = 0.5, max_logit: float = 32.0
     ) -> None:
         super().__init__()
         if not (0 <= sound_thr <= 1 and 0 <= min_iou <= 1) or margin < 0 or max_logit <= 0:
@@ -77,7 +72,7 @@ class SAMMaskRefiner(BaseModule):
                 inside = (old > 0).flatten(1).any(1)
                 part, old = part[inside], old[inside]
                 if len(part):
-                    embedding = self.masker.embed(frames[t, None]) if embedding is None else embedding
+                    embedding = self.masker.embed(frames[t, None])[0] if embedding is None else embedding
                     new, is_good = self.refine(embedding, old)
                     masks[part[is_good], t] = _on_plane(new[is_good], pad_shape, size)
         queries.masks = masks
@@ -94,7 +89,7 @@ class SAMMaskRefiner(BaseModule):
             tuple: logits (M, h, w), and which of them (M,) are near enough to what they were.
         """
         prompts = masks.clamp(-self.max_logit, self.max_logit)
-        new = self.masker.masks(embedding, self._boxes(masks > 0), prompts).to(masks)
+        new, _ = self.masker(embedding, self._boxes(masks > 0), tuple(masks.shape[-2:]), masks=prompts)
         both = ((new > 0) & (masks > 0)).flatten(1).sum(1)
         either = ((new > 0) | (masks > 0)).flatten(1).sum(1)
         return new, both >= self.min_iou * either
