@@ -13,6 +13,7 @@ from .classifiers import (
 )
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
+from .foundation import BoxMasker, SoundNamer
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
@@ -28,6 +29,7 @@ __all__ = [
     'AudioMaskDecoder',
     'AudioVisualMatchLoss',
     'BiAttention',
+    'BoxMasker',
     'CATRHead',
     'CLIPResNet',
     'CLIPSquareCropClassifier',
@@ -44,6 +46,7 @@ __all__ = [
     'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
+    'SoundNamer',
     'SoundScoreLoss',
     'TPAVIHead',
     'TextSpaceClassifier',
