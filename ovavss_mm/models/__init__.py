@@ -14,6 +14,7 @@ from .classifiers import (
 )
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
+from .foundation import BoxMasker, SoundNamer
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
@@ -30,6 +31,7 @@ __all__ = [
     'AudioMaskDecoder',
     'AudioVisualMatchLoss',
     'BiAttention',
+    'BoxMasker',
     'CATRHead',
     'CLIPResNet',
     'CLIPSquareCropClassifier',
@@ -48,6 +50,7 @@ __all__ = [
     'PVTv2',
     'SAMMaskRefiner',
     'SoundNameScorer',
+    'SoundNamer',
     'SoundScoreLoss',
     'TPAVIHead',
     'TextSpaceClassifier',

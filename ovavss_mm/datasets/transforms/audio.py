@@ -78,8 +78,8 @@ class LoadClipAudio(BaseTransform):
     Args:
         front_end (dict, optional): config of a :class:`~ovavss_mm.datasets.SoundFrontEnd`. Defaults to None:
             ``dict(type='VGGishLogMel')``.
-        on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with silence, or 'raise' an
-            error. Defaults to 'pad'.
+        on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with silence, or with what
+            the front end fills it, or 'raise' an error. Defaults to 'pad'.
         key (str): 'audio', what the network hears, or 'naming_audio', what a model of names such as
             :class:`~ovavss_mm.models.SoundNameScorer` hears beside it: a second step with a front end of its own.
             Defaults to 'audio'.
@@ -126,7 +126,9 @@ class LoadClipAudio(BaseTransform):
                 f'{path} has {len(waveform) / rate:.3f} s of sound, {num_rows} frames need {needed / rate:.3f} s; '
                 "LoadClipAudio(on_short='pad') fills up with silence"
             )
-        return to_mono(pad(waveform, needed), rate, new_rate)[:num_samples]
+        if self.front_end.silence_follows:
+            waveform = pad(waveform, needed)
+        return self.front_end.fill(to_mono(waveform, rate, new_rate), num_samples)[:num_samples]
 
     def __repr__(self) -> str:
         own = f'{type(self.front_end).__name__}, on_short={self.on_short!r}, key={self.key!r}'
