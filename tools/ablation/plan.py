@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Job:
         return self.folder / self.status().results['checkpoint']
 
     def __str__(self) -> str:
-        return f'{self.kind} {" ".join((self.config.stem, *self.options))}, seed {self.seed}'
+        return f'{self.kind} {" ".join([self.config.stem, *last_keys(self.options)])}, seed {self.seed}'
 
     def status(self) -> Status:
         """Read how it stands; what was done with another config is neither used nor removed."""
@@ -201,14 +202,14 @@ class Plan:
         key = (config, seed, train, options)
         if key not in self._jobs:
             training = self._job(train, seed) if train else None
-            read = self._load(config, options) if options else self._read(config)
+            read = self._read(config)
+            read = self._load(config, options) if options else read
             fault = read if isinstance(read, str) else self._other_data(read) if train else ''
             text = '' if fault else json.dumps(read.to_dict(), sort_keys=True, default=str)
             parts = (text.replace(str(self.configs), 'configs'), seed, training and training.digest)
             digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = self.out / (train or config).stem / f'seed{seed}'
-            words = [option.rpartition('=')[0].rpartition('.')[2] + option.rpartition('=')[2] for option in options]
-            folder = folder / ('_'.join(['test', config.stem, *words]) if train else 'train')
+            folder = folder / ('_'.join(['test', config.stem, *last_keys(options)]) if train else 'train')
             base = None if fault else self._on(config)
             self._jobs[key] = Job(config, base, seed, folder, digest, training, fault, options)
         return self._jobs[key]
@@ -238,6 +239,11 @@ class Plan:
         both = [c.get('test_dataloader') for c in (config, self._read(self.base_config))]
         ours, base = ({str(data['data_root']) for data in iter_datasets(c)} for c in both)
         return f'it is tested on {ours}, but the base on {base}' if ours != base else ''
+
+
+def last_keys(options: Sequence[str]) -> list[str]:
+    """Options with the last part of their keys alone."""
+    return [re.sub(r'^[^=]*\.', '', option) for option in options]
 
 
 def read_suites(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
