@@ -13,11 +13,11 @@ from .classifiers import (
 )
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
-from .foundation import BoxMasker, SoundNamer
+from .foundation import BoxMasker, SoundNamer, TextBoxProposer
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
-from .segmentors import AVEncoderDecoder
+from .segmentors import AVEncoderDecoder, Sam4AVS
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
@@ -46,9 +46,11 @@ __all__ = [
     'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
+    'Sam4AVS',
     'SoundNamer',
     'SoundScoreLoss',
     'TPAVIHead',
+    'TextBoxProposer',
     'TextSpaceClassifier',
     'TopKTracker',
     'VGGishEncoder',
