@@ -14,12 +14,12 @@ from .classifiers import (
 )
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
-from .foundation import BoxMasker, SoundNamer
+from .foundation import BoxMasker, SoundNamer, TextBoxProposer
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
 from .refiners import SAMMaskRefiner
-from .segmentors import AVEncoderDecoder
+from .segmentors import AVEncoderDecoder, Sam4AVS
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
@@ -49,10 +49,12 @@ __all__ = [
     'MomentumTracker',
     'PVTv2',
     'SAMMaskRefiner',
+    'Sam4AVS',
     'SoundNameScorer',
     'SoundNamer',
     'SoundScoreLoss',
     'TPAVIHead',
+    'TextBoxProposer',
     'TextSpaceClassifier',
     'TopKTracker',
     'VGGishEncoder',

@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 from ovavss_mm.engine.launch import base_of, iter_datasets, load_config
 from ovavss_mm.utils.files import last_checkpoint, write_atomic
 
+UNTRAINED = 'none'  # as `train` of a row
 DEFAULT_BASE = 'avsbench-ov'  # of rows with one config a base, where the base is the user's own
 NUMBERS = ('base', 'novel', 'harmonic', 'mIoU', 'total_mib', 'trainable_mib')
 
@@ -30,13 +31,14 @@ class Status(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """A training or, with the training of its model, a test.
+    """A training, or a test with the training of its model, if that is trained.
 
     ``base`` is what the config is put on, ``folder`` that of log, results and state. ``digest``
     changes with anything that the results depend on; ``fault`` says why it cannot be run; ``options``
     are ``KEY=VALUE`` for this test alone.
     """
 
+    kind: str  # 'train' or 'test'
     config: Path
     base: Path | None
     seed: int
@@ -45,11 +47,6 @@ class Job:
     training: 'Job | None'
     fault: str
     options: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """``'train'`` or ``'test'``."""
-        return 'test' if self.training else 'train'
 
     @property
     def log(self) -> Path:
@@ -91,7 +88,7 @@ class Job:
 
     def collect(self, seconds: float) -> dict[str, Any]:
         """Read what it left; the seconds of a training are its iterations', over all attempts."""
-        if self.training is None:
+        if self.kind == 'train':
             checkpoint = last_checkpoint(self.folder)
             if not checkpoint or not Path(checkpoint).is_file():
                 raise FileNotFoundError(f'the training left no checkpoint in {self.folder}')
@@ -160,8 +157,8 @@ class Plan:
             raise ValueError(f'two configs have one name: rename {twice[0]} or {twice[1]}')
         groups: dict[Job, dict[Job, None]] = {}  # rows are finished early: a training, its tests
         for test in [test for row in self.rows if row.chosen for test in row.tests.values()]:
-            groups.setdefault(test.training, {})[test] = None
-        self.jobs = [job for training, tests in groups.items() for job in (training, *tests)]
+            groups.setdefault(test.training or test, {})[test] = None
+        self.jobs = [job for first, tests in groups.items() for job in dict.fromkeys((first, *tests))]
 
     def users(self, job: Job) -> list[Row]:
         """Find the rows that need a job."""
@@ -182,9 +179,12 @@ class Plan:
         if 'config' in entry:
             where = f'suite {suite!r}, row {name!r}'
             config = self._file(entry['config'], where)
-            train = self._file(entry.get('train', entry['config']), where)
             options = tuple(f'{key}={value}' for key, value in entry.get('options', {}).items())
-            tests = {seed: self._job(config, seed, train, options) for seed in self.seeds}
+            if entry.get('train') == UNTRAINED:  # no seed changes anything
+                tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options)}
+            else:
+                train = self._file(entry.get('train', entry['config']), where)
+                tests = {seed: self._job('test', config, seed, train, options) for seed in self.seeds}
         is_chosen = chosen is None or name in chosen
         return Row(suite, name, entry.get('published', {}), config, tests, is_chosen, entry.get('against'))
 
@@ -197,21 +197,21 @@ class Plan:
             raise ValueError(f'{where}: there is no config {path}')
         return path
 
-    def _job(self, config: Path, seed: int, train: Path | None = None, options: tuple[str, ...] = ()) -> Job:
-        """Make a training, or the test of a trained model; each once."""
-        key = (config, seed, train, options)
+    def _job(self, kind: str, config: Path, seed: int, train: Path | None = None, options: tuple[str, ...] = ()) -> Job:
+        """Make a training, or the test of a model trained with another config or not at all; each once."""
+        key = (kind, config, seed, train, options)
         if key not in self._jobs:
-            training = self._job(train, seed) if train else None
-            read = self._read(config)
+            training = self._job('train', train, seed) if train else None
+            read, is_test = self._read(config), kind == 'test'
             read = self._load(config, options) if options else read
-            fault = read if isinstance(read, str) else self._other_data(read) if train else ''
+            fault = read if isinstance(read, str) else self._other_data(read) if is_test else ''
             text = '' if fault else json.dumps(read.to_dict(), sort_keys=True, default=str)
             parts = (text.replace(str(self.configs), 'configs'), seed, training and training.digest)
             digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = self.out / (train or config).stem / f'seed{seed}'
-            folder = folder / ('_'.join(['test', config.stem, *last_keys(options)]) if train else 'train')
+            folder = folder / ('_'.join(['test', config.stem, *last_keys(options)]) if is_test else 'train')
             base = None if fault else self._on(config)
-            self._jobs[key] = Job(config, base, seed, folder, digest, training, fault, options)
+            self._jobs[key] = Job(kind, config, base, seed, folder, digest, training, fault, options)
         return self._jobs[key]
 
     def _on(self, config: Path) -> Path | None:

@@ -164,7 +164,7 @@ def measured(row: Row) -> tuple[dict[int, dict], dict[int, Any]]:
     for seed, test in row.tests.items():
         status = test.status()
         if status.state == 'done':
-            seconds = test.training.status().results.get('seconds')
+            seconds = test.training.status().results.get('seconds') if test.training else None
             times = {'train s': seconds, 'test s': status.results['seconds']}
             done[seed] = status.results['figures'] | times
         elif status.state == 'failed':

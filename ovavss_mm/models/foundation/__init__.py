@@ -4,5 +4,6 @@
 from .base import FoundationModel
 from .box_masker import BoxMasker
 from .sound_namer import SoundNamer
+from .text_box_proposer import TextBoxProposer
 
-__all__ = ['BoxMasker', 'FoundationModel', 'SoundNamer']
+__all__ = ['BoxMasker', 'FoundationModel', 'SoundNamer', 'TextBoxProposer']
