@@ -30,6 +30,8 @@ class SAMMaskRefiner(BaseModule):
             0.
         min_iou (float): a mask stays as it is in a frame where its IoU with the new one is below this: SAM has drawn
             something else. Defaults to 0.5.
+        after_naming (bool): whether queries are named by the masks that they have, and drawn anew then; a classifier
+            that is used to soft edges may name sharp ones worse. Defaults to False.
         max_logit (float): logits of the mask that SAM sees are clipped to this and its negative. Defaults to 32, as
             where SAM refines masks of its own.
 
@@ -38,7 +40,13 @@ class SAMMaskRefiner(BaseModule):
     """
 
     def __init__(
-        self, masker: dict, sound_thr: float = 0.5, margin: float = 0.0, min_iou: float = 0.5, max_logit: float = 32.0
+        self,
+        masker: dict,
+        sound_thr: float = 0.5,
+        margin: float = 0.0,
+        min_iou: float = 0.5,
+        after_naming: bool = False,
+        max_logit: float = 32.0,
     ) -> None:
         super().__init__()
         if not (0 <= sound_thr <= 1 and 0 <= min_iou <= 1) or margin < 0 or max_logit <= 0:
@@ -47,7 +55,7 @@ class SAMMaskRefiner(BaseModule):
                 f'{sound_thr}, {min_iou}, {margin} and {max_logit}'
             )
         self.sound_thr, self.margin, self.min_iou, self.max_logit = sound_thr, margin, min_iou, max_logit
-        self.masker = MODELS.build(masker)
+        self.after_naming, self.masker = after_naming, MODELS.build(masker)
 
     @torch.no_grad()
     def forward(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> InstanceData:
