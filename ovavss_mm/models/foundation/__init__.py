@@ -2,5 +2,8 @@
 """Foundation models of the library ``transformers``, frozen, as parts of a segmentor."""
 
 from .base import FoundationModel
+from .box_masker import BoxMasker
+from .sound_namer import SoundNamer
+from .text_box_proposer import TextBoxProposer
 
-__all__ = ['FoundationModel']
+__all__ = ['BoxMasker', 'FoundationModel', 'SoundNamer', 'TextBoxProposer']

@@ -3,5 +3,6 @@
 
 from .av_encoder_decoder import AVEncoderDecoder
 from .clip_segmentor import ClipSegmentor, Found
+from .sam4avs import Sam4AVS
 
-__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found']
+__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found', 'Sam4AVS']
