@@ -19,7 +19,7 @@ class SAMMaskRefiner(BaseModule):
 
     It does so for queries that sound, in each frame in which their mask has a pixel above 0.5; other queries are left
     out, so that finer masks need no more memory. A frame is embedded once, and only where there is such a mask. Masks
-    come at half the size of the padded input, with or without a change: those that it keeps are resized.
+    come at the size of the padded input, where those that stay are exactly what they would be without it.
 
     Args:
         masker (dict): config of a model that segments what boxes and rough masks point at, such as
@@ -67,22 +67,21 @@ class SAMMaskRefiner(BaseModule):
             pad_shape (tuple[int, int]): size of the padded input in pixels.
 
         Returns:
-            InstanceData: the S queries that sound, with ``masks`` (S, T, h2, w2) logits over half the padded input.
+            InstanceData: the S queries that sound, with ``masks`` (S, T, H, W) logits at the size of the padded input.
         """
         queries = queries[queries.scores > self.sound_thr]
-        size = tuple(-(-side // 2) for side in pad_shape)
-        masks = resize_masks(queries.masks, size)  # (S, T, h2, w2)
+        masks = resize_masks(queries.masks, pad_shape)  # (S, T, H, W)
         may_have = (queries.masks > 0).flatten(2).any(-1)  # (S, T)
         for t in may_have.any(0).nonzero()[:, 0].tolist():
             embedding = None
             for part in may_have[:, t].nonzero()[:, 0].split(CHUNK):
-                old = resize_masks(queries.masks[part, t, None], pad_shape, tuple(frames.shape[-2:]))[:, 0]
+                old = masks[part, t, : frames.shape[2], : frames.shape[3]]
                 inside = (old > 0).flatten(1).any(1)
                 part, old = part[inside], old[inside]
                 if len(part):
                     embedding = self.masker.embed(frames[t, None])[0] if embedding is None else embedding
                     new, is_good = self.refine(embedding, old)
-                    masks[part[is_good], t] = _on_plane(new[is_good], pad_shape, size)
+                    masks[part[is_good], t] = _padded(new[is_good], pad_shape)
         queries.masks = masks
         return queries
 
@@ -114,8 +113,7 @@ class SAMMaskRefiner(BaseModule):
         return torch.stack([left, top, right, bottom], 1).float()
 
 
-def _on_plane(masks: Tensor, pad_shape: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Logits (M, h, w) over the padded input at another size; the edge goes on in the padding, so it stays sharp."""
-    (height, width), masks = masks.shape[-2:], masks[:, None]
-    masks = F.pad(masks, (0, pad_shape[1] - width, 0, pad_shape[0] - height), mode='replicate')
-    return resize_masks(masks, size)[:, 0]
+def _padded(masks: Tensor, pad_shape: tuple[int, int]) -> Tensor:
+    """Logits (M, h, w) over the padded input (M, H, W); edges go on in the padding, so resizing keeps them sharp."""
+    height, width = masks.shape[-2:]
+    return F.pad(masks[:, None], (0, pad_shape[1] - width, 0, pad_shape[0] - height), mode='replicate')[:, 0]
