@@ -30,8 +30,8 @@ class SAMMaskRefiner(BaseModule):
             0.
         min_iou (float): a mask stays as it is in a frame where its IoU with the new one is below this: SAM has drawn
             something else. Defaults to 0.5.
-        after_naming (bool): whether queries are named by the masks that they have, and drawn anew then; a classifier
-            that is used to soft edges may name sharp ones worse. Defaults to False.
+        reach (float): how far a new mask may go beyond the box of the old one on each side, as a share of its width and
+            height: a speck far away would change the crop that names the query. Defaults to 0.1.
         max_logit (float): logits of the mask that SAM sees are clipped to this and its negative. Defaults to 32, as
             where SAM refines masks of its own.
 
@@ -45,17 +45,17 @@ class SAMMaskRefiner(BaseModule):
         sound_thr: float = 0.5,
         margin: float = 0.0,
         min_iou: float = 0.5,
-        after_naming: bool = False,
+        reach: float = 0.1,
         max_logit: float = 32.0,
     ) -> None:
         super().__init__()
-        if not (0 <= sound_thr <= 1 and 0 <= min_iou <= 1) or margin < 0 or max_logit <= 0:
+        if not (0 <= sound_thr <= 1 and 0 <= min_iou <= 1) or min(margin, reach) < 0 or max_logit <= 0:
             raise ValueError(
-                'sound_thr and min_iou must be in [0, 1], margin at least 0 and max_logit above 0, got '
-                f'{sound_thr}, {min_iou}, {margin} and {max_logit}'
+                'sound_thr and min_iou must be in [0, 1], margin and reach at least 0 and max_logit above 0, got '
+                f'{sound_thr}, {min_iou}, {margin}, {reach} and {max_logit}'
             )
         self.sound_thr, self.margin, self.min_iou, self.max_logit = sound_thr, margin, min_iou, max_logit
-        self.after_naming, self.masker = after_naming, MODELS.build(masker)
+        self.reach, self.masker = reach, MODELS.build(masker)
 
     @torch.no_grad()
     def forward(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> InstanceData:
@@ -95,22 +95,40 @@ class SAMMaskRefiner(BaseModule):
         Returns:
             tuple: logits (M, h, w), and which of them (M,) are near enough to what they were.
         """
-        prompts = masks.clamp(-self.max_logit, self.max_logit)
-        new, _ = self.masker(embedding, self._boxes(masks > 0), tuple(masks.shape[-2:]), masks=prompts)
+        prompts, inside, size = masks.clamp(-self.max_logit, self.max_logit), masks > 0, tuple(masks.shape[-2:])
+        new, _ = self.masker(embedding, mask_boxes(inside, self.margin), size, masks=prompts)
+        new = torch.where(in_boxes(mask_boxes(inside, self.reach), size), new, masks)
         both = ((new > 0) & (masks > 0)).flatten(1).sum(1)
         either = ((new > 0) | (masks > 0)).flatten(1).sum(1)
         return new, both >= self.min_iou * either
 
-    def _boxes(self, inside: Tensor) -> Tensor:
-        """Boxes (M, 4) x1, y1, x2, y2 in pixels, outer borders, of (M, h, w) bool, with a margin."""
-        sides = []
-        for axis, length in ((1, inside.shape[2]), (2, inside.shape[1])):
-            seen = inside.any(axis).float()  # (M, w), then (M, h)
-            low, high = seen.argmax(1), length - seen.flip(1).argmax(1)
-            grow = self.margin * (high - low)
-            sides.append(((low - grow).clamp(min=0), (high + grow).clamp(max=length)))
-        (left, right), (top, bottom) = sides
-        return torch.stack([left, top, right, bottom], 1).float()
+
+def mask_boxes(inside: Tensor, margin: float) -> Tensor:
+    """Boxes of masks.
+
+    Args:
+        inside (Tensor): bool (M, h, w), each with a pixel.
+        margin (float): by which they grow on each side, as a share of their width and height; within the frame.
+
+    Returns:
+        Tensor: (M, 4) float32, left, top, right, bottom in pixels, outer borders.
+    """
+    sides = []
+    for axis, length in ((1, inside.shape[2]), (2, inside.shape[1])):
+        seen = inside.any(axis).float()  # (M, w), then (M, h)
+        low, high = seen.argmax(1), length - seen.flip(1).argmax(1)
+        grow = margin * (high - low)
+        sides.append(((low - grow).clamp(min=0), (high + grow).clamp(max=length)))
+    (left, right), (top, bottom) = sides
+    return torch.stack([left, top, right, bottom], 1).float()
+
+
+def in_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which pixels of (h, w) have their centre in each of the boxes (M, 4): bool (M, h, w)."""
+    left, top, right, bottom = boxes[:, :, None].unbind(1)  # (M, 1) each
+    rows, columns = (torch.arange(length, device=boxes.device) + 0.5 for length in size)
+    rows, columns = (rows > top) & (rows < bottom), (columns > left) & (columns < right)
+    return rows[:, :, None] & columns[:, None]
 
 
 def _padded(masks: Tensor, pad_shape: tuple[int, int]) -> Tensor:

@@ -66,6 +66,19 @@ def test_masks_become_those_of_the_box_at_full_size():
         assert torch.equal(drawn, mask)
 
 
+def test_a_new_mask_stays_near_the_old_one():
+    frames, queries = a_clip(num_queries=1, num_frames=1)
+    frames[:] = 5  # the stub's mask is shifted by so many pixels
+    model = refiner(reach=0.1, min_iou=0)
+    mask = model(frames, queries, PAD).masks[0, 0] > 0
+    ((left, _, right, _),) = model.masker.calls[0][0].tolist()
+    reach = 0.1 * (right - left)
+    columns = mask.any(0).nonzero()[:, 0]
+    assert columns.min() == left + 5 and columns.max() + 1 == int(right + reach + 0.5) < right + 5
+    far = refiner(reach=1, min_iou=0)(frames, queries, PAD).masks[0, 0] > 0
+    assert far.any(0).nonzero().max() + 1 == right + 5
+
+
 def test_a_frame_is_embedded_once_and_only_where_there_is_a_mask():
     frames, queries = a_clip(num_queries=20, num_frames=4)
     queries.masks[:, 1] = -1
@@ -83,7 +96,7 @@ def test_a_mask_that_would_become_another_one_stays():
     out, old = refiner()(frames, queries, PAD), resize_masks(queries.masks, PAD)
     torch.testing.assert_close(out.masks[:, 1], old[:, 1])
     assert not torch.allclose(out.masks[:, 0], old[:, 0])
-    moved = refiner(min_iou=0)(frames, queries, PAD)
+    moved = refiner(min_iou=0, reach=9)(frames, queries, PAD)
     assert not torch.allclose(moved.masks[:, 1], old[:, 1])
 
 
