@@ -63,7 +63,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     config = 'config: path, or bare name (ovavss_r50_release)'
     model.add_argument('--model', metavar='CONFIG', help=config)
-    model.add_argument('--weights', metavar='CHECKPOINT', help='checkpoint of this model')
+    model.add_argument(
+        '--weights', metavar='CHECKPOINT', help='its checkpoint; a model that is not trained (sam4avs_mini) has none'
+    )
     model.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
     add('--overlap', type=int, help='seconds that windows share and blend (default: 1)')
@@ -76,8 +78,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--no-save-vis', action='store_true', help='write no mp4')
     add('--no-save-pred', action='store_true', help='write no PNG and JSON')
     args = parser.parse_args(argv)
-    if (args.model is None) != (args.weights is None):
-        parser.error('--model and --weights go together')
+    if args.weights is not None and args.model is None:
+        parser.error('--weights goes with --model')
     if args.sound and len(args.videos) != 1:
         parser.error('--sound goes with one VIDEO')
     return args

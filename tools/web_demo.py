@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add, default = parser.add_argument, '(default: %(default)s)'
     add('--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)')
-    add('--weights', metavar='CHECKPOINT', help='checkpoint of this model')
+    add('--weights', metavar='CHECKPOINT', help='its checkpoint; a model that is not trained (sam4avs_mini) has none')
     add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--host', default='127.0.0.1', help=f'address to listen at {default}')
     add('--port', type=int, default=7860, help=f'port {default}')
@@ -39,8 +39,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     share = "whether a public link over Gradio's servers is made (default: no)"
     add('--share', choices=('yes', 'no'), default='no', help=share)
     args = parser.parse_args(argv)
-    if (args.model is None) != (args.weights is None):
-        parser.error('--model and --weights go together')
+    if args.weights is not None and args.model is None:
+        parser.error('--weights goes with --model')
     return args
 
 

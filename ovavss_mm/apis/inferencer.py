@@ -30,6 +30,7 @@ from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
 from ..datasets.transforms.audio import KEYS as SOUNDS
 from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
 from ..datasets.vocabulary import Vocabulary, split_names
+from ..models.layers.frozen import read_frozen
 from ..models.segmentors.windows import Blender, ObjectNumbers, Window, frame_classes, frame_objects, group_windows
 from ..models.trackers import linker_of
 from ..utils.text import one_line, shorten
@@ -58,7 +59,7 @@ class AVSegInferencer:
 
     Args:
         model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content.
-        weights (str): checkpoint of a model of this config. Defaults to None.
+        weights (str): checkpoint of a model of this config. Defaults to None, for a model of which no weight is trained.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.
@@ -85,23 +86,30 @@ class AVSegInferencer:
             self.cfg = Config(model)
         self.weights, self.show_progress = weights, show_progress
         device = choose_device(device)
-        checkpoint = read_checkpoint(weights)
+        checkpoint = None if weights is None else read_checkpoint(weights)
         self.model = self._build_model(checkpoint).to(device).eval()
         self.pipeline, self.front_ends = self._build_pipeline()
         self.linker_cfg = self.cfg.get('linker', dict(type='WindowLinker'))
         linker_of(self.linker_cfg)  # a wrong value is named now
         self.is_open = getattr(self.model.namer, 'open_vocabulary', False)  # it takes any class names
-        self.own_names = None if self.is_open else names_of_training(checkpoint) or binary_name(self.model)
+        self.own_names = None if self.is_open else names_of_training(checkpoint or {}) or binary_name(self.model)
 
     # ------------------------------------------------------------------ the model and its input
-    def _build_model(self, checkpoint: dict[str, Any]) -> nn.Module:
-        """Build the model and load its weights, which must fit."""
+    def _build_model(self, checkpoint: dict[str, Any] | None) -> nn.Module:
+        """Build the model and load its weights, which must fit; of frozen parts alone it needs no checkpoint."""
         if 'model' not in self.cfg:
             raise ValueError('the config has no model')
         with warnings.catch_warnings():
             # mmseg's advice on norm layers for distributed training does not concern a prediction
             warnings.simplefilter('ignore')
             model = MODELS.build(self.cfg.model)
+        if checkpoint is None:
+            if model.state_dict():
+                raise ValueError(
+                    'no weights were given: pass weights=PATH of a checkpoint that was trained with this config'
+                )
+            read_frozen(model)
+            return model
         try:
             load_strictly(model, checkpoint, self.cfg)
         except ValueError as error:

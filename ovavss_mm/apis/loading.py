@@ -87,7 +87,7 @@ def choose_device(device: str | None) -> str:
     return str(device)
 
 
-def read_checkpoint(path: str | None) -> dict[str, Any]:
+def read_checkpoint(path: str) -> dict[str, Any]:
     """Read the checkpoint in a local file without running anything that it names.
 
     Returns:
@@ -95,10 +95,8 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no path was given, or the file is no checkpoint.
+        ValueError: the file is no checkpoint.
     """
-    if path is None:
-        raise ValueError('no weights were given: pass weights=PATH of a checkpoint that was trained with this config')
     checkpoint = safe_loading.read_checkpoint(str(path))
     if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
         checkpoint = dict(state_dict=checkpoint)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..compat import concerns_user
-from ..models.layers.frozen import FrozenModule
+from ..models.layers.frozen import read_frozen
 from ..utils import safe_loading  # noqa: F401  (mmengine reads checkpoints through it)
 from ..utils.config_check import ConfigError, explain
 from .schedule import follow_schedule, schedule_of
@@ -123,9 +123,7 @@ class AVRunner(Runner):
         model = getattr(self.model, 'module', self.model)
         if self._load_from is None and model.state_dict():
             raise ConfigError(f'{type(model).__name__} has trained weights: name a checkpoint to test')
-        for part in model.modules():
-            if isinstance(part, FrozenModule):
-                part.init_weights()
+        read_frozen(model)
         return super().test()
 
     @master_only

@@ -175,11 +175,7 @@ class Linker(Protocol):
 
 
 class MaskRefiner(Protocol):
-    """Makes masks finer, before queries are named or after it.
-
-    Attributes:
-        after_naming (bool, optional): whether it takes the queries that a classifier has named. Missing: before.
-    """
+    """Makes masks finer, before queries are named."""
 
     def __call__(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> InstanceData:
         """The S queries that are worth it, with ``masks`` (S, T, h', w') logits; all else of them is kept.

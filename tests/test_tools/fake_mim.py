@@ -41,7 +41,8 @@ def train(folder: Path, stem: str, seed: int) -> None:
             file.write(json.dumps(dict(iter=iteration, time=seed + 2.0, loss=1)) + '\n')
         checkpoint = folder / f'iter_{iteration}.pth'
         checkpoint.write_text('weights')
-        pointer.write_text(str(checkpoint))
+        pointer.with_suffix('.new').write_text(str(checkpoint))  # a kill leaves the old or the new one
+        pointer.with_suffix('.new').replace(pointer)
         if listed('fail', stem) and iteration == 5:
             print('ValueError: the loss is not finite')
             print('subprocess.CalledProcessError: Command returned non-zero exit status 1.')
@@ -72,7 +73,8 @@ def main() -> None:
     if kind == 'train':
         train(folder, stem, seed)
     else:
-        assert Path(sys.argv[sys.argv.index('--checkpoint') + 1]).is_file()
+        checkpoint = sys.argv[sys.argv.index('--checkpoint') + 1]
+        assert checkpoint == 'none' or Path(checkpoint).is_file()
         test(folder, stem, seed)
 
 

@@ -12,7 +12,7 @@ import pytest
 # For `import ablation_world` in whichever way pytest imports test modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ablation_world import MIM, ROOT, World  # noqa: E402
+from ablation_world import MIM, ROOT, SUITES, World  # noqa: E402
 
 import ablate  # noqa: E402  isort: skip
 from ablation.tables import Tables, student  # noqa: E402  isort: skip
@@ -75,6 +75,19 @@ def test_a_training_serves_all_rows_and_suites_and_its_tests_follow_it(world):
     folders = [job.folder.relative_to(world.out).as_posix() for job in plan.jobs]
     assert folders[3:5] == ['small/seed3/test_small', 'small/seed3/test_silence']
     assert len(world.plan('sound_test', seeds=[0, 7, 0]).jobs) == 6
+
+
+def test_a_row_of_what_is_not_trained_is_tested_once_without_a_checkpoint(world):
+    rows = '      - {name: frozen, config: {mini: small/large_mini}, train: none}\n'
+    world.suites(SUITES.replace('  sound_test:', f'{rows}  sound_test:'))
+    plan = world.plan('fusion', rows=['frozen'], seeds=[4, 5])
+    assert names(plan) == [('test', 'large_mini', 4)]
+    assert run(plan) == 0 and world.jobs == [('test', 'large_mini', 4)]
+    assert world.calls[0]['argv'][world.calls[0]['argv'].index('--checkpoint') + 1] == 'none'
+    (row,) = [row for row in cells(world.out / 'fusion.md') if row['row'] == 'frozen']
+    assert row['seeds done'] == '1/1' and row['base, ours on toys'] == '14.00'
+    assert run(world.plan('fusion', rows=['frozen'])) == 0 and len(world.jobs) == 2, 'of another first seed'
+    assert run(plan) == 0 and len(world.jobs) == 2
 
 
 def test_chosen_rows_alone_are_run_and_all_are_shown(world):

@@ -2,7 +2,7 @@
 """Modules with weights of their own file: never trained, not stored in checkpoints."""
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...utils.safe_loading import read_state_dict
 from ...utils.state_dict import compare_keys
@@ -89,6 +89,13 @@ class FrozenModule(BaseModule):
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Names of the file to names of this module; subclasses override this."""
         return state
+
+
+def read_frozen(model: nn.Module) -> None:
+    """Read the weights of all frozen parts of a model, which no checkpoint need have; see :class:`FrozenModule`."""
+    for part in model.modules():
+        if isinstance(part, FrozenModule):
+            part.init_weights()
 
 
 def _frozen_state(module: FrozenModule) -> dict[str, Tensor]:

@@ -31,8 +31,8 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             heads that are ``per_frame``. Defaults to None.
         classifier (dict, optional): config of the classifier of queries. None for dense heads, and for a model that is
             only trained. Defaults to None.
-        refiner (dict, optional): config of what makes the masks of queries finer, before or after they are named. None:
-            they stay as they are. Defaults to None.
+        refiner (dict, optional): config of what makes the masks of queries finer before they are named. None: they stay
+            as they are. Defaults to None.
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
         auxiliary_head (dict, optional): as in mmseg. Defaults to None.
         train_cfg (dict, optional): mmseg's key; nothing reads it, so it must be empty. Defaults to None.
@@ -275,11 +275,8 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             raise ValueError('the head gives queries of single frames: its class must say per_frame = True')
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
-        after_naming = getattr(self.refiner, 'after_naming', False)
-        if self.refiner is not None and not after_naming:
+        if self.refiner is not None:
             prediction = self.refiner(frames, prediction, shapes[1])
         named = self.classifier(frames, prediction, names, shapes[1])
-        if after_naming:
-            named = self.refiner(frames, named, shapes[1])
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         return resize_pairs(pairs, *shapes)

@@ -47,12 +47,12 @@ def a_clip(num_queries=3, num_frames=2) -> tuple[torch.Tensor, InstanceData]:
     return torch.zeros(num_frames, 3, *SIZE, dtype=torch.uint8), queries
 
 
-def test_masks_become_those_of_the_box_at_half_the_input():
+def test_masks_become_those_of_the_box_at_full_size():
     frames, queries = a_clip()
     before = queries.masks.clone()
     model = refiner()
     out = model(frames, queries, PAD)
-    assert out.masks.shape == (3, 2, 32, 48) and torch.equal(queries.masks, before)
+    assert out.masks.shape == (3, 2, *PAD) and torch.equal(queries.masks, before)
     for boxes, prompts in model.masker.calls:
         old = resize_masks(before[:, :1], PAD, SIZE)[:, 0]
         torch.testing.assert_close(prompts, old.clamp(-32, 32))
@@ -63,7 +63,20 @@ def test_masks_become_those_of_the_box_at_half_the_input():
     for (left, top, right, bottom), mask in zip(model.masker.calls[0][0].long().tolist(), full[:, 0], strict=True):
         drawn = torch.zeros(SIZE, dtype=torch.bool)
         drawn[top:bottom, left:right] = True
-        assert (drawn ^ mask).sum() <= (drawn.sum() * 0.1), 'but for a pixel of the edge'
+        assert torch.equal(drawn, mask)
+
+
+def test_a_new_mask_stays_near_the_old_one():
+    frames, queries = a_clip(num_queries=1, num_frames=1)
+    frames[:] = 5  # the stub's mask is shifted by so many pixels
+    model = refiner(reach=0.1, min_iou=0)
+    mask = model(frames, queries, PAD).masks[0, 0] > 0
+    ((left, _, right, _),) = model.masker.calls[0][0].tolist()
+    reach = 0.1 * (right - left)
+    columns = mask.any(0).nonzero()[:, 0]
+    assert columns.min() == left + 5 and columns.max() + 1 == int(right + reach + 0.5) < right + 5
+    far = refiner(reach=1, min_iou=0)(frames, queries, PAD).masks[0, 0] > 0
+    assert far.any(0).nonzero().max() + 1 == right + 5
 
 
 def test_a_frame_is_embedded_once_and_only_where_there_is_a_mask():
@@ -74,16 +87,16 @@ def test_a_frame_is_embedded_once_and_only_where_there_is_a_mask():
     out = model(frames, queries, PAD)
     assert model.masker.embedded == 3
     assert sum(len(boxes) for boxes, _ in model.masker.calls) == 20 + 5 + 20
-    torch.testing.assert_close(out.masks[:, 1], resize_masks(queries.masks, (32, 48))[:, 1])
+    torch.testing.assert_close(out.masks[:, 1], resize_masks(queries.masks, PAD)[:, 1])
 
 
 def test_a_mask_that_would_become_another_one_stays():
     frames, queries = a_clip()
     frames[1] = 18  # the stub's mask is beside it
-    out, old = refiner()(frames, queries, PAD), resize_masks(queries.masks, (32, 48))
+    out, old = refiner()(frames, queries, PAD), resize_masks(queries.masks, PAD)
     torch.testing.assert_close(out.masks[:, 1], old[:, 1])
     assert not torch.allclose(out.masks[:, 0], old[:, 0])
-    moved = refiner(min_iou=0)(frames, queries, PAD)
+    moved = refiner(min_iou=0, reach=9)(frames, queries, PAD)
     assert not torch.allclose(moved.masks[:, 1], old[:, 1])
 
 
@@ -94,7 +107,7 @@ def test_silent_queries_are_left_out_and_what_else_there_is_stays():
     out = refiner(sound_thr=0.7)(frames, queries, PAD)
     assert torch.equal(out.ious, queries.ious[:2]) and out.naming_audio.sum() == 2
     model = refiner(sound_thr=1.0)
-    assert model(frames, queries, PAD).masks.shape == (0, 2, 32, 48) and model.masker.embedded == 0
+    assert model(frames, queries, PAD).masks.shape == (0, 2, *PAD) and model.masker.embedded == 0
 
 
 def test_queries_do_not_depend_on_each_other():
@@ -123,7 +136,7 @@ def test_a_mask_in_the_padding_alone_is_not_refined():
     queries.masks = torch.full_like(queries.masks, -3)
     queries.masks[..., 22:] = 3
     model = refiner()
-    assert model(frames, queries, PAD).masks.shape == (1, 1, 32, 48) and not model.masker.calls
+    assert model(frames, queries, PAD).masks.shape == (1, 1, *PAD) and not model.masker.calls
 
 
 @pytest.mark.parametrize('wrong', [dict(sound_thr=2), dict(min_iou=-1), dict(margin=-0.5), dict(max_logit=0)], ids=str)

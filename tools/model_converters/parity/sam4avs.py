@@ -21,10 +21,10 @@ def check_front(fixture: Arrays) -> list[Line]:
         fixture (Mapping[str, np.ndarray]): arrays of the file; log-mels of the first spectra only, as they repeat.
 
     Returns:
-        list[Line]: four lines for each sound.
+        list[Line]: four lines for each sound that the file has.
     """
     front, lines = CLAPLogMel(), []
-    for name in ('short', 'long'):
+    for name in [key.removesuffix('_wave') for key in fixture if key.endswith('_wave')]:
         wave = fixture[f'{name}_wave'].astype(np.float32)
         length = front.num_samples(_FRAMES)
         pieces = [front.piece(part) for part in np.split(front.fill(wave, length)[:length], _FRAMES)]
