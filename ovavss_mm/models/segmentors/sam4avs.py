@@ -200,7 +200,7 @@ class Sam4AVS(ClipSegmentor):
             boxes = torch.stack([pairs.boxes[pairs.ids == number][0] for number in ids])
             (embedding,) = self.masker.embed(frames[frame, None])
             logits, _ = self.masker(embedding, boxes, tuple(frames.shape[-2:]), out_shape=shape)
-            masks[rows, pairs.frames[rows]] = logits[place] > 0
+            masks[rows, pairs.frames[rows]] = (logits > 0)[place]
         return masks
 
     # ------------------------------------------------------------------ what mmseg asks of segmentors
