@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     config = 'config: path, or bare name (ovavss_r50_release)'
     model.add_argument('--model', metavar='CONFIG', help=config)
     model.add_argument(
-        '--weights', metavar='CHECKPOINT', help='its checkpoint; a model that is not trained (sam4avs_mini) has none'
+        '--weights', metavar='CHECKPOINT', help='its checkpoint (sam4avs_mini: none, nothing is trained)'
     )
     model.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')

@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add, default = parser.add_argument, '(default: %(default)s)'
     add('--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)')
-    add('--weights', metavar='CHECKPOINT', help='its checkpoint; a model that is not trained (sam4avs_mini) has none')
+    add('--weights', metavar='CHECKPOINT', help='its checkpoint (sam4avs_mini: none, nothing is trained)')
     add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--host', default='127.0.0.1', help=f'address to listen at {default}')
     add('--port', type=int, default=7860, help=f'port {default}')

@@ -37,7 +37,7 @@ class SoundFrontEnd(Protocol):
         """Features (...) float32 of ``row_samples`` samples, mono float in [-1, 1]."""
 
     def __call__(self, waveform: np.ndarray, num_rows: int) -> np.ndarray:
-        """Features (T, ...) float32 of a waveform (n,); silence follows its end."""
+        """Features (T, ...) float32 of a waveform (n,); silence follows its end, or what the front end says."""
 
 
 class AudioEncoder(Protocol):
@@ -221,6 +221,61 @@ class Classifier(Protocol):
             names (Sequence[str]): N names, or a :class:`~ovavss_mm.datasets.Vocabulary` with synonyms and templates.
             pad_shape (tuple[int, int]): size of the padded input, which the masks cover: those of a head are a quarter
                 of it, those of a :class:`MaskRefiner` may be larger.
+        """
+
+
+class SoundNamer(Protocol):
+    """Part of :class:`~ovavss_mm.models.Sam4AVS`: compares the sound of frames with names.
+
+    Attributes:
+        open_vocabulary (bool): whether it takes any names.
+    """
+
+    open_vocabulary: bool
+
+    def scores(self, audio: Tensor, names: Sequence[str]) -> Tensor:
+        """Cosines (T, N) float32 of the front end's rows (T, ...) and N names."""
+
+    def spoken(self, name: str) -> str:
+        """A name as text towers read it, without hyphens for example."""
+
+    def text_embeddings(self, names: Sequence[str], show_progress: bool = False) -> Tensor:
+        """Embeddings (N, D) float32 of length 1 of N names, which are remembered."""
+
+    def truncated_words(self, vocabulary: Sequence[str]) -> list[str]:
+        """Names and synonyms of a vocabulary whose ends it does not read."""
+
+
+class BoxProposer(Protocol):
+    """Part of :class:`~ovavss_mm.models.Sam4AVS`: finds boxes of names in frames."""
+
+    def __call__(self, frames: Tensor, pairs: Sequence[tuple[int, str]]) -> list[InstanceData]:
+        """Frames (T, 3, h, w) uint8 RGB and P pairs of a frame's place and a name: for each pair ``boxes`` (n, 4).
+
+        Boxes are left, top, right and bottom in pixels of the frame, with ``scores`` (n,) in [0, 1].
+        """
+
+    def truncated_words(self, words: Sequence[str]) -> list[str]:
+        """Those of some words whose ends it does not read."""
+
+
+class BoxMasker(Protocol):
+    """Part of :class:`~ovavss_mm.models.Sam4AVS`: masks of boxes."""
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Embeddings (T, ...) of frames (T, 3, h, w) uint8 RGB."""
+
+    def __call__(
+        self,
+        embedding: Tensor,
+        boxes: Tensor,
+        frame_shape: tuple[int, int],
+        masks: Tensor | None = None,
+        out_shape: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (n, H, W) float32, above 0 inside, of boxes (n, 4) in a frame of an embedding, and their IoU (n,).
+
+        It may start from ``masks`` (n, hm, wm), logits over the frame; ``out_shape`` is (H, W), by default the frame's.
         """
 
 

@@ -106,6 +106,7 @@ def test_errors_are_a_line(run, mini, tmp_path, capsys):
     for args, message in (
         ((video, '--classes', 'a', '--model', 'x', '--weights', weights), "no config 'x'"),
         ((video, '--classes', 'a', *model, '--device', 'tpu'), "no device 'tpu'"),
+        ((video, '--classes', 'a', *model[:2]), 'no weights were given'),
         ((tmp_path / 'gone.mp4', '--classes', 'a', *model), 'there is no video'),
         ((video, '--classes', 'a', 'A', *model), 'given twice'),
         ((video, '--classes', 'a', '--synonyms', 'b', *model), 'NAME=WORD'),
@@ -116,7 +117,7 @@ def test_errors_are_a_line(run, mini, tmp_path, capsys):
     ):
         with pytest.raises(SystemExit, match=f'error: .*{message}'):
             run(*args)
-    for args in ((video, '--classes', 'a', '--model', 'x'), (video, video, '--classes', 'a', '--sound', 'x.wav')):
+    for args in ((video, '--classes', 'a', '--weights', 'x'), (video, video, '--classes', 'a', '--sound', 'x.wav')):
         with pytest.raises(SystemExit) as error:
             run(*args)
         assert error.value.code == 2

@@ -64,7 +64,7 @@ sam = dict(
 )
 model = dict(
     type='Sam4AVS',
-    data_preprocessor=dict(type='AVSegDataPreProcessor', mean=[0, 0, 0], std=[1, 1, 1], size_divisor=1),
+    data_preprocessor=dict(type='AVSegDataPreProcessor', mean=[0, 0, 0], std=[1, 1, 1]),
     namer=dict(type='SoundNamer', config=clap, init_cfg=dict(type='Pretrained', checkpoint='laion/clap-htsat-unfused')),
     proposer=dict(
         type='TextBoxProposer',

@@ -105,7 +105,7 @@ class TextBoxProposer(FoundationModel):
         """Token ids, types and mask (N, up to max_text_len) of the captions of N names."""
         room = dict(padding=True, truncation=True, max_length=self.model.config.max_text_len)
         texts = self.tokenizer([self.caption(name) for name in names], **room, return_tensors='pt')
-        return {key: texts[key].to(self.device) for key in ('input_ids', 'token_type_ids', 'attention_mask')}
+        return dict(texts.to(self.device))
 
 
 class _Once:

@@ -36,12 +36,11 @@ class Sam4AVS(ClipSegmentor):
 
     Args:
         namer (dict): config of the part that compares sound with names, see
-            :class:`~ovavss_mm.models.foundation.SoundNamer`: ``scores``, ``spoken``, ``text_embeddings`` and
-            ``truncated_words``.
+            :class:`~ovavss_mm.models.interfaces.SoundNamer`.
         proposer (dict): config of the part that finds boxes of names, see
-            :class:`~ovavss_mm.models.foundation.TextBoxProposer`: its call, and ``truncated_words``.
+            :class:`~ovavss_mm.models.interfaces.BoxProposer`.
         masker (dict): config of the part that makes masks of boxes, see
-            :class:`~ovavss_mm.models.foundation.BoxMasker`: ``embed``, and its call.
+            :class:`~ovavss_mm.models.interfaces.BoxMasker`.
         num_names (int | Mapping[str, int] | str): names looked for in a frame: a number; by metainfo ``subset``, where
             a clip of none of the subsets, such as an own video, has the greatest number; or 'oracle', as many as
             metainfo ``names`` has. Defaults to 1 in v1s and 2 in v2.
@@ -50,9 +49,9 @@ class Sam4AVS(ClipSegmentor):
         min_name_score (float, optional): least cosine of a name that is looked for; our extension. Defaults to None.
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
         test_cfg (dict, optional): ``mode``, ``window``, ``stride``, ``return_masks`` as of
-            :class:`~ovavss_mm.models.AVEncoderDecoder`; ``max_pairs``, the most boxes of a frame, the best are kept;
-            ``score_thr``, which scores of boxes are above. Defaults to windows of 10 frames, 100 boxes and 0, as the
-            proposer has a threshold of its own.
+            :class:`~ovavss_mm.models.AVEncoderDecoder`; ``max_pairs``, of which only the best boxes of a frame are
+            kept (published: all); ``score_thr``, which scores of boxes are above. Defaults to windows of 10 frames,
+            100 boxes and 0, as the proposer has a threshold of its own.
         init_cfg (dict, optional): as in mmengine. Defaults to None.
 
     Raises:
@@ -100,7 +99,7 @@ class Sam4AVS(ClipSegmentor):
         return self.sound_namer.open_vocabulary
 
     def text_embeddings(self, names: Sequence[str], show_progress: bool = False) -> Tensor:
-        """See :class:`~ovavss_mm.models.foundation.SoundNamer`."""
+        """See :class:`~ovavss_mm.models.interfaces.SoundNamer`."""
         return self.sound_namer.text_embeddings(names, show_progress)
 
     def truncated_words(self, vocabulary: Vocabulary) -> list[str]:
@@ -201,7 +200,7 @@ class Sam4AVS(ClipSegmentor):
             boxes = torch.stack([pairs.boxes[pairs.ids == number][0] for number in ids])
             (embedding,) = self.masker.embed(frames[frame, None])
             logits, _ = self.masker(embedding, boxes, tuple(frames.shape[-2:]), out_shape=shape)
-            masks[rows, pairs.frames[rows]] = logits[place] > 0
+            masks[rows, pairs.frames[rows]] = (logits > 0)[place]
         return masks
 
     # ------------------------------------------------------------------ what mmseg asks of segmentors

@@ -31,7 +31,7 @@ def test_only_this_computer_by_default(tool):
     args = tool.parse_args([])
     assert (args.host, args.port, args.share) == ('127.0.0.1', 7860, 'no')
     with pytest.raises(SystemExit):
-        tool.parse_args(['--model', 'x'])
+        tool.parse_args(['--weights', 'x'])
 
 
 @needs_gradio
