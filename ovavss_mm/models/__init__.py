@@ -16,7 +16,7 @@ from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
-from .segmentors import AVEncoderDecoder
+from .segmentors import AVEncoderDecoder, PromptedSAM
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
+    'PromptedSAM',
     'SoundScoreLoss',
     'TPAVIHead',
     'TextSpaceClassifier',

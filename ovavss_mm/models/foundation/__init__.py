@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foundation models of the library ``transformers``, frozen, as parts of a segmentor."""
+"""Foundation models of the library ``transformers`` as parts of a segmentor."""
 
+from .adapted_sam import AdaptedSAM
 from .base import FoundationModel
 
-__all__ = ['FoundationModel']
+__all__ = ['AdaptedSAM', 'FoundationModel']

@@ -3,5 +3,6 @@
 
 from .av_encoder_decoder import AVEncoderDecoder
 from .clip_segmentor import ClipSegmentor, Found
+from .prompted_sam import PromptedSAM
 
-__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found']
+__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found', 'PromptedSAM']
