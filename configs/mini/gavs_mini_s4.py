@@ -1,4 +1,4 @@
-# GAVS on S4 of the mini world: the model in small, with a small SAM that comes with the package; within minutes on a CPU
+# GAVS on S4 of the mini world: the model in small, around a small SAM that comes with the package
 _base_ = [
     '../_base_/models/gavs_sam-vit-b.py',
     '../_base_/datasets/mini_world.py',

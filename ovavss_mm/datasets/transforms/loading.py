@@ -103,8 +103,8 @@ class LoadClipLabels(BaseTransform):
     annotated.
 
     Args:
-        first_for_all (bool): whether frames without a label map get that of the clip's first frame, as GAVS was trained.
-            Defaults to False.
+        first_for_all (bool): whether frames without a label map get that of the clip's first frame, as GAVS was
+            trained. Defaults to False.
     """
 
     reads_files = True  # of a clip; the inferencer has its own sources

@@ -14,7 +14,8 @@ class VGGishEncoder(FrozenModule):
     Args:
         init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint='.../vggish-10086976.pth')``, or None for drawn
             weights. Defaults to None.
-        final_relu (bool): whether embeddings end with torchvggish's ReLU. GAVS was trained without it. Defaults to True.
+        final_relu (bool): whether embeddings end with torchvggish's ReLU; GAVS was trained without it. Defaults to
+            True.
     """
 
     out_channels = 128
