@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS
 
 from ..utils.text import shorten
 from .avsbench import ClipDataset, check_names_fit, check_root
+from .avsbench_tasks import SOUNDING, read_binary_mask
 from .metadata import OV_SUBSETS, SUBSETS, clip_names, read_index, read_metadata, select_clips
 from .vocabulary import ALL_NAMES, PACKAGED_BASE_NAMES, Vocabulary
 
@@ -32,6 +33,8 @@ class AVSBenchOVDataset(ClipDataset):
         index_file (str, optional): index of the split, as tools/dataset_converters/avsbench_ov.py writes it (relative
             to the current folder); its clips, all of them of ``subsets``, take the place of ann_file and the rule.
             Defaults to None.
+        binary (bool): whether labels are 'sounding' wherever a label map has any name, for models that tell no more;
+            which clips there are does not change. Defaults to False.
         **kwargs: with_labels, on_bad_clip and metainfo of :class:`ClipDataset`; pipeline, test_mode, lazy_init,
             indices, serialize_data and max_refetch.
 
@@ -54,6 +57,7 @@ class AVSBenchOVDataset(ClipDataset):
         ann_file: str = 'metadata.csv',
         label_file: str = 'label2idx.json',
         index_file: str | None = None,
+        binary: bool = False,
         **kwargs,
     ):
         data_root = str(data_root)
@@ -69,7 +73,16 @@ class AVSBenchOVDataset(ClipDataset):
         label_file = join_path(data_root, label_file)
         vocabulary = Vocabulary.from_files(label_file, base_names)
         check_names_fit(vocabulary, label_file)
+        self.named = vocabulary  # of the list of clips
+        self.binary = binary
+        if binary:
+            vocabulary, self.label_reader = Vocabulary([SOUNDING], base=[SOUNDING]), read_binary_mask
         super().__init__(data_root, split, vocabulary, ann_file=ann_file, **kwargs)
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample of a clip, see :class:`ClipDataset`; with ``binary`` labels are taken as they are."""
+        info = super().get_data_info(idx)
+        return info | dict(label_names=self.vocabulary.names) if self.binary else info
 
     def rows(self) -> list[Mapping]:
         """Clips of the split, from the index or by the rule over ``metadata.csv``; logs what is left out and why.
@@ -78,16 +91,16 @@ class AVSBenchOVDataset(ClipDataset):
             ValueError: there is none, one has a name that is no class, an index has clips of a subset that is left out,
                 or a training index clips with other names than base ones.
         """
-        base = self.vocabulary.base
+        base = self.named.base
         if self.index_file is None:
-            whole = read_metadata(self.ann_file, self.vocabulary)
+            whole = read_metadata(self.ann_file, self.named)
             found = select_clips(whole, self.split, self.subsets, base)
             rows = [dict(uid=r['uid'], subset=r['label'], names=clip_names(r)) for r in found]
             what = f'split {self.split!r}, subsets {", ".join(self.subsets)} and {len(base)} base names'
             used = left_out(whole, found, self.split, self.subsets, base)
             empty = f'{self.ann_file} has no clip for {what} ({used})'
         else:
-            clips = read_index(self.index_file, self.split, self.vocabulary)
+            clips = read_index(self.index_file, self.split, self.named)
             wrong = [clip for clip in clips if self.split == 'train' and not set(base).issuperset(clip.names)]
             if wrong:
                 raise ValueError(

@@ -29,25 +29,36 @@ class AVSBinaryMetric(BaseMetric):
     ``F_split`` F at the best threshold of the split, of the mean over all its frames that have an object
     =========== ===========================================================================================
 
+    ``J_video@x`` and ``J_split@x`` are the same of what is above x, for each threshold x other than 0.5.
+
     None depends on batch size, order or number of processes. Frames without annotation are left out.
 
     Args:
         beta2 (float): beta squared of F. Defaults to 0.3.
         ignore_index (int): label of the pixels that count nowhere. Defaults to 255.
+        thresholds (Sequence[float]): of probabilities, of which J is taken; GAVS's authors have 0.4. Defaults to
+            (0.5,).
         collect_device (str): as of mmengine's metrics. Defaults to 'cpu'.
         prefix (str, optional): put before each key, with a slash. Defaults to None.
 
     Raises:
-        ValueError: ``beta2`` is not positive.
+        ValueError: ``beta2`` is not positive, or ``thresholds`` are not in [0, 1).
     """
 
     def __init__(
-        self, beta2: float = 0.3, ignore_index: int = 255, collect_device: str = 'cpu', prefix: str | None = None
+        self,
+        beta2: float = 0.3,
+        ignore_index: int = 255,
+        thresholds: Sequence[float] = (0.5,),
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not beta2 > 0:
             raise ValueError(f'beta2 must be positive, got {beta2!r}')
-        self.beta2, self.ignore_index = beta2, ignore_index
+        if not thresholds or not all(0 <= x < 1 for x in thresholds):
+            raise ValueError(f'thresholds must be some of [0, 1), got {thresholds!r}')
+        self.beta2, self.ignore_index, self.thresholds = beta2, ignore_index, tuple(thresholds)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count each video.
@@ -78,13 +89,16 @@ class AVSBinaryMetric(BaseMetric):
             frames = [(p[y != self.ignore_index], y[y != self.ignore_index] > 0) for p, y in frames]
             frames = [(p, y) for p, y in frames if len(y)]
             curves = [f_curve(p, y, self.beta2) for p, y in frames if y.any()]
-            self.results.append(dict(j=[frame_j(p, y) for p, y in frames], f=np.array(curves)))
+            j = {x: [frame_j(p, y, x) for p, y in frames] for x in self.thresholds}
+            self.results.append(dict(j=j, f=np.array(curves)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """The figures of the class docstring in percent; NaN where nothing defines one."""
-        j, f = [r['j'] for r in results if r['j']], [r['f'] for r in results if len(r['f'])]
-        figures = dict(J_video=mean([mean(video) for video in j]), F_video=mean([best(video) for video in f]))
-        figures |= dict(J_split=mean(sum(j, [])), F_split=best(np.concatenate(f)) if f else math.nan)
+        f, figures = [r['f'] for r in results if len(r['f'])], {}
+        for x in self.thresholds:
+            j, at = [r['j'][x] for r in results if r['j'][x]], '' if x == 0.5 else f'@{x:g}'
+            figures |= {f'J_video{at}': mean([mean(video) for video in j]), f'J_split{at}': mean(sum(j, []))}
+        figures |= dict(F_video=mean([best(video) for video in f]), F_split=best(np.concatenate(f)) if f else math.nan)
         figures = {key: 100 * value for key, value in figures.items()}
         print_log('  '.join(f'{key} {value:.2f}' for key, value in figures.items()), 'current')
         return figures
@@ -100,14 +114,15 @@ def best(curves: np.ndarray) -> float:
     return max(mean(column) for column in curves.T.tolist())
 
 
-def frame_j(probability: np.ndarray, label: np.ndarray) -> float:
-    """IoU of what is above 0.5; without object the share of pixels that is not.
+def frame_j(probability: np.ndarray, label: np.ndarray, threshold: float = 0.5) -> float:
+    """IoU of what is above a threshold; without object the share of pixels that is not.
 
     Args:
         probability (np.ndarray): float (P,), in [0, 1].
         label (np.ndarray): bool (P,).
+        threshold (float): of the probability. Defaults to 0.5.
     """
-    found = probability > 0.5
+    found = probability > threshold
     if not label.any():
         return float(np.mean(~found))
     return float((found & label).sum() / (found | label).sum())

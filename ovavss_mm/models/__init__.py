@@ -19,7 +19,7 @@ from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
 from .refiners import SAMMaskRefiner
-from .segmentors import AVEncoderDecoder, Sam4AVS
+from .segmentors import AVEncoderDecoder, PromptedSAM, Sam4AVS
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
+    'PromptedSAM',
     'SAMMaskRefiner',
     'Sam4AVS',
     'SoundNameScorer',

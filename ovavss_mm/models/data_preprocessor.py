@@ -32,6 +32,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
             T. Defaults to None.
         input_size (tuple[int, int], optional): height and width that the network sees, in pixels; labels keep their
             size. None: that of the frames. Defaults to None.
+        rgb_to_bgr (bool): whether the network sees B, G, R, with the means and deviations of R, G, B in that order, as
+            GAVS was trained. Defaults to False.
 
     Raises:
         ValueError: not three means and deviations, or another number under 1.
@@ -46,6 +48,7 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         seg_pad_val: int = 255,
         num_frames: int | None = None,
         input_size: tuple[int, int] | None = None,
+        rgb_to_bgr: bool = False,
     ) -> None:
         if len(mean) != 3 or len(std) != 3 or size_divisor < 1:
             raise ValueError(
@@ -61,7 +64,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
                 'num_frames must be at least 1 or None, input_size a height and width, multiples of size_divisor '
                 f'({size_divisor}), or None, got {num_frames} and {input_size}'
             )
-        super().__init__(mean=mean, std=std, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val)
+        pads = dict(size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val)
+        super().__init__(mean=mean, std=std, rgb_to_bgr=rgb_to_bgr, **pads)
         self.num_frames = num_frames
         self.input_size = None if input_size is None else tuple(input_size)
 
@@ -71,7 +75,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         Args:
             data (dict): ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, ...)] * B)``, other rows of
                 sound by their keys, and ``data_samples``, B samples or absent.
-            training (bool): whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
+            training (bool): whether ``gt_sem_seg`` is padded with the frames (with ``seg_pad_val``); labels of another
+                size, which were loaded after the frames were resized, keep it.
 
         Returns:
             dict: ``inputs=dict(imgs, frames, audio, ...)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised,
@@ -85,7 +90,7 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         frames = data['inputs']['imgs']
         sounds = {key: rows for key, rows in data['inputs'].items() if key != 'imgs'}
         samples = data.get('data_samples') or [SegDataSample() for _ in frames]
-        imgs = [self._pad(self._resize((clip.float() - self.mean) / self.std), self.pad_val) for clip in frames]
+        imgs = [self._pad(self._resize(self._normalise(clip)), self.pad_val) for clip in frames]
         for i, (clip, sample, img) in enumerate(zip(frames, samples, imgs, strict=True)):
             _check_clip(clip, {key: rows[i] for key, rows in sounds.items()}, sample)
             seen = clip if self.input_size else img
@@ -95,13 +100,18 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
                 raise ValueError(f'clip {_clip_id(sample)} has no labels to train on')
             if training:
                 labels = sample.gt_sem_seg.data
-                # a new one, as PixelData refuses data of another size
-                sample.gt_sem_seg = PixelData(data=labels if self.input_size else self._pad(labels, self.seg_pad_val))
+                if not self.input_size and labels.shape[-2:] == clip.shape[-2:]:
+                    # a new one, as PixelData refuses data of another size
+                    sample.gt_sem_seg = PixelData(data=self._pad(labels, self.seg_pad_val))
         inputs = {key: [sound.float() for sound in rows] for key, rows in sounds.items()}
         inputs.update(imgs=imgs, frames=frames)
         if training and self.num_frames is not None:
             self._fill_up(inputs, samples)
         return dict(inputs=inputs, data_samples=samples)
+
+    def _normalise(self, clip: Tensor) -> Tensor:
+        """Frames (T, 3, H, W) less the means, over the deviations, in the network's order of channels."""
+        return ((clip.flip(1) if self._channel_conversion else clip).float() - self.mean) / self.std
 
     def _resize(self, x: Tensor) -> Tensor:
         """Resize (T, 3, H, W) to ``input_size``; antialiased, as Pillow does."""

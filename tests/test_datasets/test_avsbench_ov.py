@@ -7,7 +7,7 @@ import archive
 import pytest
 import soundfile
 
-from ovavss_mm.datasets import AVSBenchOVDataset, read_metadata, select_clips, voc_palette
+from ovavss_mm.datasets import AVSBenchOVDataset, LoadClipLabels, read_metadata, select_clips, voc_palette
 from ovavss_mm.datasets.avsbench import add_other_audio
 
 HEADER = 'vid,uid,s_min,s_sec,a_obj,split,label\n'
@@ -63,6 +63,19 @@ def test_all_names_as_base_names(root):
 def test_base_names_as_list_and_indices(root):
     assert set(infos(make(root, base_names=['bird', 'cat']))) == {'bird_0', 'cat_0'}
     assert len(make(root, indices=2)) == 2
+
+
+def test_binary_labels_have_one_name_and_the_same_clips(root):
+    named, binary = make(root), make(root, binary=True)
+    assert infos(binary).keys() == infos(named).keys()
+    assert binary.metainfo['classes'] == ('background', 'sounding')
+    for key, info in infos(binary).items():
+        load = LoadClipLabels()
+        shape = dict(ori_shape=archive.SIZE)
+        ours, theirs = load(info | shape)['gt_seg_maps'], load(infos(named)[key] | shape)['gt_seg_maps']
+        assert tuple(info['vocabulary']) == ('sounding',) and info['names'] == infos(named)[key]['names']
+        assert ((theirs == 255) == (ours == 255)).all() and (theirs != 255).any()
+        assert ((theirs > 0) == (ours > 0)).all() and set(ours[ours != 255]) == {0, 1}
 
 
 # --- what a sample says

@@ -18,8 +18,8 @@ def videos(count: int = 4, frames: int = 5, size: tuple[int, int] = (9, 7)) -> l
     return out
 
 
-def evaluate(clips: list, batch: int = 1) -> dict[str, float]:
-    metric = AVSBinaryMetric()
+def evaluate(clips: list, batch: int = 1, **kwargs) -> dict[str, float]:
+    metric = AVSBinaryMetric(**kwargs)
     for at in range(0, len(clips), batch):
         samples = [dict(seg_logits=dict(data=x), gt_sem_seg=dict(data=y)) for x, y in clips[at : at + batch]]
         metric.process({}, samples)
@@ -62,6 +62,16 @@ def test_nothing_depends_on_batch_or_order_and_the_split_counts_frames():
     assert figures['J_split'] != pytest.approx(figures['J_video']), 'a shorter video counts less'
 
 
+def test_j_at_another_threshold_is_that_of_moved_logits():
+    clips, plain = videos(), evaluate(videos())
+    figures = evaluate(clips, thresholds=(0.5, 0.4))
+    assert {key: figures[key] for key in plain} == plain
+    moved = evaluate([(logits - torch.logit(torch.tensor(0.4)), labels) for logits, labels in clips])
+    for key in ('J_video', 'J_split'):
+        assert figures[f'{key}@0.4'] == pytest.approx(moved[key], abs=1e-4) != plain[key]
+    assert set(evaluate(clips, thresholds=(0.4,))) == {'J_video@0.4', 'J_split@0.4', 'F_video', 'F_split'}
+
+
 def test_frames_and_pixels_without_annotation_count_nowhere():
     clips = videos(1)
     logits, labels = (part.clone() for part in clips[0])
@@ -86,3 +96,6 @@ def test_wrong_inputs_are_named():
         evaluate([(videos(1)[0][0], videos(1)[0][1][:4])])
     with pytest.raises(ValueError, match='beta2 must be positive, got 0'):
         AVSBinaryMetric(beta2=0)
+    for wrong in ((), (1.0,), (0.5, -0.1)):
+        with pytest.raises(ValueError, match='thresholds must be some of'):
+            AVSBinaryMetric(thresholds=wrong)

@@ -57,6 +57,20 @@ def test_samples_are_made_where_there_are_none(preprocessor):
     assert preprocessor(data)['data_samples'][0].pad_shape == (32, 32)
 
 
+def test_the_network_may_see_bgr_with_the_numbers_of_rgb(preprocessor):
+    clip = make_clip(2, (32, 32))
+    other = MODELS.build(tiny_config().data_preprocessor | dict(rgb_to_bgr=True))
+    inputs = other(collate([clip]))['inputs']
+    assert torch.equal(inputs['imgs'][0], (clip[0].flip(1).float() - preprocessor.mean) / preprocessor.std)
+    assert torch.equal(inputs['frames'][0], clip[0]), 'a classifier sees RGB'
+
+
+def test_labels_of_another_size_than_the_frames_keep_it(preprocessor):
+    imgs, audio, sample = make_clip(2, (40, 50))
+    (out,) = preprocessor(collate([(imgs[..., :20, :25], audio, sample)]), training=True)['data_samples']
+    assert torch.equal(out.gt_sem_seg.data, sample.gt_sem_seg.data)
+
+
 def test_audio_becomes_float32(preprocessor):
     imgs, audio, sample = make_clip(2, (20, 24))
     audio = preprocessor(collate([(imgs, audio.double(), sample)]))['inputs']['audio'][0]

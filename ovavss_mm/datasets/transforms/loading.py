@@ -101,9 +101,16 @@ class LoadClipLabels(BaseTransform):
     :func:`read_labels`, pictures in VOC colours); sets annotated, bool (T,), and, unless the clip has no label at all,
     gt_seg_maps, uint8 (T, H, W): 0 background, i + 1 name i of the vocabulary, 255 all over a frame that is not
     annotated.
+
+    Args:
+        first_for_all (bool): whether frames without a label map get that of the clip's first frame, as GAVS was
+            trained. Defaults to False.
     """
 
     reads_files = True  # of a clip; the inferencer has its own sources
+
+    def __init__(self, first_for_all: bool = False):
+        self.first_for_all = first_for_all
 
     def transform(self, results: dict) -> dict:
         """Set annotated and gt_seg_maps.
@@ -115,7 +122,8 @@ class LoadClipLabels(BaseTransform):
         """
         if results.get('flip'):
             raise ValueError('LoadClipLabels must come before FlipClip: the frames are flipped')
-        chosen = [results['label_paths'][i] for i in frame_inds(results)]
+        first = results['label_paths'][0] if self.first_for_all else None
+        chosen = [results['label_paths'][i] or first for i in frame_inds(results)]
         results['annotated'] = np.array([path is not None for path in chosen])
         if not any(results['label_paths']):
             return results

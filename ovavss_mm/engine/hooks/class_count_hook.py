@@ -13,8 +13,8 @@ from ...utils.config_check import ConfigError
 class ClassCountHook(Hook):
     """Compares a dense head's number of classes with that of the data, and a checkpoint's classes with those tested.
 
-    A head says by ``dense_classes`` (int) how many logits a pixel has: background and the N names of the data set, or 1
-    where there is one name. Other heads are not looked at.
+    A head, or a model without one, says by ``dense_classes`` (int) how many logits a pixel has: background and the N
+    names of the data set, or 1 where there is one name. Others are not looked at.
     """
 
     def __init__(self) -> None:
@@ -50,16 +50,19 @@ class ClassCountHook(Hook):
     def _compare(self, runner: Runner, dataset: object, what: str) -> tuple[str, ...]:
         """Compare the numbers, and give the data's classes; none where the head tells no classes apart."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        count = getattr(getattr(model, 'decode_head', None), 'dense_classes', None)
+        part = getattr(model, 'decode_head', model)
+        count = getattr(part, 'dense_classes', None)
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         if count is None or classes is None:
             return ()
         if count == len(classes) or (count == 1 and len(classes) == 2):
             return tuple(classes)
-        head, names = type(model.decode_head).__name__, len(classes) - 1
+        names = len(classes) - 1
         classes = 'what sounds from what does not' if count == 1 else f'background and {count - 1} names apart'
-        set_to = 1 if names == 1 else names + getattr(model.decode_head, 'counts_background', True)
+        advice = "set task='s4' or 'ms3' or binary=True of the data set, or give the model a classifier"
+        if part is not model:
+            set_to = 1 if names == 1 else names + getattr(part, 'counts_background', True)
+            advice = f'model.decode_head.num_classes is {part.num_classes}, set {set_to}'
         raise ConfigError(
-            f'{head} tells {classes}, the {what} data have {names} name{"s" * (names != 1)}: '
-            f'model.decode_head.num_classes is {model.decode_head.num_classes}, set {set_to}'
+            f'{type(part).__name__} tells {classes}, the {what} data have {names} name{"s" * (names != 1)}: {advice}'
         )

@@ -14,16 +14,20 @@ class VGGishEncoder(FrozenModule):
     Args:
         init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint='.../vggish-10086976.pth')``, or None for drawn
             weights. Defaults to None.
+        final_relu (bool): whether embeddings end with torchvggish's ReLU; GAVS was trained without it. Defaults to
+            True.
     """
 
     out_channels = 128
 
-    def __init__(self, init_cfg: dict | None = None) -> None:
+    def __init__(self, init_cfg: dict | None = None, final_relu: bool = True) -> None:
         super().__init__(init_cfg)
         # torchvggish imports numba through its front end: two seconds that only this encoder's users pay
         from torchvggish.torchvggish import VGG, make_layers
 
         self.vggish = VGG(make_layers(), postprocess=False)
+        if not final_relu:
+            self.vggish.embeddings = self.vggish.embeddings[:-1]
         self.freeze()
 
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -37,7 +41,7 @@ class VGGishEncoder(FrozenModule):
             audio (Tensor): (M, 1, 96, 64) float32 log-mel patches of 0.96 s at 16 kHz, or (M, 128) embeddings.
 
         Returns:
-            Tensor: (M, 128) float32 embeddings, 0 or greater.
+            Tensor: (M, 128) float32 embeddings, 0 or greater with ``final_relu``.
 
         Raises:
             ValueError: another shape.

@@ -57,6 +57,13 @@ def test_only_first_frame_of_v1s_is_annotated(clip_results):
     assert (results['gt_seg_maps'][1:] == 255).all()
 
 
+def test_the_first_label_may_stand_for_all_frames(clip_results):
+    results = clip_results(split='train', subset='v1s')
+    one, all_of_them = load(dict(results)), LoadClipLabels(first_for_all=True)(LoadClipFrames()(results))
+    assert all_of_them['annotated'].all()
+    assert (all_of_them['gt_seg_maps'] == one['gt_seg_maps'][:1]).all()
+
+
 def test_chosen_frames_without_annotation(clip_results):
     results = clip_results(split='train', subset='v1s')
     results['frame_inds'] = np.array([2, 3])

@@ -36,3 +36,12 @@ def test_classes_of_a_checkpoint_in_another_order_are_refused():
     hook.before_test(make_runner(None, ('background', 'dog', 'cat')))  # an open vocabulary
     with pytest.raises(ConfigError, match="class 1 is 'cat', in the data 'dog'"):
         hook.before_test(make_runner(3, ('background', 'dog', 'cat')))
+
+
+def test_a_model_without_head_says_it_itself():
+    runner = make_runner(None)
+    runner.model = SimpleNamespace(dense_classes=1)
+    with pytest.raises(ConfigError, match='the training data have 2 names: set task='):
+        ClassCountHook().before_train(runner)
+    runner.model.dense_classes = None
+    ClassCountHook().before_train(runner)

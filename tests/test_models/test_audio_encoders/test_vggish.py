@@ -34,6 +34,14 @@ def test_embeds_patches(encoder):
     assert torch.allclose(encoder(audio[1:2]), embedded[1:2], atol=1e-5)
 
 
+def test_the_final_relu_may_be_left_out(encoder):
+    other = VGGishEncoder(final_relu=False)
+    other.load_state_dict(encoder.state_dict())
+    audio = torch.randn(3, 1, 96, 64)
+    assert (other(audio) < 0).any()
+    assert torch.equal(other(audio).relu(), encoder(audio))
+
+
 def test_embeddings_pass_unchanged(encoder):
     embeddings = torch.randn(3, 128)
     assert encoder(embeddings) is embeddings
