@@ -242,7 +242,7 @@ class MiniSam:
         scale (float): unused: frames are drawn while training.
     """
 
-    iters, lr, batch = 2000, 1e-3, 12
+    iters, lr, batch = 3000, 1e-3, 24
 
     def __init__(self, seed: int, scale: float = 1.0):
         from transformers import SamConfig, SamImageProcessor, SamModel
@@ -260,8 +260,8 @@ class MiniSam:
 
     def loss(self) -> Tensor:
         """Cross entropy and dice of masks from boxes, half of them with bad masks, too; error of the expected IoU."""
-        frames, masks, boxes, prompts = self.sample(self.rng, self.batch)
-        embeddings, half = self.embed(frames), self.batch // 2
+        embeddings, masks, boxes, prompts = self.sample(self.rng, self.batch)
+        half = self.batch // 2
         first = self.masks(embeddings[:half], boxes[:half])
         second = self.masks(embeddings[half:], boxes[half:], prompts[half:])
         logits, scores = (torch.cat(pair) for pair in zip(first, second, strict=True))
@@ -270,24 +270,26 @@ class MiniSam:
         dice = 1 - (2 * (soft * masks).sum((1, 2)) + 1) / (soft.sum((1, 2)) + masks.sum((1, 2)) + 1)
         return 10 * cross + dice.mean() + F.mse_loss(scores, mask_iou(logits > 0, masks > 0.5))
 
-    def sample(self, rng: np.random.Generator, count: int) -> tuple[list[np.ndarray], Tensor, Tensor, Tensor]:
-        """Draw frames, each with an object of it.
+    def sample(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw frames until they have enough objects, in any order.
 
         Returns:
-            tuple: frames uint8 (96, 128, 3), masks float32 (n, 96, 128), 0 or 1, boxes float32 (n, 4) in pixels, moved
-            by chance, and bad masks as logits float32 (n, 96, 128).
+            tuple: embeddings (n, 64, 16, 16) of the objects' frames, masks float32 (n, 96, 128), 0 or 1, boxes float32
+            (n, 4) in pixels, moved by chance, and bad masks as logits float32 (n, 96, 128).
         """
-        frames, masks, prompts = [], [], []
-        while len(frames) < count:
+        frames, owners, masks = [], [], []
+        while len(masks) < count:
             frame, _, visible = draw_frame(rng)
             seen = [mask for mask in visible if mask is not None]
-            if seen:
-                frames.append(frame)
-                masks.append(seen[rng.integers(len(seen))])
-                prompts.append(perturb_mask(rng, masks[-1]))
+            owners += [len(frames)] * len(seen)
+            masks += seen
+            frames.append(frame)
+        chosen = rng.permutation(len(masks))[:count]
+        masks = [masks[i] for i in chosen]
+        prompts = torch.from_numpy(np.stack([perturb_mask(rng, mask) for mask in masks])).logit(eps=1e-4)
         boxes = boxes_of(masks) + torch.from_numpy(rng.normal(0, BOX_JITTER, (count, 4))).float()
-        prompts = torch.from_numpy(np.stack(prompts)).logit(eps=1e-4)
-        return frames, torch.from_numpy(np.stack(masks)).float(), boxes, prompts
+        embeddings = self.embed(frames)[[owners[i] for i in chosen]]
+        return embeddings, torch.from_numpy(np.stack(masks)).float(), boxes, prompts
 
     def embed(self, frames: list[np.ndarray]) -> Tensor:
         """Embeddings (n, 64, 16, 16) of frames (96, 128, 3), padded to squares."""
@@ -308,8 +310,8 @@ class MiniSam:
     @torch.no_grad()
     def report(self, seed: int, count: int = 500) -> dict[str, float]:
         """Mean IoU from boxes, of bad masks, and from boxes and these."""
-        frames, masks, boxes, prompts = self.sample(np.random.default_rng((seed, 3)), count)
-        embeddings, masks = self.embed(frames), masks > 0.5
+        embeddings, masks, boxes, prompts = self.sample(np.random.default_rng((seed, 3)), count)
+        masks = masks > 0.5
         box, box_score = self.masks(embeddings, boxes)
         both, both_score = self.masks(embeddings, boxes, prompts)
         ious = [mask_iou(guess > 0, masks) for guess in (box, prompts, both)]
