@@ -129,7 +129,7 @@ def test_dataset_feeds_the_model(load, path, kind, data_root):
             transform.update(features=str(data_root / 'features'), weights=str(data_root / 'weights'))
     dataset = DATASETS.build(loader.dataset)
     items = [dataset[0], dataset[len(dataset) - 1]]
-    clips = [(*item['inputs'].values(), item['data_samples']) for item in items]
+    clips = [(item['inputs']['imgs'], item['inputs']['audio'], item['data_samples']) for item in items]
     preprocessor = MODELS.build(config.model.data_preprocessor)
     data = preprocessor(tiny_model.collate(clips), training=kind == 'train')
     for img, sample in zip(data['inputs']['imgs'], data['data_samples'], strict=True):
