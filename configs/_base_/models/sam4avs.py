@@ -73,3 +73,4 @@ model = dict(
     ),
     masker=dict(type='BoxMasker', config=sam, init_cfg=dict(type='Pretrained', checkpoint='facebook/sam-vit-huge')),
 )
+linker = None  # what it finds is of single frames: own videos get no list of objects
