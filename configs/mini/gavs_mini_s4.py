@@ -20,6 +20,7 @@ model = dict(
     ),
     audio_encoder=dict(_delete_=True, type='LogMelEncoder'),
     tune_v=1,
+    prompt_noise='none',  # embeddings are learned here, and within minutes noise hides them
 )
 load_resized = [_base_.load_frames, dict(type='ResizeClip', short_side=128, max_size=128)]
 train_pipeline = [*load_resized, _base_.load_labels, _base_.load_audio, _base_.pack]
@@ -32,5 +33,9 @@ test_dataloader = dict(dataset=dict(**test_dataset, split='test'))
 val_evaluator = dict(_delete_=True, type='AVSBinaryMetric', thresholds=(0.5, 0.4))
 test_evaluator = val_evaluator
 max_iters = 1200
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.02, begin=0, end=50, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=50, end=max_iters, by_epoch=False, eta_min=1e-5),
+]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=600, max_keep_ckpts=1))
