@@ -123,12 +123,12 @@ class Runner:
         """The command of a job; the seed comes last, as it holds whatever the options say."""
         command = [*self.mim, job.kind, 'ovavss_mm', str(job.config)]
         command += ['--base', str(job.base)] if job.base else []
-        if job.training:
-            command += ['--checkpoint', str(job.training.checkpoint.resolve())]
+        if job.kind == 'test':
+            command += ['--checkpoint', str(job.training.checkpoint.resolve()) if job.training else 'none']
         else:
             command += ['--resume', *(['--gpus', '1'] if self.gpus else [])]
         command += ['--work-dir', str(job.folder.resolve())]
-        return [*command, '--cfg-options', *self.plan.options, f'randomness.seed={job.seed}']
+        return [*command, '--cfg-options', *self.plan.options, *job.options, f'randomness.seed={job.seed}']
 
     def environ(self, slot: int) -> dict[str, str]:
         """The environment of a command in one of the places side by side."""
@@ -154,7 +154,7 @@ class Runner:
         return 128 + self.signal if self.signal else int(self.failed)
 
     def _fill(self, training: Any) -> None:
-        """Run a training and its tests, unless they are done."""
+        """Run a training and its tests, or the test of what is not trained, unless they are done."""
         for job in [training, *(job for job in self.plan.jobs if job.training == training)]:
             status = job.status()
             if status.state == 'done' or self.signal:

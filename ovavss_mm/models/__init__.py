@@ -9,14 +9,17 @@ from .classifiers import (
     InstanceTokenClassifier,
     MaskPoolingClassifier,
     OpenVocabularyClassifier,
+    SoundNameScorer,
     TextSpaceClassifier,
 )
 from .data_preprocessor import AVSegDataPreProcessor
 from .decode_heads import AudioMaskDecHead, CATRHead, FrameQueryHead, TPAVIHead
+from .foundation import BoxMasker, SoundNamer, TextBoxProposer
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
-from .segmentors import AVEncoderDecoder, PromptedSAM
+from .refiners import SAMMaskRefiner
+from .segmentors import AVEncoderDecoder, PromptedSAM, Sam4AVS
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     'AudioMaskDecoder',
     'AudioVisualMatchLoss',
     'BiAttention',
+    'BoxMasker',
     'CATRHead',
     'CLIPResNet',
     'CLIPSquareCropClassifier',
@@ -45,8 +49,13 @@ __all__ = [
     'MomentumTracker',
     'PVTv2',
     'PromptedSAM',
+    'SAMMaskRefiner',
+    'Sam4AVS',
+    'SoundNameScorer',
+    'SoundNamer',
     'SoundScoreLoss',
     'TPAVIHead',
+    'TextBoxProposer',
     'TextSpaceClassifier',
     'TopKTracker',
     'VGGishEncoder',

@@ -3,6 +3,7 @@
 
 from .audio import LoadClipAudio, LoadClipAudioFeatures, SwapClipAudio
 from .augmentation import AffineClip, CropClip
+from .clap_log_mel import CLAPLogMel
 from .formatting import PackAVSegInputs
 from .front_ends import SoundFrontEnd, VGGishLogMel
 from .geometry import FlipClip, ResizeClip
@@ -11,4 +12,4 @@ from .sampling import SampleClipFrames
 
 __all__ = ['FlipClip', 'LoadClipAudio', 'LoadClipAudioFeatures', 'LoadClipFrames', 'LoadClipLabels', 'PackAVSegInputs']
 __all__ += ['ResizeClip', 'SampleClipFrames', 'SoundFrontEnd', 'SwapClipAudio', 'VGGishLogMel']
-__all__ += ['AffineClip', 'CropClip']
+__all__ += ['AffineClip', 'CLAPLogMel', 'CropClip']

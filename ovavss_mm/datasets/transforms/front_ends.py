@@ -16,10 +16,12 @@ class SoundFrontEnd:
     Attributes:
         sample_rate (int): rate of the waveforms it takes, in Hz.
         row_samples (int): samples that one row is made of.
+        silence_follows (bool): whether a sound that is too short has silence after it; else :meth:`fill` says what.
     """
 
     sample_rate: int
     row_samples: int
+    silence_follows = True
 
     def row_start(self, i: int) -> int:
         """First sample of row i, ascending in i; by default that of second i."""
@@ -40,17 +42,21 @@ class SoundFrontEnd:
         """Samples from the start of a waveform to the end of row ``num_rows - 1``."""
         return self.row_start(num_rows - 1) + self.row_samples
 
+    def fill(self, waveform: np.ndarray, length: int) -> np.ndarray:
+        """A waveform (n,) brought to at least ``length`` samples, by default with silence after it."""
+        return pad(waveform, length)
+
     def __call__(self, waveform: np.ndarray, num_rows: int) -> np.ndarray:
         """Features of a clip.
 
         Args:
-            waveform (np.ndarray): float (n,), mono in [-1, 1] at ``sample_rate``; silence follows.
+            waveform (np.ndarray): float (n,), mono in [-1, 1] at ``sample_rate``; :meth:`fill` makes it long enough.
             num_rows (int): rows, at least 1.
 
         Returns:
             np.ndarray: float32 (num_rows, ...).
         """
-        waveform = pad(waveform, self.num_samples(num_rows))
+        waveform = self.fill(waveform, self.num_samples(num_rows))
         starts = map(self.row_start, range(num_rows))
         return np.stack([self.row(waveform[at : at + self.row_samples]) for at in starts])
 

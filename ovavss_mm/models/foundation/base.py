@@ -3,32 +3,17 @@
 
 import contextlib
 import os.path as osp
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...utils.foundation import import_transformers
 from ...utils.known_weights import package_file
 from ...utils.text import one_line
 from ..layers.frozen import FrozenModule
 
 DTYPES = ('float32', 'bfloat16')
-INSTALL = "pip install 'ovavss_mm[foundation]'"
-
-
-def import_transformers() -> ModuleType:
-    """Import the library.
-
-    Raises:
-        ImportError: it is not installed; the message has the command.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(f'CLAP, Grounding DINO and SAM need the library transformers: {INSTALL}') from error
-    transformers.utils.logging.disable_progress_bar()  # of reading weights, which takes seconds
-    return transformers
 
 
 def build_model(name: str, config: dict, dtype: str = 'float32', drawn: bool = True) -> nn.Module:

@@ -4,5 +4,6 @@
 from .av_encoder_decoder import AVEncoderDecoder
 from .clip_segmentor import ClipSegmentor, Found
 from .prompted_sam import PromptedSAM
+from .sam4avs import Sam4AVS
 
-__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found', 'PromptedSAM']
+__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found', 'PromptedSAM', 'Sam4AVS']
