@@ -1,23 +1,17 @@
 # GAVS on S4 of the mini world: the model in small, around a small SAM that comes with the package
 _base_ = [
     '../_base_/models/gavs_sam-vit-b.py',
+    '../_base_/models/foundation_mini.py',
     '../_base_/datasets/mini_world.py',
     '../_base_/schedules/gavs_60e.py',
     '../_base_/default_runtime.py',
 ]
 num_frames = 5
 num_names = 1
-numbers = dict(num_hidden_layers=3, num_attention_heads=4, image_size=128, patch_size=8, mlp_ratio=2.0, window_size=0)
 model = dict(
     data_preprocessor=dict(size_divisor=128),
-    init_cfg=dict(checkpoint='ovavss_mm://mini_world/sam_mini'),
-    sam=dict(
-        vision_config=dict(
-            **numbers, hidden_size=64, output_channels=64, global_attn_indexes=[0, 1, 2], num_pos_feats=32
-        ),
-        prompt_encoder_config=dict(hidden_size=64, image_size=128, patch_size=8),
-        mask_decoder_config=dict(hidden_size=64, mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=64),
-    ),
+    init_cfg=_base_.mini_sam.init_cfg,
+    sam=_base_.mini_sam.config,
     audio_encoder=dict(_delete_=True, type='LogMelEncoder'),
     tune_v=1,
     prompt_noise='none',  # embeddings are learned here, and within minutes noise hides them
