@@ -1,25 +1,20 @@
 # GAVS on S4 of the mini world: the model in small, around a small SAM that comes with the package
 _base_ = [
     '../_base_/models/gavs_sam-vit-b.py',
+    '../_base_/models/foundation_mini.py',
     '../_base_/datasets/mini_world.py',
     '../_base_/schedules/gavs_60e.py',
     '../_base_/default_runtime.py',
 ]
 num_frames = 5
 num_names = 1
-numbers = dict(num_hidden_layers=3, num_attention_heads=4, image_size=128, patch_size=8, mlp_ratio=2.0, window_size=0)
 model = dict(
     data_preprocessor=dict(size_divisor=128),
-    init_cfg=dict(checkpoint='ovavss_mm://mini_world/sam_mini'),
-    sam=dict(
-        vision_config=dict(
-            **numbers, hidden_size=64, output_channels=64, global_attn_indexes=[0, 1, 2], num_pos_feats=32
-        ),
-        prompt_encoder_config=dict(hidden_size=64, image_size=128, patch_size=8),
-        mask_decoder_config=dict(hidden_size=64, mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=64),
-    ),
+    init_cfg=_base_.mini_sam.init_cfg,
+    sam=_base_.mini_sam.config,
     audio_encoder=dict(_delete_=True, type='LogMelEncoder'),
     tune_v=1,
+    prompt_noise='none',  # embeddings are learned here, and within minutes noise hides them
 )
 load_resized = [_base_.load_frames, dict(type='ResizeClip', short_side=128, max_size=128)]
 train_pipeline = [*load_resized, _base_.load_labels, _base_.load_audio, _base_.pack]
@@ -32,5 +27,9 @@ test_dataloader = dict(dataset=dict(**test_dataset, split='test'))
 val_evaluator = dict(_delete_=True, type='AVSBinaryMetric', thresholds=(0.5, 0.4))
 test_evaluator = val_evaluator
 max_iters = 1200
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.02, begin=0, end=50, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=50, end=max_iters, by_epoch=False, eta_min=1e-5),
+]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=600, max_keep_ckpts=1))
