@@ -128,7 +128,7 @@ class Runner:
         else:
             command += ['--resume', *(['--gpus', '1'] if self.gpus else [])]
         command += ['--work-dir', str(job.folder.resolve())]
-        return [*command, '--cfg-options', *self.plan.options, f'randomness.seed={job.seed}']
+        return [*command, '--cfg-options', *self.plan.options, *job.options, f'randomness.seed={job.seed}']
 
     def environ(self, slot: int) -> dict[str, str]:
         """The environment of a command in one of the places side by side."""

@@ -5,6 +5,7 @@ import os.path as osp
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,7 @@ import ovavss_mm.datasets
 import ovavss_mm.models  # noqa: F401  (a config given as a dict imports nothing itself)
 
 from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
+from ..datasets.transforms.audio import KEYS as SOUNDS
 from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
 from ..datasets.vocabulary import Vocabulary, split_names
 from ..models.layers.frozen import read_frozen
@@ -86,7 +88,7 @@ class AVSegInferencer:
         device = choose_device(device)
         checkpoint = None if weights is None else read_checkpoint(weights)
         self.model = self._build_model(checkpoint).to(device).eval()
-        self.pipeline, self.front_end = self._build_pipeline()
+        self.pipeline, self.front_ends = self._build_pipeline()
         self.linker_cfg = self.cfg.get('linker', dict(type='WindowLinker'))
         linker_of(self.linker_cfg)  # a wrong value is named now
         self.is_open = getattr(self.model.namer, 'open_vocabulary', False)  # it takes any class names
@@ -114,20 +116,21 @@ class AVSegInferencer:
             raise ValueError(f'{self.weights}: {error}') from error
         return model
 
-    def _build_pipeline(self) -> tuple[Compose, SoundFrontEnd | None]:
-        """The steps of the config's test pipeline that change frames, and its sound front end."""
+    def _build_pipeline(self) -> tuple[Compose, dict[str, SoundFrontEnd]]:
+        """The steps of the config's test pipeline that change frames, and its sound front ends by key."""
         steps = self.cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if not steps:
             raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size of frames')
-        kept, front_end = [], VGGishLogMel()
+        kept, front_ends = [], dict(audio=VGGishLogMel())
         for step in steps:
             kind = TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type']
             if kind is not None and issubclass(kind, LoadClipAudio):
-                front_end = TRANSFORMS.build(dict(step)).front_end
+                built = TRANSFORMS.build(dict(step))
+                front_ends[built.key] = built.front_end
             # reading is the source's, packing is done for whole windows
             elif not getattr(kind, 'reads_files', False) and kind is not PackAVSegInputs:
                 kept.append(TRANSFORMS.build(dict(step)))
-        return Compose(kept), front_end if self.model.hears else None
+        return Compose(kept), front_ends if self.model.hears else {}
 
     # ------------------------------------------------------------------ a call
     def __call__(
@@ -235,7 +238,7 @@ class AVSegInferencer:
         vocabulary = Vocabulary(classes, synonyms=synonyms, templates=prompt_templates)
         if not self.is_open:
             self._check_own_names(vocabulary)
-        with_audio, model_names = self.front_end is not None, None if self.is_open else self.own_names
+        with_audio, model_names = self.model.hears, None if self.is_open else self.own_names
         request = InferenceRequest(
             vocabulary, self.model.window, with_audio=with_audio, model_names=model_names, **settings
         )
@@ -303,22 +306,24 @@ class AVSegInferencer:
         """Frames at the size that the model sees, ``fps`` per second, each with its sound.
 
         Yields:
-            dict: ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, ...), the front end's row of the frame's second,
-            moved by what the frame is later than the second; and sizes.
+            dict: ``imgs`` uint8 (1, h, w, 3), ``audio`` float32 (1, ...) and other sounds by their keys, the front
+            end's row of the frame's second, moved by what the frame is later than the second; and sizes.
         """
-        front_end = self.front_end
-        reader = front_end and SoundReader(source.sound, front_end.sample_rate)
+        sounds = {  # what is noted of the track, one reader notes
+            key: (end, SoundReader(source.sound if key == 'audio' else copy(source.sound), end.sample_rate))
+            for key, end in self.front_ends.items()
+        }
         for number, (_, frame) in enumerate(frames_at(source, fps)):
             shape = frame.shape[:2]
             results = self.pipeline(dict(imgs=frame[None], ori_shape=shape, img_shape=shape))
-            audio = np.zeros(0, np.float32)  # of a model without audio encoder
-            if front_end is not None:
-                second, phase = divmod(number, fps)
+            rows = dict(audio=np.zeros((1, 0), np.float32))  # of a model without audio encoder
+            second, phase = divmod(number, fps)
+            for key, (front_end, reader) in sounds.items():
                 start = front_end.row_start(second) + round(phase * front_end.sample_rate / fps)
                 # in double precision, as the test pipeline reads sound
                 samples = reader.span(start, front_end.row_samples).astype(np.float64)
-                audio = front_end.row(samples)
-            yield dict(results, audio=audio[None])
+                rows[key] = front_end.row(samples)[None]
+            yield dict(results, **rows)
 
     @torch.no_grad()
     def predict(self, windows: list[Window], request: InferenceRequest) -> list[SegDataSample]:
@@ -362,7 +367,7 @@ def pack(window: Window, vocabulary: Sequence[str]) -> dict[str, Any]:
     results = dict(
         window.items[0],
         imgs=np.concatenate([item['imgs'] for item in window.items]),  # (T, h, w, 3)
-        audio=np.concatenate([item['audio'] for item in window.items]),  # (T, ...)
+        **{key: np.concatenate([item[key] for item in window.items]) for key in SOUNDS if key in window.items[0]},
         frame_paths=[str(number) for number in window.numbers],
         num_frames=len(window.items),
         vocabulary=vocabulary,

@@ -7,6 +7,7 @@ and left out of means. All values are fractions in [0, 1].
 """
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 
 def resize_nearest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -186,6 +187,40 @@ def frame_j_f(confusion: np.ndarray, beta2: float = 0.3, background: bool = True
     if not background:
         j[:, 0] = f[:, 0] = np.nan
     return j, f
+
+
+def boundary_f(pred: np.ndarray, label: np.ndarray, tolerance: float = 0.008) -> np.ndarray:
+    """F of contours, as the DAVIS benchmark takes it: a pixel of one contour is right if the other one is near.
+
+    A contour is the pixels whose right, lower or lower right neighbour is on the other side. Precision is the share of
+    the predicted contour that is right, recall that of the labelled one; F is their harmonic mean. A frame where
+    neither has a contour has 1, one where only one has it 0.
+
+    Args:
+        pred (np.ndarray): bool (T, H, W).
+        label (np.ndarray): bool (T, H, W).
+        tolerance (float): distance that is near, as a share of the diagonal, rounded up to pixels. Defaults to 0.008.
+
+    Returns:
+        np.ndarray: float64 (T,), NaN in frames without a labelled object.
+    """
+    near = np.ceil(tolerance * np.hypot(*label.shape[1:]))
+    values = np.full(len(label), np.nan)
+    for t in np.flatnonzero(label.any((1, 2))):
+        ours, theirs = contour(pred[t]), contour(label[t])
+        if not (ours.any() and theirs.any()):
+            values[t] = float(ours.any() == theirs.any())
+            continue
+        precision = (distance_transform_edt(~theirs)[ours] <= near).mean()
+        recall = (distance_transform_edt(~ours)[theirs] <= near).mean()
+        values[t] = harmonic_mean(precision, recall)
+    return values
+
+
+def contour(mask: np.ndarray) -> np.ndarray:
+    """Pixels of bool (H, W) whose right, lower or lower right neighbour is on the other side."""
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode='edge')
+    return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
 
 
 def silent_counts(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarray:

@@ -61,6 +61,8 @@ class OVIoUMetric(BaseMetric):
     ``silent_pixel_fpr``      in frames in which no visible object sounds (labelled, and all
                               background): share of the pixels given a name
     ``silent_frame_fpr``      of these frames, the share that have such a pixel
+    ``boundary_f``            with ``boundary``: F of the contours of what sounds, whatever its name,
+                              mean over the frames in which an object is labelled
     ``IoU/<class>``           IoU of a class that occurs
     ========================= =================================================================
 
@@ -82,6 +84,7 @@ class OVIoUMetric(BaseMetric):
             ``confusion.json`` (``confusion_<prefix>.json`` with a prefix): ``counts`` (C, C), rows labels, columns
             predictions, ``classes``, ``base_names`` and ``novel_names``. The last evaluation of a run counts. Defaults
             to True.
+        boundary (bool): whether ``boundary_f`` is measured, see :func:`.functional.boundary_f`. Defaults to False.
         collect_device (str): 'cpu' or 'gpu', how results of several processes are collected. Defaults to 'cpu'.
         prefix (str, optional): put before each key, with a slash. Defaults to None.
     """
@@ -93,6 +96,7 @@ class OVIoUMetric(BaseMetric):
         beta2: float = 0.3,
         output_dir: str | None = None,
         save_confusion: bool = True,
+        boundary: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -105,7 +109,7 @@ class OVIoUMetric(BaseMetric):
         self.ignore_index = ignore_index
         self.beta2 = beta2
         self.output_dir = output_dir
-        self.save_confusion = save_confusion
+        self.save_confusion, self.boundary = save_confusion, boundary
 
     # ------------------------------------------------------------------ per batch
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -147,6 +151,9 @@ class OVIoUMetric(BaseMetric):
             # Few pairs occur in a clip: keep only these, it is what travels between processes.
             index = np.flatnonzero(counts)
             result = dict(num_frames=len(label), index=index, count=counts.reshape(-1)[index])
+            if self.boundary:
+                valid = label != self.ignore_index
+                result['boundary'] = F.boundary_f((pred > 0) & valid, (label > 0) & valid)
             self.results.append(dict(result, sound_visible=bool(sample.get('sound_visible', True))))
 
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
@@ -206,6 +213,9 @@ class OVIoUMetric(BaseMetric):
         fractions.update({key: F.mean_of(values) for key, values in frames.items()})
         for key, wrong, total in (('pixel', *silent[:2]), ('frame', *silent[2:])):
             fractions[f'silent_{key}_fpr'] = float(wrong / total) if total else float('nan')
+        if self.boundary:
+            values = np.concatenate([result['boundary'] for result in results])[:, None]
+            fractions['boundary_f'] = float(_mean_over_frames(values)[0])
         fractions.update({f'IoU/{classes[i]}': iou[i] for i in np.flatnonzero(~np.isnan(iou))})
         metrics = {key: 100.0 * float(value) for key, value in fractions.items()}
         self._log(metrics, dict(IoU=iou, Acc=acc, **frames))

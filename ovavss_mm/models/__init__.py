@@ -9,6 +9,7 @@ from .classifiers import (
     InstanceTokenClassifier,
     MaskPoolingClassifier,
     OpenVocabularyClassifier,
+    SoundNameScorer,
     TextSpaceClassifier,
 )
 from .data_preprocessor import AVSegDataPreProcessor
@@ -17,6 +18,7 @@ from .foundation import BoxMasker, SoundNamer, TextBoxProposer
 from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
+from .refiners import SAMMaskRefiner
 from .segmentors import AVEncoderDecoder, Sam4AVS
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
@@ -46,7 +48,9 @@ __all__ = [
     'MaskPoolingClassifier',
     'MomentumTracker',
     'PVTv2',
+    'SAMMaskRefiner',
     'Sam4AVS',
+    'SoundNameScorer',
     'SoundNamer',
     'SoundScoreLoss',
     'TPAVIHead',

@@ -69,24 +69,25 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         """Prepare B clips.
 
         Args:
-            data (dict): ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, ...)] * B)`` and ``data_samples``,
-                B samples or absent.
+            data (dict): ``inputs=dict(imgs=[(T, 3, H, W) uint8 RGB] * B, audio=[(T, ...)] * B)``, other rows of
+                sound by their keys, and ``data_samples``, B samples or absent.
             training (bool): whether ``gt_sem_seg`` is padded to the size of the frames (with ``seg_pad_val``).
 
         Returns:
-            dict: ``inputs=dict(imgs, frames, audio)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised, right
-            and bottom padded with 0; ``frames`` unchanged; and ``data_samples``. Metainfo ``pad_shape`` is the part of
-            the frames' plane that the network sees: with ``input_size`` the frames, which are not padded then.
+            dict: ``inputs=dict(imgs, frames, audio, ...)``, lists of B: ``imgs`` (T, 3, Hp, Wp) float32 normalised,
+            right and bottom padded with 0; ``frames`` unchanged; and ``data_samples``. Metainfo ``pad_shape`` is the
+            part of the frames' plane that the network sees: with ``input_size`` the frames, which are not padded then.
 
         Raises:
-            ValueError: a clip without frames, or whose audio is not one row a frame; in training, one without labels.
+            ValueError: a clip without frames, or whose sound is not one row a frame; in training, one without labels.
         """
         data = self.cast_data(data)
-        frames, audio = data['inputs']['imgs'], data['inputs']['audio']
+        frames = data['inputs']['imgs']
+        sounds = {key: rows for key, rows in data['inputs'].items() if key != 'imgs'}
         samples = data.get('data_samples') or [SegDataSample() for _ in frames]
         imgs = [self._pad(self._resize((clip.float() - self.mean) / self.std), self.pad_val) for clip in frames]
-        for clip, sound, sample, img in zip(frames, audio, samples, imgs, strict=True):
-            _check_clip(clip, sound, sample)
+        for i, (clip, sample, img) in enumerate(zip(frames, samples, imgs, strict=True)):
+            _check_clip(clip, {key: rows[i] for key, rows in sounds.items()}, sample)
             seen = clip if self.input_size else img
             size = dict(img_shape=tuple(clip.shape[-2:]), pad_shape=tuple(seen.shape[-2:]))
             sample.set_metainfo(dict(ori_shape=sample.get('ori_shape', size['img_shape']), **size))
@@ -96,7 +97,8 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
                 labels = sample.gt_sem_seg.data
                 # a new one, as PixelData refuses data of another size
                 sample.gt_sem_seg = PixelData(data=labels if self.input_size else self._pad(labels, self.seg_pad_val))
-        inputs = dict(imgs=imgs, frames=frames, audio=[sound.float() for sound in audio])
+        inputs = {key: [sound.float() for sound in rows] for key, rows in sounds.items()}
+        inputs.update(imgs=imgs, frames=frames)
         if training and self.num_frames is not None:
             self._fill_up(inputs, samples)
         return dict(inputs=inputs, data_samples=samples)
@@ -116,7 +118,7 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
         for i, sample in enumerate(samples):
             sample.set_metainfo(dict(valid_frames=len(inputs['imgs'][i])))
             sample.gt_sem_seg = PixelData(data=fill(sample.gt_sem_seg.data, self.seg_pad_val))
-            for key in ('imgs', 'audio'):
+            for key in inputs.keys() - {'frames'}:
                 inputs[key][i] = fill(inputs[key][i])
 
     def _pad(self, x: Tensor, value: float) -> Tensor:
@@ -130,10 +132,11 @@ def _clip_id(sample: SegDataSample) -> str:
     return sample.get('clip_id', 'without a name')
 
 
-def _check_clip(frames: Tensor, audio: Tensor, sample: SegDataSample) -> None:
-    """Raise ValueError if a clip has no frames, or not one row of audio a frame."""
-    if len(frames) == 0 or len(frames) != len(audio):
-        raise ValueError(
-            f'clip {_clip_id(sample)} needs at least one frame and one row of audio a frame, '
-            f'got frames {tuple(frames.shape)} and audio {tuple(audio.shape)}'
-        )
+def _check_clip(frames: Tensor, sounds: dict[str, Tensor], sample: SegDataSample) -> None:
+    """Raise ValueError if a clip has no frames, or not one row of each sound a frame."""
+    for key, rows in sounds.items():
+        if len(frames) == 0 or len(frames) != len(rows):
+            raise ValueError(
+                f'clip {_clip_id(sample)} needs at least one frame and one row of {key} a frame, '
+                f'got frames {tuple(frames.shape)} and {key} {tuple(rows.shape)}'
+            )

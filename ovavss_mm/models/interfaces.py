@@ -174,11 +174,40 @@ class Linker(Protocol):
         """
 
 
+class MaskRefiner(Protocol):
+    """Makes masks finer, before queries are named or after it.
+
+    Attributes:
+        after_naming (bool, optional): whether it takes the queries that a classifier has named. Missing: before.
+    """
+
+    def __call__(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> InstanceData:
+        """The S queries that are worth it, with ``masks`` (S, T, h', w') logits; all else of them is kept.
+
+        Args:
+            frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.
+            queries (InstanceData): of a :class:`QueryHead`, with ``masks`` (Q, T, h4, w4) over the padded input.
+            pad_shape (tuple[int, int]): size of the padded input.
+
+        Masks cover the padded input too, at any size: all that follows resizes them. They are the largest tensors of a
+        test: S x T x h' x w' should stay near Q x T x h4 x w4, by a smaller S where h' and w' are larger.
+        """
+
+
+class NameScorer(Protocol):
+    """Tells how well names fit a sound; :class:`~ovavss_mm.models.SoundNameScorer` asks it."""
+
+    def probabilities(self, audio: Tensor, names: Sequence[str]) -> Tensor:
+        """Rows of sound (T, ...) float32 of its front end, and N names: (T, N) float32, each row sums to 1."""
+
+
 class Classifier(Protocol):
     """Names queries.
 
     Attributes:
         open_vocabulary (bool): whether it takes any names, or those of training only.
+        uses_sound (bool, optional): whether queries come with metainfo ``naming_audio`` (T, ...), the rows that
+            ``LoadClipAudio(key='naming_audio')`` of the pipeline loads; not there where it has no such step.
         uses_backbone (bool, optional): whether queries come with metainfo ``dense_map`` (T, dense_channels, h32, w32),
             the last map of a backbone that has ``dense_channels`` too.
     """
@@ -194,7 +223,8 @@ class Classifier(Protocol):
             frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.
             queries (InstanceData): of a :class:`QueryHead`.
             names (Sequence[str]): N names, or a :class:`~ovavss_mm.datasets.Vocabulary` with synonyms and templates.
-            pad_shape (tuple[int, int]): size of the padded input, of which the masks are a quarter.
+            pad_shape (tuple[int, int]): size of the padded input, which the masks cover: those of a head are a quarter
+                of it, those of a :class:`MaskRefiner` may be larger.
         """
 
 

@@ -61,7 +61,8 @@ class AVSegVisualizer(SegLocalVisualizer):
         Args:
             image (np.ndarray): uint8 RGB frames (T, H, W, 3).
             data_sample (SegDataSample, optional): ``gt_sem_seg`` and ``pred_sem_seg`` of data (T, H, W), 255 no label,
-                and ``vocabulary`` and ``frame_paths`` in its metainfo; each may lack. Defaults to None.
+                and in its metainfo ``vocabulary``, ``frame_paths`` and ``frame_notes``, of which ``names`` that are
+                heard and ``boxes`` are drawn; each may lack. Defaults to None.
             draw_gt (bool): whether the ground truth is drawn. Defaults to True.
             draw_pred (bool): whether the prediction is drawn. Defaults to True.
             title (str): written at the top. Defaults to ''.
@@ -78,7 +79,10 @@ class AVSegVisualizer(SegLocalVisualizer):
         kinds = ((TRUTH, 'gt_sem_seg', draw_gt), ('prediction', 'pred_sem_seg', draw_pred))
         maps = {row: sample.get(key).numpy().data for row, key, drawn in kinds if drawn and key in sample}
         view = ClipView(np.asarray(image), maps, *self._names_of(sample), _seconds(sample, len(image)), title)
+        if draw_pred:
+            view.heard, view.boxes = _notes(sample)
         if frames is not None:
+            view.heard, view.boxes = ([part[t] for t in frames] if part else () for part in (view.heard, view.boxes))
             view.frames = view.frames[list(frames)]
             view.maps = {row: maps[list(frames)] for row, maps in view.maps.items()}
             view.seconds = [view.seconds[t] for t in frames]
@@ -155,3 +159,12 @@ def _seconds(sample: SegDataSample, num_frames: int) -> list[str]:
     if len(stems) != num_frames or not all(stem.isdigit() for stem in stems):
         stems = range(num_frames)
     return [f'{int(stem)} s' for stem in stems]
+
+
+def _notes(sample: SegDataSample) -> tuple[list[str], list[list]]:
+    """What is heard in each frame and its boxes as shares of width and height, where the model has noted them."""
+    notes = sample.metainfo.get('frame_notes') or ()
+    height, width = sample.metainfo.get('img_shape', (1, 1))[:2]
+    heard = [', '.join(note.get('names', ())) for note in notes]
+    boxes = [np.asarray(note.get('boxes', ())).reshape(-1, 4) / (width, height, width, height) for note in notes]
+    return heard, [part.tolist() for part in boxes]

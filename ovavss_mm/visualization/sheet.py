@@ -33,6 +33,9 @@ class ClipView:
         parts (Mapping[str, str]): 'base' or 'novel' by name, for those that are.
         seconds (Sequence[str]): T column titles. Defaults to ().
         title (str): of the sheet. Defaults to ''.
+        heard (Sequence[str]): what is heard, T texts or none. Defaults to ().
+        boxes (Sequence[Sequence]): of T frames, left, top, right, bottom as shares of width and height, or none.
+            Defaults to ().
     """
 
     frames: np.ndarray
@@ -42,6 +45,8 @@ class ClipView:
     parts: Mapping[str, str] = field(default_factory=dict)
     seconds: Sequence[str] = ()
     title: str = ''
+    heard: Sequence[str] = ()
+    boxes: Sequence[Sequence] = ()
 
     def __post_init__(self) -> None:
         """Check shapes and indices, mark pixels without a label."""
@@ -82,7 +87,7 @@ def draw_sheet(
 
     From the top: title, seconds, frames, one row of overlays for each entry of ``view.maps``, a legend, and a bar for
     each name and row that is filled in the seconds in which the name sounds. Where a prediction differs from the
-    truth, its bar says 'missed' or 'false'.
+    truth, its bar says 'missed' or 'false'. What is heard stands below the seconds, boxes are drawn over the last row.
 
     Args:
         view (ClipView): what to show.
@@ -134,10 +139,14 @@ def _margin(view: ClipView, activity: bool) -> int:
 def _header(view: ClipView, columns: list[int], width: int, right: int) -> Image.Image:
     """Title and seconds."""
     title_height = _PAD + (22 if view.title else 0)
-    image, draw = _blank(title_height + _LINE, right)
+    image, draw = _blank(title_height + _LINE * (2 if view.heard else 1), right)
     draw.text((_PAD, _PAD), view.title, fill=_INK, font=font(14, True, view.title))
     for left, second in zip(columns, view.seconds, strict=False):
         draw.text((left + width // 2, title_height + _LINE // 2), second, fill=_INK, font=font(12), anchor='mm')
+    for left, heard in zip(columns, view.heard, strict=False):
+        _write(draw, (left, title_height + _LINE * 3 // 2), heard, 10)
+    if view.heard:
+        _write(draw, (_PAD, title_height + _LINE * 3 // 2), 'heard', bold=True)
     return image
 
 
@@ -154,6 +163,11 @@ def _picture_rows(
         _write(draw, (_PAD, size[0] // 2), title, bold=True)
         for left, cell in zip(columns, cells, strict=True):
             image.paste(Image.fromarray(cell), (left, 0))
+        boxes = view.boxes if title == list(rows)[-1] else ()
+        for left, some in zip(columns, boxes, strict=False):
+            for x0, y0, x1, y1 in some:
+                corners = (left + x0 * size[1], y0 * size[0], left + x1 * size[1], y1 * size[0])
+                draw.rectangle(corners, outline=_PAPER, width=2)
         yield image
 
 

@@ -147,3 +147,50 @@ def test_confusion_names_what_is_out_of_range():
         F.frame_confusion(pred + 3, label, 3)
     with pytest.raises(ValueError, match=r'\(1, 2, 2\).*\(2, 2\)'):
         F.frame_confusion(pred, label[0], 3)
+
+
+def slow_boundary_f(pred, label, near):
+    """Loops over pixels and all pairs of contour pixels."""
+
+    def edge(mask):
+        height, width = mask.shape
+        near_by = ((0, 1), (1, 0), (1, 1))
+        return [
+            (y, x)
+            for y, x in np.ndindex(height, width)
+            if any(mask[min(y + dy, height - 1), min(x + dx, width - 1)] != mask[y, x] for dy, dx in near_by)
+        ]
+
+    ours, theirs = edge(pred), edge(label)
+    if not ours or not theirs:
+        return float(bool(ours) == bool(theirs))
+
+    def share(some, others):
+        return np.mean([any(np.hypot(y - v, x - u) <= near for v, u in others) for y, x in some])
+
+    precision, recall = share(ours, theirs), share(theirs, ours)
+    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize(('tolerance', 'near'), [(0.008, 1), (0.15, 4)])
+def test_contours_equal_a_loop_over_pixels(seed, tolerance, near):
+    rng = np.random.RandomState(seed)
+    shape = (3, 15, 18)  # a diagonal of 23.4
+    label = rng.rand(*shape) > 0.9
+    pred = np.roll(label, 1, 2) ^ (rng.rand(*shape) > 0.97)
+    found = F.boundary_f(pred, label, tolerance)
+    expected = [slow_boundary_f(p, y, near) for p, y in zip(pred, label, strict=True)]
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(F.boundary_f(label, label, tolerance), 1)
+
+
+def test_contours_of_nothing_and_of_everything():
+    label = np.zeros((4, 10, 10), bool)
+    label[1:3, 3:6, 3:6] = True
+    label[3] = True  # a whole frame has no contour
+    pred = np.zeros_like(label)
+    pred[0] = label[1]
+    pred[2, 3:6, 4:7] = pred[3] = True
+    np.testing.assert_array_equal(F.boundary_f(pred, label), [np.nan, 0, 1, 1])
+    assert F.boundary_f(label[1:2], label[3:])[0] == 0

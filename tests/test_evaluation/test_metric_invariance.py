@@ -111,11 +111,10 @@ def test_batches_and_workers_do_not_change_the_figures(files, one_by_one, tmp_pa
     check_same(found, one_by_one)
 
 
-@pytest.mark.parametrize('processes', [1, 2, 3])
-def test_processes_do_not_change_the_figures(files, one_by_one, tmp_path, processes):
+def test_processes_do_not_change_the_figures(files, one_by_one, tmp_path):
     """The sampler gives some clips twice, so that all processes have as many; each counts once."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
-    command += [f'--nproc_per_node={processes}', 'tools/test.py', *map(str, files)]
+    command += ['--nproc_per_node=3', 'tools/test.py', *map(str, files)]
     command += ['--launcher', 'pytorch', '--work-dir', str(tmp_path)]
     env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / 'tests')]), OMP_NUM_THREADS='1')
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)

@@ -347,6 +347,21 @@ def test_bad_samples_are_named():
         run([[dict(pred_sem_seg=dict(data=maps), clip_id='clip7')]])
 
 
+def test_contours_are_those_of_what_sounds_whatever_its_name():
+    label = np.zeros((2, 12, 12), int)
+    label[0, 2:6, 2:6] = 1
+    near, far = np.where(label, 4, 0), np.zeros_like(label)
+    far[:, 8:, 8:] = 1
+    batches = [[sample(near, label, 'near'), sample(far, label, 'far')]]
+    assert run(batches, boundary=True)['boundary_f'] == 50
+    assert 'boundary_f' not in run(batches)
+    label[0, :, 6:] = far[0, :, 6:] = 255
+    far[far == 255] = 3
+    far[0, 2:6, 2:6] = 2
+    assert run([[sample(far, label)]], boundary=True)['boundary_f'] == 100, 'ignored pixels have no contour'
+    assert math.isnan(run([[sample(near, 0 * near)]], boundary=True)['boundary_f'])
+
+
 @pytest.mark.parametrize('kwargs', [dict(eval_size=(224,)), dict(eval_size=(0, 2)), dict(beta2=0), dict(beta2=-1)])
 def test_bad_arguments_are_refused(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):

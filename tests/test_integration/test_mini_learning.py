@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two short trainings on a small mini world: the model learns to segment, name novel names, and listen.
+"""A short training on a small mini world: the model learns to segment, name novel names, and listen.
 
 The demo's full run reaches far higher figures; these bounds are what a few hundred iterations must show.
 """
@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 200
-SEEDS = (1, 2)  # 0 is slow to listen, see below
+SEED = 1  # 0 is slow to listen, see below
 CONFIGS = dict(right='configs/mini/ovavss_mini.py', swapped='configs/mini/ovavss_mini_swapped-sound.py')
 
 
@@ -44,7 +44,7 @@ def run_all(commands: Iterable[tuple]) -> None:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tests of two trainings on a small world: ``<right or swapped><seed>``."""
+    """A folder with the two tests, ``right`` and ``swapped``, of a training on a small world."""
     folder = tmp_path_factory.mktemp('learning')
     world = folder / 'mini'
     tool = 'tools/dataset_converters/mini_world.py'
@@ -57,19 +57,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'val_cfg=None',
         'val_evaluator=None',
     ]
-    tool = ('tools/train.py', CONFIGS['right'], '--cfg-options', *options)
-    run_all((*tool, f'randomness.seed={seed}', '--work-dir', folder / f'train{seed}') for seed in SEEDS)
+    options.append(f'randomness.seed={SEED}')
+    run_all([('tools/train.py', CONFIGS['right'], '--work-dir', folder / 'train', '--cfg-options', *options)])
     options = [
         f'test_dataloader.dataset.data_root={world}',
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
     ]
-    for kind, config in CONFIGS.items():
-        run_all(
-            ('tools/test.py', config, folder / f'train{seed}' / f'iter_{ITERATIONS}.pth')
-            + ('--work-dir', folder / f'{kind}{seed}', '--cfg-options', *options)
-            for seed in SEEDS
-        )
+    weights = folder / 'train' / f'iter_{ITERATIONS}.pth'
+    run_all(
+        ('tools/test.py', config, weights, '--work-dir', folder / kind, '--cfg-options', *options)
+        for kind, config in CONFIGS.items()
+    )
     return folder
 
 
@@ -82,34 +81,28 @@ def figures(work_dir: Path) -> dict[str, float]:
 
 
 def test_learns_names_and_listens(folder: Path) -> None:
-    """Base and novel names are found, and another clip's sound takes a fifth of what is found away or more.
+    """Base and novel names are found, and another clip's sound takes a tenth of what is found away or more.
 
-    Training is chaotic: another seed, or the rounding of another processor, gives another model, and a bound on one
-    short run is a lottery. So the means of two runs are bounded. In percent, 20 single runs with the seeds 0 to 19 gave
+    Training is chaotic: another seed, or the rounding of another processor, gives another model, so the bounds are
+    wide. In percent, 20 runs with the seeds 0 to 19 gave
 
-    ==================== ===== ==== ===== ===== ===================================
-    figure               mean  sd   min   max   bound, and how far a mean of two is
-    ==================== ===== ==== ===== ===== ===================================
-    base mIoU            32.8  3.4  26.3  38.1  20: 5.2 sd
-    novel mIoU           27.2  6.0  14.9  37.1  10: 4.1 sd
+    ==================== ===== ==== ===== ===== ==================
+    figure               mean  sd   min   max   bound
+    ==================== ===== ==== ===== ===== ==================
+    base mIoU            32.8  3.4  26.3  38.1  15: 5.2 sd
+    novel mIoU           27.2  6.0  14.9  37.1  8: 3.2 sd
     found                54.0  4.7  45.8  60.8
     found, swapped sound 24.1  3.2  16.3  31.2
-    their quotient       0.45  0.09 0.27  0.68  0.8: 5 sd; of all pairs at most 0.64
-    ==================== ===== ==== ===== ===== ===================================
+    their quotient       0.45  0.09 0.27  0.68  0.9: 5 sd
+    ==================== ===== ==== ===== ===== ==================
 
     A model that does not hear finds the same with any sound, so its quotient is 1 (one trained without an audio encoder
     found 35.4 both times); one that names at random has an mIoU of 5 at most. The harmonic mIoU tells less: its
-    quotient was 0.49 (sd 0.12, up to 0.77).
-
-    The tail is heavy: the worst of the twenty, seed 0, came to 0.92 with the rounding of AVX2, where seed 1 stayed at
-    0.31. One such run among the two still leaves their quotient at 0.55, and seed 0 is not among them.
+    quotient was 0.49 (sd 0.12, up to 0.77). The worst of the twenty, seed 0, came to 0.92 with the rounding of AVX2,
+    where seed 1 stayed at 0.31.
     """
-    right, swapped = ([figures(folder / f'{kind}{seed}') for seed in SEEDS] for kind in ('right', 'swapped'))
-
-    def mean(runs: list[dict[str, float]], key: str) -> float:
-        return sum(run[key] for run in runs) / len(runs)
-
-    assert mean(right, 'base_mIoU') > 20
-    assert mean(right, 'novel_mIoU') > 10
-    assert mean(swapped, 'found') < 0.8 * mean(right, 'found')
-    assert (folder / f'right{SEEDS[0]}' / 'contact_sheet.png').is_file()
+    right, swapped = (figures(folder / kind) for kind in CONFIGS)
+    assert right['base_mIoU'] > 15
+    assert right['novel_mIoU'] > 8
+    assert swapped['found'] < 0.9 * right['found']
+    assert (folder / 'right' / 'contact_sheet.png').is_file()

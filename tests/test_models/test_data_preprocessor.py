@@ -83,3 +83,13 @@ def test_training_needs_labels(preprocessor):
 def test_arguments_are_checked(bad):
     with pytest.raises(ValueError, match='of R, G, B and size_divisor at least 1, got'):
         MODELS.build(tiny_config().data_preprocessor | bad)
+
+
+def test_other_rows_of_sound_pass(preprocessor):
+    data = collate([make_clip(2, (32, 32)), make_clip(3, (32, 32))])
+    data['inputs']['naming_audio'] = [torch.ones(t, 4, dtype=torch.float64) for t in (2, 3)]
+    rows = preprocessor(data)['inputs']['naming_audio']
+    assert [(len(x), x.dtype) for x in rows] == [(2, torch.float32), (3, torch.float32)]
+    data['inputs']['naming_audio'][1] = torch.ones(2, 4)
+    with pytest.raises(ValueError, match='one row of naming_audio a frame'):
+        preprocessor(data)

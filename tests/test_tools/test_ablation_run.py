@@ -12,10 +12,13 @@ import pytest
 # For `import ablation_world` in whichever way pytest imports test modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ablation_world import MIM, SUITES, World  # noqa: E402
+from ablation_world import MIM, ROOT, SUITES, World  # noqa: E402
 
 import ablate  # noqa: E402  isort: skip
-from ablation.tables import Tables  # noqa: E402  isort: skip
+from ablation.tables import Tables, student  # noqa: E402  isort: skip
+
+sys.path.append(str(ROOT / 'tools/analysis_tools'))
+import plot_sweep  # noqa: E402  isort: skip
 
 
 @pytest.fixture
@@ -356,3 +359,78 @@ def test_gpus_keep_their_names(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
     assert ablate.visible_gpus() == []
+
+
+# ------------------------------------------------------------------ options and differences
+SWEEP = """
+bases: {mini: {config: small/small, data: toys}}
+suites:
+  sweep:
+    title: Sweep
+    rows:
+      - {name: a = 0.0, config: base}
+      - {name: a = 0.5, config: rows/none, train: base, options: {model.channels: 5}}
+      - {name: 'a = 0.5, noise', config: rows/none, train: base, options: {model.channels: 7}, against: a = 0.5}
+"""
+
+
+def test_a_row_may_have_options_of_its_own(world):
+    world.suites(SWEEP)
+    plan = world.plan(options=['model.channels=3'])
+    jobs = {str(job): job for job in plan.jobs}
+    assert list(jobs) == [
+        *('train small, seed 0', 'test small, seed 0'),
+        *('test none channels=5, seed 0', 'test none channels=7, seed 0'),
+    ]
+    assert [job.folder.name for job in plan.jobs[2:]] == ['test_none_channels=5', 'test_none_channels=7']
+    assert len({job.digest for job in plan.jobs}) == 4
+    plan.jobs[0].save(results=dict(checkpoint='x.pth'))
+    command = ablate.Runner(plan, ['mim'], [], 1, None).command(plan.jobs[2])
+    assert command[-3:] == ['model.channels=3', 'model.channels=5', 'randomness.seed=0']
+    assert plan.read[plan.rows[1].config].model.channels == 3, 'the options are those of the test alone'
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        ((', against: a = 0.5', ', against: b'), "against must be a row of the suite, got 'b'"),
+        ((', train: base', ''), 'train must name the model'),
+        (('model.channels: 5', 'modle.channels: 5'), 'nothing'),
+    ],
+    ids=['against', 'train', 'key'],
+)
+def test_wrong_options_are_named(world, wrong, words):
+    world.suites(SWEEP.replace(*wrong, 1))
+    if words != 'nothing':
+        with pytest.raises(ValueError, match=words):
+            world.plan()
+        return
+    (_, _, bad, good) = world.plan().jobs
+    assert 'modle' in bad.fault and not good.fault
+
+
+def test_differences_are_taken_seed_by_seed(world):
+    """Figures of fake mim rise with the seed: the difference of two rows does not, and has no spread."""
+    world.suites(SWEEP)
+    assert run(world.plan(seeds=[0, 4, 5])) == 0
+    first, second, third = cells(world.out / 'sweep.md')
+    assert first['base, difference'] == '-'
+    assert second['base, difference'] == '-1.00 [-1.00, -1.00]', 'of `none` to `small`'
+    assert third['base, difference'] == '+0.00 [+0.00, +0.00]', 'of `none` to itself'
+    lines = [line for line in csv.DictReader(open(world.out / 'sweep.csv')) if line['row'] == 'a = 0.5']
+    found = {line['seed']: line['novel'] for line in lines}
+    assert [found[key] for key in ('difference', 'difference from', 'difference to')] == ['0.0000'] * 3
+    assert student([1.0, 2, 3]) == pytest.approx((2, 2 - 2.484138, 2 + 2.484138)) and student([1.0]) is None
+
+    key, panels = plot_sweep.read(world.out / 'sweep.csv')
+    assert key == 'a' and list(panels) == ['', 'noise'] and list(panels['']) == [0, 0.5]
+    figure = plot_sweep.draw(key, panels)
+    base = figure.axes[0].lines[0]
+    assert list(base.get_xdata()) == [0, 0.5] and list(base.get_ydata()) == [8, 7]
+    plot_sweep.main([str(world.out / 'sweep.csv')])
+    assert (world.out / 'sweep_sweep.png').stat().st_size > 1000
+    run(world.plan(seeds=[0], out=world.root / 'one'))
+    assert 'difference' not in (world.root / 'one/sweep.md').read_text()
+    (world.out / 'sweep.csv').write_text('row,status\nown,done\n')
+    with pytest.raises(SystemExit, match='no row that was measured and is named'):
+        plot_sweep.main([str(world.out / 'sweep.csv')])

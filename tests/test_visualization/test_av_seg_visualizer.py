@@ -141,6 +141,28 @@ def test_a_part_of_the_frames_can_be_shown(visualizer):
     assert count(with_it, META['palette'][3]) > 0 == count(without, META['palette'][3])
 
 
+def test_what_a_model_notes_of_its_frames_is_drawn(visualizer):
+    """Names that are heard in a line of their own, boxes in the prediction; of the frames that are shown."""
+    image, sample = clip()
+    plain = visualizer.draw_clip(image, sample)
+    notes = [
+        dict(names=['cat'], boxes=[]),
+        dict(names=[], boxes=[]),
+        dict(names=['dog', 'bell'], boxes=[[8, 4, 24, 20]]),
+    ]
+    sample.set_metainfo(dict(frame_notes=notes, img_shape=(24, 32)))
+    noted = visualizer.draw_clip(image, sample)
+    assert noted.shape[0] == plain.shape[0] + 18 and noted.shape[1] == plain.shape[1]
+    changed = (noted[-plain.shape[0] + 60 :] != plain[60:]).any((0, 2)).nonzero()[0]  # columns, below the seconds
+    assert changed.min() > plain.shape[1] - 170 - 8 and len(changed) >= 80  # the third frame's, half of its width
+    assert not np.array_equal(
+        visualizer.draw_clip(image, sample, frames=[0, 1]), visualizer.draw_clip(image, sample, frames=[0, 2])
+    )
+    assert np.array_equal(
+        visualizer.draw_clip(image, sample, draw_pred=False)[:40], visualizer.draw_clip(*clip(), draw_pred=False)[:40]
+    )
+
+
 def test_vocabulary_of_the_sample_wins(visualizer):
     image, sample = clip()
     sample.set_metainfo(dict(vocabulary=tuple(f'name{i}' for i in range(30))))

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ class Job:
     """A training, or a test with the training of its model, if that is trained.
 
     ``base`` is what the config is put on, ``folder`` that of log, results and state. ``digest``
-    changes with anything that the results depend on; ``fault`` says why it cannot be run.
+    changes with anything that the results depend on; ``fault`` says why it cannot be run; ``options``
+    are ``KEY=VALUE`` for this test alone.
     """
 
     kind: str  # 'train' or 'test'
@@ -44,6 +46,7 @@ class Job:
     digest: str
     training: 'Job | None'
     fault: str
+    options: tuple[str, ...] = ()
 
     @property
     def log(self) -> Path:
@@ -56,7 +59,7 @@ class Job:
         return self.folder / self.status().results['checkpoint']
 
     def __str__(self) -> str:
-        return f'{self.kind} {self.config.stem}, seed {self.seed}'
+        return f'{self.kind} {" ".join([self.config.stem, *last_keys(self.options)])}, seed {self.seed}'
 
     def status(self) -> Status:
         """Read how it stands; what was done with another config is neither used nor removed."""
@@ -111,6 +114,7 @@ class Row(NamedTuple):
     config: Path | None
     tests: Mapping[int, Job]
     chosen: bool  # to be run
+    against: str | None = None  # row of which differences are shown; None: the suite's first
 
 
 class Plan:
@@ -175,13 +179,14 @@ class Plan:
         if 'config' in entry:
             where = f'suite {suite!r}, row {name!r}'
             config = self._file(entry['config'], where)
+            options = tuple(f'{key}={value}' for key, value in entry.get('options', {}).items())
             if entry.get('train') == UNTRAINED:  # no seed changes anything
-                tests = {self.seeds[0]: self._job('test', config, self.seeds[0])}
+                tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options)}
             else:
                 train = self._file(entry.get('train', entry['config']), where)
-                tests = {seed: self._job('test', config, seed, train) for seed in self.seeds}
+                tests = {seed: self._job('test', config, seed, train, options) for seed in self.seeds}
         is_chosen = chosen is None or name in chosen
-        return Row(suite, name, entry.get('published', {}), config, tests, is_chosen)
+        return Row(suite, name, entry.get('published', {}), config, tests, is_chosen, entry.get('against'))
 
     def _file(self, entry: str | Mapping[str, str], where: str) -> Path:
         """Find the config that a row names: 'base', a path, or one path a base."""
@@ -192,20 +197,21 @@ class Plan:
             raise ValueError(f'{where}: there is no config {path}')
         return path
 
-    def _job(self, kind: str, config: Path, seed: int, train: Path | None = None) -> Job:
+    def _job(self, kind: str, config: Path, seed: int, train: Path | None = None, options: tuple[str, ...] = ()) -> Job:
         """Make a training, or the test of a model trained with another config or not at all; each once."""
-        key = (kind, config, seed, train)
+        key = (kind, config, seed, train, options)
         if key not in self._jobs:
             training = self._job('train', train, seed) if train else None
             read, is_test = self._read(config), kind == 'test'
+            read = self._load(config, options) if options else read
             fault = read if isinstance(read, str) else self._other_data(read) if is_test else ''
             text = '' if fault else json.dumps(read.to_dict(), sort_keys=True, default=str)
             parts = (text.replace(str(self.configs), 'configs'), seed, training and training.digest)
             digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = self.out / (train or config).stem / f'seed{seed}'
-            folder = folder / (f'test_{config.stem}' if is_test else 'train')
+            folder = folder / ('_'.join(['test', config.stem, *last_keys(options)]) if is_test else 'train')
             base = None if fault else self._on(config)
-            self._jobs[key] = Job(kind, config, base, seed, folder, digest, training, fault)
+            self._jobs[key] = Job(kind, config, base, seed, folder, digest, training, fault, options)
         return self._jobs[key]
 
     def _on(self, config: Path) -> Path | None:
@@ -215,20 +221,29 @@ class Plan:
     def _read(self, path: Path) -> Config | str:
         """Read a config as its jobs will, once."""
         if path not in self.read:
-            pairs = [option.split('=', 1) for option in self.options]
-            options = {key: DictAction._parse_iterable(value) for key, value in pairs}
-            try:
-                base = self._on(path) and str(self._on(path))
-                self.read[path] = load_config(str(path), '', cfg_options=options, base=base)
-            except Exception as error:  # a config is a program: other rows can still be run
-                self.read[path] = f'{path} cannot be read: {type(error).__name__}: {error}'
+            self.read[path] = self._load(path)
         return self.read[path]
+
+    def _load(self, path: Path, more: Sequence[str] = ()) -> Config | str:
+        """Read a config, with ``more`` options for it alone."""
+        pairs = [option.split('=', 1) for option in (*self.options, *more)]
+        options = {key: DictAction._parse_iterable(value) for key, value in pairs}
+        try:
+            base = self._on(path) and str(self._on(path))
+            return load_config(str(path), '', cfg_options=options, base=base)
+        except Exception as error:  # a config is a program: other rows can still be run
+            return f'{path} cannot be read: {type(error).__name__}: {error}'
 
     def _other_data(self, config: Config) -> str:
         """Say if a test reads other data than the base: they must not stand in one table."""
         both = [c.get('test_dataloader') for c in (config, self._read(self.base_config))]
         ours, base = ({str(data['data_root']) for data in iter_datasets(c)} for c in both)
         return f'it is tested on {ours}, but the base on {base}' if ours != base else ''
+
+
+def last_keys(options: Sequence[str]) -> list[str]:
+    """Options with the last part of their keys alone."""
+    return [re.sub(r'^[^=]*\.', '', option) for option in options]
 
 
 def read_suites(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -240,11 +255,15 @@ def read_suites(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         names = [row.get('name') for row in suite['rows']]
         for row in suite['rows']:
             where, published = (f'{path}: suite {name!r}, row {row.get("name")!r}', row.get('published'))
-            known = ('name', 'config', 'train', 'published', *NUMBERS)
+            known = ('name', 'config', 'train', 'options', 'against', 'published', *NUMBERS)
             if wrong := [key for key in (*row, *(published or ())) if key not in known]:
                 raise ValueError(f'{where}: unknown key {wrong[0]!r}; there are {", ".join(known)}')
             if names.count(row.get('name')) > 1 or not row.get('name'):
                 raise ValueError(f'{where}: each row needs a name of its own')
+            if row.get('against', names[0]) not in names:
+                raise ValueError(f'{where}: against must be a row of the suite, got {row["against"]!r}')
+            if 'options' in row and 'train' not in row:
+                raise ValueError(f'{where}: options are those of a test, so train must name the model')
             if not all(isinstance(value, (int, float)) for value in (published or {}).values()):
                 raise ValueError(f'{where}: published are numbers, got {published}')
     return content['bases'], content['suites']

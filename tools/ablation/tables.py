@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import sem, t
 
 from ovavss_mm.engine.parameters import count_parameters, mebibytes
 from ovavss_mm.models.skeleton import build_skeleton
@@ -22,6 +23,8 @@ from .plan import Plan, Row
 PAPER_DATA = 'AVSBench-OV'  # on which the paper measured
 SCORES = dict(base='base_mIoU', novel='novel_mIoU', harmonic='harmonic_mIoU', mIoU='mIoU')
 SILENT = {'silent pixels labelled %': 'silent_pixel_fpr', 'silent frames %': 'silent_frame_fpr'}
+BOUNDARY = {'boundary F %': 'boundary_f'}
+PAIRED = ('base', 'novel', 'harmonic')  # differences to another row are shown
 SIZES = dict(total_mib='Param. MiB', trainable_mib='trainable MiB')
 COLORS = ('#2b6cb0', '#dd6b20', '#2f855a', '#718096', '#805ad5', '#d53f8c')
 
@@ -50,13 +53,14 @@ class Tables:
         rows = [row for row in self.plan.rows if row.suite == suite]
         data, published = self.plan.data, [*SCORES, *SIZES]
         published = [key for key in published if any(key in row.published for row in rows)]
-        ours = SCORES | (SILENT if suite.startswith('sound') else {})
+        ours, paired = self.columns(suite), any(len(row.tests) > 1 for row in rows)
         lines, failed = [], []
         for row in rows:
             figures, failures = measured(row)
             cells = [row.name.replace('|', '\\|')]
             cells += [number(row.published.get(key), 1 + (key in SCORES)) for key in published]
             cells += [spread(values_of(figures, key)) for key in ours.values()]
+            cells += [interval(self.differences(row, SCORES[key])) for key in PAIRED if paired]
             cells += [number(self.sizes(row).get(key), 1) for key in SIZES]
             cells += [spread(values_of(figures, f'{kind} s'), 0) for kind in ('train', 'test')]
             cells += [f'{len(figures)}/{len(row.tests)}' if row.tests else 'no model here']
@@ -68,17 +72,20 @@ class Tables:
             lines.append(cells)
         words = [f'{SIZES.get(key, key)}, published on {PAPER_DATA}' for key in published]
         heads = ['row', *words, *(f'{key}, ours on {data}' for key in ours)]
+        heads += [f'{key}, difference' for key in PAIRED if paired]
         heads += [*(f'{key}, ours' for key in SIZES.values()), 'train s', 'test s', 'seeds done']
         lines = [heads, ['---', *['---:'] * (len(heads) - 1)], *lines]
         note = f'In percent. Published: in the paper, on {PAPER_DATA}; ours: measured on {data}'
         note += '.' if data == PAPER_DATA else ', so the two are not to be compared.'
+        if paired:
+            note += ' Difference: to the first row or the one that is named, seed by seed; mean and 95 % interval.'
         table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
         failed = ['Failed:', '\n'.join(failed)] if failed else []
         return '\n\n'.join([f'## {self.plan.titles[suite]}', note, table, *failed]) + '\n'
 
     def csv(self, suite: str) -> str:
         """A line for the paper's numbers of a row, for each seed, for mean and standard deviation."""
-        names = {**SCORES, **SILENT, 'train s': 'train s', 'test s': 'test s'}
+        names = {**SCORES, **SILENT, **BOUNDARY, 'train s': 'train s', 'test s': 'test s'}
         lines = []
         for row in [row for row in self.plan.rows if row.suite == suite]:
             figures, failures = measured(row)
@@ -87,6 +94,9 @@ class Tables:
             values = {key: values_of(figures, key) for key in names.values()}
             for word, function, least in (('mean', mean, 1), ('std', stdev, 2)):
                 ours[word] = {k: function(v) for k, v in values.items() if len(v) >= least}
+            pairs = {key: student(self.differences(row, SCORES[key])) for key in PAIRED}
+            for place, word in enumerate(('difference', 'difference from', 'difference to')):
+                ours[word] = {SCORES[key]: found[place] for key, found in pairs.items() if found}
             fixed = dict(row=row.name, data=self.plan.data, **self.sizes(row))
             for seed, found in [(seed, found) for seed, found in ours.items() if found]:
                 cells = {name: number(found.get(key), 4, '') for name, key in names.items()}
@@ -103,7 +113,7 @@ class Tables:
     def draw(self, suite: str) -> Figure:
         """Bars of what was measured here, with their spread; suites of sound have more of them."""
         rows = [row for row in self.plan.rows if row.suite == suite and row.tests]
-        names = SCORES | (SILENT if suite.startswith('sound') else {})
+        names = self.columns(suite)
         figure = Figure(figsize=(1.5 + 1.5 * max(3, len(rows)), 4), layout='constrained', dpi=110)
         FigureCanvasAgg(figure)
         axes, width = figure.subplots(), 0.8 / len(names)
@@ -119,6 +129,22 @@ class Tables:
         figure.legend(loc='outside right upper', frameon=False)
         figure.suptitle(f'{self.plan.titles[suite]}: on {self.plan.data}', fontweight='bold')
         return figure
+
+    def columns(self, suite: str) -> dict[str, str]:
+        """Headings and keys of what is shown: suites of sound have more, and those that measured contours."""
+        found = [figures for row in self.plan.rows if row.suite == suite for figures in measured(row)[0].values()]
+        has_contours = any(BOUNDARY['boundary F %'] in figures for figures in found)
+        return SCORES | (SILENT if suite.startswith('sound') else {}) | (BOUNDARY if has_contours else {})
+
+    def differences(self, row: Row, key: str) -> list[float]:
+        """A figure less that of the row which this one is compared with, of the seeds that both have done."""
+        rows = [other for other in self.plan.rows if other.suite == row.suite]
+        other = next((x for x in rows if x.name == row.against), rows[0])
+        both = measured(row)[0], measured(other)[0]
+        values = [[figures[seed].get(key) for figures in both] for seed in both[0] if seed in both[1]]
+        if other is row or any(value is None or math.isnan(value) for pair in values for value in pair):
+            return []
+        return [ours - theirs for ours, theirs in values]
 
     def sizes(self, row: Row) -> Mapping[str, float]:
         """Sizes of a row's model in MiB; empty for one that cannot be built: its job says why."""
@@ -162,3 +188,17 @@ def spread(values: list[float], digits: int = 2) -> str:
     if len(values) > 1 and digits:
         return f'{mean(values):.{digits}f} ± {stdev(values):.{digits}f}'
     return number(mean(values), digits) if values else '-'
+
+
+def student(values: list[float]) -> tuple[float, float, float] | None:
+    """Mean of n values and its 95 % interval, of Student's t; None of fewer than two."""
+    if len(values) < 2:
+        return None
+    half = float(t.ppf(0.975, len(values) - 1) * sem(values))
+    return mean(values), mean(values) - half, mean(values) + half
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95 % interval as text."""
+    found = student(values)
+    return '{:+.2f} [{:+.2f}, {:+.2f}]'.format(*found) if found else '-'

@@ -20,6 +20,7 @@ NOISE_RMS = 0.1  # of full scale, which is 1; about as loud as music
 RATES = (1000, 384_000)  # Hz
 MAX_SECONDS = 3600
 SOURCES = ('own', 'silence', 'other', 'noise', 'off_screen')
+KEYS = ('audio', 'naming_audio')  # rows of sound: of the network, and of a namer that hears with a front end of its own
 
 
 def read_wav(path: str) -> tuple[np.ndarray, int]:
@@ -69,7 +70,7 @@ def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.nd
 class LoadClipAudio(BaseTransform):
     """Read the sound of a clip as a row of features a frame, by a sound front end.
 
-    Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets audio, float32 (T, ...), row t for
+    Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets ``key``, float32 (T, ...), row t for
     frame_inds[t]; (T, 1, 96, 64) for VGGish. Two keys are there only where :class:`SwapClipAudio` has set them: with
     audio_noise (float, a root mean square), :func:`white_noise` of clip_id is heard in place of audio_path; with
     extra_audio_path (str | None), the sound in that file is added, padded with silence. The sum is not clipped.
@@ -79,18 +80,23 @@ class LoadClipAudio(BaseTransform):
             ``dict(type='VGGishLogMel')``.
         on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with silence, or with what
             the front end fills it, or 'raise' an error. Defaults to 'pad'.
+        key (str): 'audio', what the network hears, or 'naming_audio', what a model of names such as
+            :class:`~ovavss_mm.models.SoundNameScorer` hears beside it: a second step with a front end of its own.
+            Defaults to 'audio'.
     """
 
     reads_files = True  # of a clip; the inferencer has its own sources
 
-    def __init__(self, front_end: dict | None = None, on_short: str = 'pad'):
+    def __init__(self, front_end: dict | None = None, on_short: str = 'pad', key: str = 'audio'):
         if on_short not in ('pad', 'raise'):
             raise ValueError(f"on_short must be 'pad' or 'raise', got {on_short!r}")
+        if key not in KEYS:
+            raise ValueError(f'key must be one of {KEYS}, got {key!r}')
         self.front_end = TRANSFORMS.build(front_end or dict(type='VGGishLogMel'))
-        self.on_short = on_short
+        self.on_short, self.key = on_short, key
 
     def transform(self, results: dict) -> dict:
-        """Set audio.
+        """Set the sound.
 
         Raises:
             OSError: a file is missing or cannot be read.
@@ -107,7 +113,7 @@ class LoadClipAudio(BaseTransform):
             waveform = self._read(path, num_rows, self.on_short)
         if results.get('extra_audio_path') is not None:
             waveform = waveform + self._read(results['extra_audio_path'], num_rows, 'pad')
-        results['audio'] = self.front_end(waveform, num_rows)[frame_inds(results)]
+        results[self.key] = self.front_end(waveform, num_rows)[frame_inds(results)]
         return results
 
     def _read(self, path: str, num_rows: int, on_short: str) -> np.ndarray:
@@ -125,7 +131,8 @@ class LoadClipAudio(BaseTransform):
         return self.front_end.fill(to_mono(waveform, rate, new_rate), num_samples)[:num_samples]
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}({type(self.front_end).__name__}, on_short={self.on_short!r})'
+        own = f'{type(self.front_end).__name__}, on_short={self.on_short!r}, key={self.key!r}'
+        return f'{type(self).__name__}({own})'
 
 
 @TRANSFORMS.register_module()
@@ -210,7 +217,7 @@ class SwapClipAudio(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Set what the source says; ValueError if the sound has been loaded or swapped already."""
-        if 'audio' in results:
+        if any(key in results for key in KEYS):
             raise ValueError('SwapClipAudio must come before LoadClipAudio: the sound is loaded')
         if 'sound_visible' in results or 'extra_audio_path' in results:
             raise ValueError('the sound is swapped already: a pipeline has SwapClipAudio once')

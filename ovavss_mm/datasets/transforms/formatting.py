@@ -9,6 +9,7 @@ from mmengine.structures import PixelData
 from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import TRANSFORMS
 
+from .audio import KEYS as SOUNDS
 from .sampling import frame_inds
 
 META_KEYS = ('clip_id', 'subset', 'names', 'vocabulary', 'frame_paths', 'ori_shape', 'img_shape', 'flip')
@@ -20,7 +21,8 @@ class PackAVSegInputs(PackSegInputs):
     """Pack a clip into ``dict(inputs=dict(imgs=..., audio=...), data_samples=SegDataSample)``.
 
     ``imgs`` is a uint8 tensor (T, 3, H, W), RGB; ``audio`` a float32 tensor, (T, 1, 96, 64) log-mel patches or (T, Da)
-    features. With gt_seg_maps, the sample has ``gt_sem_seg``, PixelData of uint8 (T, H, W).
+    features; ``naming_audio`` float32 (T, ...) where a second LoadClipAudio has set it. With gt_seg_maps, the sample
+    has ``gt_sem_seg``, PixelData of uint8 (T, H, W).
 
     Args:
         meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set it; frame_paths are
@@ -36,22 +38,23 @@ class PackAVSegInputs(PackSegInputs):
         """Pack a clip.
 
         Raises:
-            ValueError: imgs or audio is not there, or they are not of the same number of frames.
+            ValueError: imgs or audio is not there, or sounds have not a row a frame.
         """
         missing = [key for key in ('imgs', 'audio') if key not in results]
         if missing:
             raise ValueError(f'no {" and no ".join(missing)}: LoadClipFrames and LoadClipAudio go first')
-        imgs, audio = results['imgs'], results['audio']
-        if len(imgs) != len(audio):
-            raise ValueError(f'{len(imgs)} frames but {len(audio)} rows of audio')
+        imgs, sounds = results['imgs'], {key: results[key] for key in SOUNDS if key in results}
+        for key, rows in sounds.items():
+            if len(imgs) != len(rows):
+                raise ValueError(f'{len(imgs)} frames but {len(rows)} rows of {key}')
         meta = dict(frame_paths=[results['frame_paths'][i] for i in frame_inds(results)])
         meta['flip'] = bool(results.get('flip', False))
         if 'annotated' in results:
             meta['annotated'] = results['annotated'].tolist()
         packed = super().transform(results | meta)
         imgs = np.ascontiguousarray(imgs.transpose(0, 3, 1, 2))  # (T, 3, H, W)
-        audio = np.ascontiguousarray(audio, dtype=np.float32)
-        packed['inputs'] = dict(imgs=torch.from_numpy(imgs), audio=torch.from_numpy(audio))
+        sounds = {key: torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)) for key, rows in sounds.items()}
+        packed['inputs'] = dict(imgs=torch.from_numpy(imgs), **sounds)
         if 'gt_seg_maps' in results:
             packed['data_samples'].gt_sem_seg = PixelData(data=torch.from_numpy(results['gt_seg_maps']))  # (T, H, W)
         return packed

@@ -6,6 +6,7 @@ from .closed_set import ClosedSetClassifier
 from .instance_tokens import InstanceTokenClassifier
 from .mask_pooling import MaskPoolingClassifier
 from .open_vocabulary import OpenVocabularyClassifier
+from .sound_name_scorer import SoundNameScorer
 from .text_space import TextSpaceClassifier
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     'InstanceTokenClassifier',
     'MaskPoolingClassifier',
     'OpenVocabularyClassifier',
+    'SoundNameScorer',
     'TextSpaceClassifier',
 ]

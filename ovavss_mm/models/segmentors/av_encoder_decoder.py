@@ -31,6 +31,8 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             heads that are ``per_frame``. Defaults to None.
         classifier (dict, optional): config of the classifier of queries. None for dense heads, and for a model that is
             only trained. Defaults to None.
+        refiner (dict, optional): config of what makes the masks of queries finer, before or after they are named. None:
+            they stay as they are. Defaults to None.
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
         auxiliary_head (dict, optional): as in mmseg. Defaults to None.
         train_cfg (dict, optional): mmseg's key; nothing reads it, so it must be empty. Defaults to None.
@@ -43,8 +45,8 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
     Raises:
         ValueError: a wrong key or value in ``test_cfg``; keys in ``train_cfg``; weights in ``pretrained``; a neck or
             head that needs audio without an audio encoder; a tracker without a head of single frames, or such a head
-            without a tracker; a classifier that reads a map of CLIP which the backbone does not give; text embeddings
-            of another width than the classifier's.
+            without a tracker; a refiner without a classifier; a classifier that reads a map of CLIP which the backbone
+            does not give; text embeddings of another width than the classifier's.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         audio_encoder: dict | None = None,
         tracker: dict | None = None,
         classifier: dict | None = None,
+        refiner: dict | None = None,
         data_preprocessor: dict | None = None,
         auxiliary_head: dict | None = None,
         train_cfg: dict | None = None,
@@ -81,6 +84,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         self.audio_encoder = None if audio_encoder is None else MODELS.build(audio_encoder)
         self.tracker = None if tracker is None else MODELS.build(tracker)
         self.classifier = None if classifier is None else MODELS.build(classifier)
+        self.refiner = None if refiner is None else MODELS.build(refiner)
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -99,6 +103,8 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
                 if self.tracker is None
                 else f'a tracker needs a head of single frames, {head} predicts whole clips: set model.tracker=None'
             )
+        if self.refiner is not None and self.classifier is None:
+            raise ValueError('a refiner makes masks of queries finer, which a classifier names: set model.refiner=None')
         self._check_text()
         wanted = self.classifier.dense_channels if getattr(self.classifier, 'uses_backbone', False) else None
         if wanted is not None and wanted != getattr(self.backbone, 'dense_channels', None):
@@ -197,7 +203,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         """Encode B windows of one shape and decode them.
 
         Args:
-            inputs (dict): ``imgs`` and ``audio``, lists of B.
+            inputs (dict): ``imgs``, ``audio`` and what the classifier hears, lists of B.
             batch_img_metas (list[dict], optional): metainfo of B samples, for the head. Defaults to None.
 
         Returns:
@@ -205,12 +211,19 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             (Q, T, h4, w4); or the logits (T, K, h, w) of a dense head.
         """
         imgs, audio = torch.stack(inputs['imgs']), torch.stack(inputs['audio'])
-        if not getattr(self.classifier, 'uses_backbone', False):
-            return self._decode(self.extract_feat(imgs, audio), batch_img_metas)
-        feats = self.backbone(imgs.flatten(0, 1))
-        predictions = self._decode(self._fuse(feats, audio), batch_img_metas)
-        for prediction, dense in zip(predictions, feats[-1].unflatten(0, imgs.shape[:2]), strict=True):
-            prediction.set_metainfo(dict(dense_map=dense))
+        given = {}  # to the classifier
+        if getattr(self.classifier, 'uses_backbone', False):
+            feats = self.backbone(imgs.flatten(0, 1))
+            given['dense_map'] = feats[-1].unflatten(0, imgs.shape[:2])
+            x = self._fuse(feats, audio)
+        else:
+            x = self.extract_feat(imgs, audio)
+        predictions = self._decode(x, batch_img_metas)
+        if getattr(self.classifier, 'uses_sound', False) and 'naming_audio' in inputs:
+            given['naming_audio'] = inputs['naming_audio']
+        for key, parts in given.items():
+            for prediction, part in zip(predictions, parts, strict=True):
+                prediction.set_metainfo({key: part})
         return predictions
 
     def _decode(self, x: tuple[tuple[Tensor, ...], Tensor], metas: list[dict] | None) -> list[InstanceData | Tensor]:
@@ -222,7 +235,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
     @property
     def hears(self) -> bool:
         """Whether it takes sound."""
-        return self.audio_encoder is not None
+        return self.audio_encoder is not None or getattr(self.classifier, 'uses_sound', False)
 
     @property
     def is_binary(self) -> bool:
@@ -262,6 +275,11 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             raise ValueError('the head gives queries of single frames: its class must say per_frame = True')
         if self.classifier is None:
             raise ValueError('this model has no classifier: set model.classifier to predict names')
+        after_naming = getattr(self.refiner, 'after_naming', False)
+        if self.refiner is not None and not after_naming:
+            prediction = self.refiner(frames, prediction, shapes[1])
         named = self.classifier(frames, prediction, names, shapes[1])
+        if after_naming:
+            named = self.refiner(frames, named, shapes[1])
         pairs = best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr'])
         return resize_pairs(pairs, *shapes)

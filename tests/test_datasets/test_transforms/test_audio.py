@@ -269,3 +269,17 @@ def test_wrong_arguments():
         LoadClipAudio(on_short='loop')
     with pytest.raises(ValueError, match="one of own, silence, .* got 'loud'"):
         SwapClipAudio('loud')
+
+
+@pytest.mark.parametrize('source', ['own', 'silence', 'other', 'noise', 'off_screen'])
+def test_a_second_row_hears_what_the_first_one_hears(tmp_path, source):
+    write(tmp_path / 'own.wav', noise(5))
+    write(tmp_path / 'other.wav', noise(5)[::-1])
+    results = swapped(source, tmp_path / 'own.wav', tmp_path / 'other.wav')
+    step = LoadClipAudio(key='naming_audio', front_end=dict(type='VGGishLogMel'))
+    both = step(LoadClipAudio()(results))
+    assert np.array_equal(both['naming_audio'], both['audio'])
+    with pytest.raises(ValueError, match='SwapClipAudio must come before LoadClipAudio'):
+        SwapClipAudio('silence')(step(results_of(tmp_path / 'own.wav')))
+    with pytest.raises(ValueError, match="key must be one of .*got 'sound'"):
+        LoadClipAudio(key='sound')

@@ -93,3 +93,12 @@ def test_what_is_missing():
         PackAVSegInputs()(results)
     with pytest.raises(ValueError, match='3 frames but 2 rows'):
         PackAVSegInputs()(results_of(audio=np.ones((2, 128))))
+
+
+def test_sound_for_naming_is_packed_where_it_is_loaded():
+    rows = np.ones((3, 1, 7, 5))
+    inputs = PackAVSegInputs()(results_of(naming_audio=rows))['inputs']
+    assert inputs['naming_audio'].dtype == torch.float32 and inputs['naming_audio'].shape == (3, 1, 7, 5)
+    assert 'naming_audio' not in PackAVSegInputs()(results_of())['inputs']
+    with pytest.raises(ValueError, match='3 frames but 2 rows of naming_audio'):
+        PackAVSegInputs()(results_of(naming_audio=rows[:2]))
