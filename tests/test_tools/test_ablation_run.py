@@ -427,6 +427,8 @@ def test_differences_are_taken_seed_by_seed(world):
     figure = plot_sweep.draw(key, panels)
     base = figure.axes[0].lines[0]
     assert list(base.get_xdata()) == [0, 0.5] and list(base.get_ydata()) == [8, 7]
+    base = plot_sweep.draw(key, panels, difference=True).axes[0].lines[0]
+    assert list(base.get_ydata()) == [0, -1]
     plot_sweep.main([str(world.out / 'sweep.csv')])
     assert (world.out / 'sweep_sweep.png').stat().st_size > 1000
     run(world.plan(seeds=[0], out=world.root / 'one'))

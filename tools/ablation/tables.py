@@ -24,7 +24,7 @@ PAPER_DATA = 'AVSBench-OV'  # on which the paper measured
 SCORES = dict(base='base_mIoU', novel='novel_mIoU', harmonic='harmonic_mIoU', mIoU='mIoU')
 SILENT = {'silent pixels labelled %': 'silent_pixel_fpr', 'silent frames %': 'silent_frame_fpr'}
 BOUNDARY = {'boundary F %': 'boundary_f'}
-PAIRED = ('base', 'novel', 'harmonic')  # differences to another row are shown
+PAIRED = ('base', 'novel', 'harmonic', *BOUNDARY)  # differences to another row are shown
 SIZES = dict(total_mib='Param. MiB', trainable_mib='trainable MiB')
 COLORS = ('#2b6cb0', '#dd6b20', '#2f855a', '#718096', '#805ad5', '#d53f8c')
 
@@ -53,14 +53,15 @@ class Tables:
         rows = [row for row in self.plan.rows if row.suite == suite]
         data, published = self.plan.data, [*SCORES, *SIZES]
         published = [key for key in published if any(key in row.published for row in rows)]
-        ours, paired = self.columns(suite), any(len(row.tests) > 1 for row in rows)
+        ours = self.columns(suite)
+        paired = [key for key in ours if key in PAIRED and any(len(row.tests) > 1 for row in rows)]
         lines, failed = [], []
         for row in rows:
             figures, failures = measured(row)
             cells = [row.name.replace('|', '\\|')]
             cells += [number(row.published.get(key), 1 + (key in SCORES)) for key in published]
             cells += [spread(values_of(figures, key)) for key in ours.values()]
-            cells += [interval(self.differences(row, SCORES[key])) for key in PAIRED if paired]
+            cells += [interval(self.differences(row, ours[key])) for key in paired]
             cells += [number(self.sizes(row).get(key), 1) for key in SIZES]
             cells += [spread(values_of(figures, f'{kind} s'), 0) for kind in ('train', 'test')]
             cells += [f'{len(figures)}/{len(row.tests)}' if row.tests else 'no model here']
@@ -72,7 +73,7 @@ class Tables:
             lines.append(cells)
         words = [f'{SIZES.get(key, key)}, published on {PAPER_DATA}' for key in published]
         heads = ['row', *words, *(f'{key}, ours on {data}' for key in ours)]
-        heads += [f'{key}, difference' for key in PAIRED if paired]
+        heads += [f'{key}, difference' for key in paired]
         heads += [*(f'{key}, ours' for key in SIZES.values()), 'train s', 'test s', 'seeds done']
         lines = [heads, ['---', *['---:'] * (len(heads) - 1)], *lines]
         note = f'In percent. Published: in the paper, on {PAPER_DATA}; ours: measured on {data}'
@@ -94,9 +95,9 @@ class Tables:
             values = {key: values_of(figures, key) for key in names.values()}
             for word, function, least in (('mean', mean, 1), ('std', stdev, 2)):
                 ours[word] = {k: function(v) for k, v in values.items() if len(v) >= least}
-            pairs = {key: student(self.differences(row, SCORES[key])) for key in PAIRED}
+            pairs = {key: student(self.differences(row, names[key])) for key in PAIRED}
             for place, word in enumerate(('difference', 'difference from', 'difference to')):
-                ours[word] = {SCORES[key]: found[place] for key, found in pairs.items() if found}
+                ours[word] = {names[key]: found[place] for key, found in pairs.items() if found}
             fixed = dict(row=row.name, data=self.plan.data, **self.sizes(row))
             for seed, found in [(seed, found) for seed, found in ours.items() if found]:
                 cells = {name: number(found.get(key), 4, '') for name, key in names.items()}

@@ -3,6 +3,7 @@
 
 The argument is the CSV file that tools/ablate.py wrote. Rows are named `KEY = NUMBER, PANEL`, as `a = 0.1, noise`:
 each panel has the number as x, and a line for base, novel and harmonic. The picture is written beside the file.
+With --difference lines are differences to the first point of their panel, seed by seed: models differ more than points.
 
 Example:
   python tools/analysis_tools/plot_sweep.py work_dirs/ablate/mini/sound-naming.csv
@@ -27,9 +28,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('table', type=Path, metavar='SUITE.csv', help='of tools/ablate.py')
     parser.add_argument('--out', type=Path, metavar='FILE', help='default: SUITE_sweep.png beside it')
+    parser.add_argument('--difference', action='store_true', help='draw differences to the first point, seed by seed')
     args = parser.parse_args(argv)
     try:
-        figure = draw(*read(args.table))
+        figure = draw(*read(args.table), args.difference)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     out = args.out or args.table.with_name(f'{args.table.stem}_sweep.png')
@@ -55,16 +57,20 @@ def read(table: Path) -> tuple[str, dict[str, dict[float, list[dict[str, str]]]]
     return key, panels
 
 
-def draw(key: str, panels: dict[str, dict[float, list[dict[str, str]]]]) -> Figure:
-    """A panel each, with a line a figure; points of one seed have no interval."""
-    from ablation.tables import COLORS, PAIRED, student
+def draw(key: str, panels: dict[str, dict[float, list[dict[str, str]]]], difference: bool = False) -> Figure:
+    """A panel each, with a line a figure, or its differences to the first point; one seed has no interval."""
+    from ablation.tables import COLORS, student
 
     figure = Figure(figsize=(1 + 3.5 * len(panels), 3.6), layout='constrained', dpi=110)
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (panel, points) in zip(all_axes, panels.items(), strict=True):
-        for name, color in zip(PAIRED, COLORS, strict=False):
-            values = {x: [float(line[name]) for line in lines if line[name]] for x, lines in sorted(points.items())}
+        for name, color in zip(('base', 'novel', 'harmonic'), COLORS, strict=False):
+            first = {line['seed']: float(line[name] or 'nan') for line in points[min(points)]} if difference else {}
+            values = {
+                x: [float(line[name]) - first.get(line['seed'], 0.0) for line in lines if line[name]]
+                for x, lines in sorted(points.items())
+            }
             values = {x: found for x, found in values.items() if found}
             means = [sum(found) / len(found) for found in values.values()]
             ends = [student(found) or (middle,) * 3 for found, middle in zip(values.values(), means, strict=True)]
@@ -72,7 +78,7 @@ def draw(key: str, panels: dict[str, dict[float, list[dict[str, str]]]]) -> Figu
             low, high = ([end[place] for end in ends] for place in (1, 2))
             axes.fill_between(list(values), low, high, color=color, alpha=0.2, linewidth=0)
         axes.set(title=panel, xlabel=key)
-    all_axes[0].set_ylabel('mIoU, percent')
+    all_axes[0].set_ylabel(f'mIoU, {"difference in points" if difference else "percent"}')
     all_axes[-1].legend(frameon=False)
     return figure
 
