@@ -133,7 +133,7 @@ def model_bench(config: Config, args: Any, batch: Callable[[], dict], amp: bool,
     """
     model, notes = _build_model(config, args), []
     names = batch()['data_samples'][0].get('vocabulary', ())
-    if args.mode == 'test' and args.checkpoint is None:
+    if args.mode == 'test' and args.checkpoint is None and hasattr(model, 'decode_head'):
         notes += _force(model, args.sounding, names[:2])
     for path in [compile] if isinstance(compile, str) else compile:
         try:
