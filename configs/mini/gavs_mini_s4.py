@@ -14,7 +14,6 @@ model = dict(
     sam=_base_.mini_sam.config,
     audio_encoder=dict(_delete_=True, type='LogMelEncoder'),
     tune_v=1,
-    prompt_noise='none',  # embeddings are learned here, and within minutes noise hides them
 )
 load_resized = [_base_.load_frames, dict(type='ResizeClip', short_side=128, max_size=128)]
 train_pipeline = [*load_resized, _base_.load_labels, _base_.load_audio, _base_.pack]

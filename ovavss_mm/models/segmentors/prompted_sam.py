@@ -178,13 +178,15 @@ class PromptedSAM(ClipSegmentor):
         Raises:
             ValueError: several names, and no classifier to tell them apart.
         """
-        for imgs, audio, frames, meta in zip(*(inputs[k] for k in ('imgs', 'audio', 'frames')), metas, strict=True):
+        heard = inputs.get('naming_audio', [None] * len(metas))  # by a classifier that listens
+        parts = (inputs['imgs'], inputs['audio'], inputs['frames'], heard, metas)
+        for imgs, audio, frames, sound, meta in zip(*parts, strict=True):
             # frame after frame: attention over a whole frame is large
             pairs = zip(imgs.split(1), audio.split(1), strict=True)
             logits = torch.cat([self.encode_decode(*pair) for pair in pairs]).float()  # (T, 1, 4s, 4s)
             shapes, names = frame_shapes(frames, meta), meta['vocabulary']
             if self.classifier is not None:
-                yield Found(self._name(logits, frames, names, shapes))
+                yield Found(self._name(logits, frames, sound, names, shapes))
             elif len(names) > 1:
                 raise ValueError(
                     f'PromptedSAM tells what sounds from what does not, the vocabulary has {len(names)} names: give it '
@@ -193,10 +195,12 @@ class PromptedSAM(ClipSegmentor):
             else:
                 yield Found(dense_pairs(logits, *shapes), original_logits(logits, *shapes)[:, 0])
 
-    def _name(self, logits: Tensor, frames: Tensor, names: tuple, shapes: tuple) -> InstanceData:
+    def _name(self, logits: Tensor, frames: Tensor, sound: Tensor | None, names: tuple, shapes: tuple) -> InstanceData:
         """Named pairs of the mask of a window, one query whose score is the mean probability in its mask."""
         masks = logits.transpose(0, 1)  # (T, 1, 4s, 4s) -> (1, T, 4s, 4s)
         query = InstanceData(scores=mask_quality(masks), masks=masks)
+        if sound is not None:
+            query.set_metainfo(dict(naming_audio=sound))
         named = self.classifier(frames, query, names, shapes[1])
         return resize_pairs(best_pairs(named, self.test_cfg['max_pairs'], self.test_cfg['score_thr']), *shapes)
 

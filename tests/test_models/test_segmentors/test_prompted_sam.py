@@ -84,6 +84,22 @@ def test_a_classifier_names_the_mask(clips):
     assert torch.equal(label_map > 0, binary.pred_sem_seg.data > 0)
 
 
+def test_a_classifier_may_hear_what_names_have_of_their_own(model, clips):
+    heard = []
+
+    def classify(frames, queries, names, pad_shape):
+        heard.append(queries.get('naming_audio'))
+        queries.class_scores = queries.scores[:, None].expand(1, len(names))
+        return queries
+
+    data, rows = prepare(model, clips[:1]), torch.randn(3, 4)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, 'classifier', classify)
+        model.predict(data['inputs'] | dict(naming_audio=[rows]), data['data_samples'])
+        model.predict(**data)
+    assert torch.equal(heard[0], rows) and heard[1] is None
+
+
 # ------------------------------------------------------------------ training
 @pytest.mark.parametrize('deltas', [{}, dict(visual_cue=True, triplet_weight=0.5), dict(tune_v=0), dict(tune_v=3)])
 def test_gradients_reach_what_trains_and_nothing_else(deltas, clips):
