@@ -3,6 +3,7 @@
 
 import string
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,15 +20,12 @@ FIRST_WORD = 200  # id of the first word; letters follow the words
 VOCAB_SIZE = 1030
 GROUNDING_DINO = dict(
     backbone_config=dict(
-        model_type='swin',
-        image_size=128,
-        patch_size=4,
-        embed_dim=32,
-        depths=[1, 1, 2],
-        num_heads=[1, 2, 4],
-        mlp_ratio=2.0,
-        window_size=4,
-        drop_path_rate=0.0,
+        model_type='bit',  # convolutions: small windows of attention learn colours alone in this time
+        embedding_size=32,
+        hidden_sizes=[64, 128, 128],
+        depths=[1, 2, 2],
+        layer_type='bottleneck',
+        num_groups=8,
         out_indices=[2, 3],
     ),
     text_config=dict(
@@ -57,6 +55,7 @@ GROUNDING_DINO = dict(
 )
 FRAMES = dict(size=dict(shortest_edge=96, longest_edge=160))  # the mini world's frames keep their size
 BOX_THRESHOLD = 0.3
+BACKBONE_STEPS, BACKBONE_LR = 1000, 2e-3
 SIDE = 128  # of SAM's squares; its masks have half of it
 SAM = dict(
     vision_config=dict(
@@ -98,6 +97,22 @@ def draw_frame(rng: np.random.Generator) -> tuple[np.ndarray, list[str], list[np
     return frame, names, visible
 
 
+def draw_named_masks(rng: np.random.Generator, count: int) -> tuple[list[np.ndarray], Tensor, Tensor, Tensor, Tensor]:
+    """Draw frames: these, and of each object the frame, the mask float32 (96, 128), grown by 2, colour and shape."""
+    frames, owners, masks, labels = [], [], [], []
+    for index in range(count):
+        frame, names, visible = draw_frame(rng)
+        frames.append(frame)
+        for name, mask in zip(names, visible, strict=True):
+            if mask is not None:
+                owners.append(index)
+                masks.append(cv2.dilate(mask.astype(np.float32), np.ones((5, 5))))
+                colour, shape = split_name(name)
+                labels.append((COLOURS.index(colour), SHAPES.index(shape)))
+    colours, shapes = torch.tensor(labels).T
+    return frames, torch.tensor(owners), torch.from_numpy(np.stack(masks)), colours, shapes
+
+
 def boxes_of(masks: list[np.ndarray]) -> Tensor:
     """Boxes float32 (n, 4) x1, y1, x2, y2 in pixels, up to the outer borders, of masks bool (96, 128)."""
     masks = torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, *FRAME_SIZE, dtype=torch.bool)
@@ -109,10 +124,10 @@ class MiniGroundingDino:
 
     Args:
         seed (int): of all chance in the data.
-        scale (float): unused: frames are drawn while training.
+        scale (float): of the number of steps in which the backbone alone is trained before. Defaults to 1.
     """
 
-    iters, lr, batch = 2500, 6e-4, 16
+    iters, lr, batch = 2000, 6e-4, 16
 
     def __init__(self, seed: int, scale: float = 1.0):
         from transformers import (
@@ -128,13 +143,36 @@ class MiniGroundingDino:
         self.processors = (self.processor,)
         self.model = GroundingDinoForObjectDetection(GroundingDinoConfig(**GROUNDING_DINO))
         self.model.loss_function = decoder_loss
-        # Scores are products of 64 features each: at first they would be far from 0.
-        for norm in (self.model.model.decoder.layer_norm, self.model.model.enc_output_norm):
-            torch.nn.init.constant_(norm.weight, 0.1)
-        self.rng = np.random.default_rng((seed, 2))
+        # Scores of proposals are products of 64 features each: at first they would be far from 0.
+        torch.nn.init.constant_(self.model.model.enc_output_norm.weight, 0.1)
+        self.rng, self.steps = np.random.default_rng((seed, 2)), max(1, round(BACKBONE_STEPS * scale))
 
     def prepare(self) -> None:
-        """Nothing: frames are drawn while training."""
+        """Teach the backbone alone what objects are, as backbones of the real ones have learned from ImageNet.
+
+        Each level of features, averaged over an object and its border, is to tell its colour and its shape.
+        """
+        backbone = self.model.model.backbone.conv_encoder.model
+        heads = torch.nn.ModuleList([torch.nn.Linear(size, len(COLOURS) + len(SHAPES)) for size in backbone.channels])
+        parameters = [*backbone.parameters(), *heads.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=BACKBONE_LR, weight_decay=0.01, fused=True)
+        for step in range(self.steps):
+            optimizer.param_groups[0]['lr'] = BACKBONE_LR * min((step + 1) / 30, 2 - 2 * step / self.steps, 1)
+            frames, owners, masks, colours, shapes = draw_named_masks(self.rng, self.batch)
+            pixels = self.processor.image_processor(images=frames, return_tensors='pt')['pixel_values']
+            loss, hits = 0.0, []
+            for head, features in zip(heads, backbone(pixels).feature_maps, strict=True):
+                weights = F.adaptive_avg_pool2d(masks[:, None], features.shape[-2:])
+                pooled = (features[owners] * weights).sum((2, 3)) / weights.sum((2, 3))  # (n, channels)
+                colour, shape = head(pooled).split((len(COLOURS), len(SHAPES)), dim=1)
+                loss = loss + F.cross_entropy(colour, colours) + F.cross_entropy(shape, shapes)
+                hits.append((shape.argmax(1) == shapes).float().mean().item())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            if step % 100 == 0 or step == self.steps - 1:
+                print(f'backbone, step {step}: loss {loss.item():.4f}, shapes right {np.mean(hits):.2f}', flush=True)
 
     def loss(self) -> Tensor:
         """The model's own loss of its decoder layers, and the same of the encoder's proposals.
