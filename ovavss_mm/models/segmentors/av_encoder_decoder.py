@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes, group_by
+from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes, group_by, refuse_unread
 from .label_map import best_pairs, dense_pairs, original_logits, resize_pairs
 
 
@@ -66,11 +66,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         pretrained: None = None,
     ) -> None:
         test_cfg = checked_test_cfg(test_cfg or {})
-        if train_cfg or pretrained:
-            raise ValueError(
-                f'nothing reads train_cfg and pretrained, got {train_cfg} and {pretrained}: weights are named by the '
-                'init_cfg of a part, or load_from'
-            )
+        refuse_unread(train_cfg, pretrained)
         super().__init__(
             backbone=backbone,
             decode_head=decode_head,

@@ -11,6 +11,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ..layers.frozen import read_frozen
 from .windows import Blender, group_windows
 
 TEST_CFG = dict(mode='slide', window=5, stride=None, max_pairs=10, score_thr=0.3, return_masks=False)
@@ -79,6 +80,7 @@ class ClipSegmentor(BaseSegmentor):
         Raises:
             ValueError: a sample without vocabulary, or queries without the tracker or classifier that they need.
         """
+        read_frozen(self)  # of a model that was built and given no checkpoint, as mmseg's `init_model` may do
         metas = [sample.metainfo for sample in data_samples]
         for meta in metas:
             if not meta.get('vocabulary'):
@@ -218,3 +220,12 @@ def checked_test_cfg(cfg: dict) -> dict:
     if isinstance(thr, bool) or not isinstance(thr, (int, float)) or thr != thr:
         raise ValueError(f'test_cfg.score_thr must be a number, got {thr!r}')
     return cfg
+
+
+def refuse_unread(train_cfg: object, pretrained: object) -> None:
+    """Raise ValueError if what mmseg's ``init_model`` sets to None is anything else: nothing reads it."""
+    if train_cfg or pretrained:
+        raise ValueError(
+            f'nothing reads train_cfg and pretrained, got {train_cfg} and {pretrained}: weights are named by the '
+            'init_cfg of a part, or load_from'
+        )

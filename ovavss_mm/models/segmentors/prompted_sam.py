@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..foundation.adapted_sam import AdaptedSAM
 from ..losses.sounding_object_loss import IGNORED, audio_visual_triplet, frame_bce
-from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes
+from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes, refuse_unread
 from .label_map import best_pairs, dense_pairs, mask_quality, original_logits, resize_pairs
 
 NOISES = ('none', 'add', 'replace')
@@ -42,6 +42,8 @@ class PromptedSAM(ClipSegmentor):
         data_preprocessor (dict, optional): config of the data preprocessor. Defaults to None.
         test_cfg (dict, optional): see :func:`checked_test_cfg`. Defaults to None.
         init_cfg (dict, optional): of SAM's weights, see :class:`AdaptedSAM`. Defaults to None.
+        train_cfg (None): mmseg's ``init_model`` sets it, as the next; nothing reads them.
+        pretrained (None): see above.
 
     Raises:
         ImportError: the library ``transformers`` is not installed.
@@ -63,7 +65,10 @@ class PromptedSAM(ClipSegmentor):
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        train_cfg: None = None,
+        pretrained: None = None,
     ) -> None:
+        refuse_unread(train_cfg, pretrained)
         super().__init__(data_preprocessor)
         if prompt_noise not in NOISES:
             raise ValueError(f'prompt_noise must be one of {", ".join(NOISES)}, got {prompt_noise!r}')

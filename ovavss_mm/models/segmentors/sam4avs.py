@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...datasets.vocabulary import Vocabulary
-from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg
+from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, refuse_unread
 
 ORDERS = ('box', 'sound', 'product')
 NUM_NAMES = {'v1s': 1, 'v2': 2}
@@ -53,6 +53,8 @@ class Sam4AVS(ClipSegmentor):
             kept (published: all); ``score_thr``, which scores of boxes are above. Defaults to windows of 10 frames,
             100 boxes and 0, as the proposer has a threshold of its own.
         init_cfg (dict, optional): as in mmengine. Defaults to None.
+        train_cfg (None): mmseg's ``init_model`` sets it, as the next; nothing reads them.
+        pretrained (None): see above.
 
     Raises:
         ValueError: a wrong value of a key.
@@ -69,7 +71,10 @@ class Sam4AVS(ClipSegmentor):
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        train_cfg: None = None,
+        pretrained: None = None,
     ) -> None:
+        refuse_unread(train_cfg, pretrained)
         super().__init__(data_preprocessor, init_cfg)
         counts = list(num_names.values()) if isinstance(num_names, Mapping) else [num_names]
         if num_names != 'oracle' and not (counts and all(type(n) is int and n >= 1 for n in counts)):
