@@ -2,6 +2,7 @@
 """The mini world's CLAP, Grounding DINO and SAM: those that ship, and the script that trained them."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def test_what_prepares_the_input_is_that_of_the_script(script, kind, tmp_path):
     names = {path.name for path in FOLDERS[kind].iterdir()}
     assert names == {path.name for path in tmp_path.iterdir()}
     for name in names - {'model.safetensors'}:
-        assert (FOLDERS[kind] / name).read_bytes() == (tmp_path / name).read_bytes(), name
+        shipped, made = (json.loads((folder / name).read_text()) for folder in (FOLDERS[kind], tmp_path))
+        shipped.pop('transformers_version', None), made.pop('transformers_version', None)
+        assert shipped == made, name
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -105,7 +108,7 @@ def test_wrong_arguments_are_named(script, capsys):
 
 def test_clap_names_what_sounds(shipped):
     figures = shipped['clap'].report(seed=77, count=6)
-    assert figures['single'] >= 0.9 and figures['first_of_two'] >= 0.9 and figures['both'] >= 0.8
+    assert figures['single'] >= 0.95 and figures['first_of_two'] >= 0.95 and figures['both'] >= 0.9
 
 
 def test_clap_reads_any_text(shipped):
@@ -131,7 +134,7 @@ def test_seconds_have_one_source_or_several(script):
 
 def test_grounding_dino_finds_names_and_only_these(shipped):
     figures = shipped['grounding-dino'].report(seed=77, count=40)
-    assert figures['recall'] >= 0.7 and figures['false'] <= 0.2
+    assert figures['recall'] >= 0.8 and figures['false'] <= 0.15 and figures['false_of_colour'] <= 0.3
 
 
 def test_grounding_dino_has_berts_separators(shipped):
@@ -153,8 +156,8 @@ def test_asked_names_are_there_half_of_the_time(script):
 
 def test_sam_masks_boxes_and_refines_masks(shipped):
     figures = shipped['sam'].report(seed=77, count=60)
-    assert figures['box'] >= 0.85 and figures['box_and_prompt'] >= 0.88
-    assert figures['box_and_prompt'] > figures['prompt'] + 0.08
+    assert figures['box'] >= 0.87 and figures['box_and_prompt'] >= 0.9
+    assert figures['box_and_prompt'] > figures['prompt'] + 0.1
     assert figures['error_of_score'] < 0.1
 
 

@@ -51,7 +51,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--out', type=Path, required=True, help='folder for config, weights and processors')
     add('--iters', type=int, help="training iterations; default: the model's own")
     add('--lr', type=float, help="highest learning rate; default: the model's own")
-    add('--scale', type=float, default=1.0, help='factor on the sizes of training sets')
+    add(
+        '--scale',
+        type=float,
+        default=1.0,
+        help='factor on what is done before, e.g. for a try: sounds, steps of the backbone alone',
+    )
     add('--seed', type=int, default=0, help='seed of all chance')
     args = parser.parse_args(argv)
     args.iters = MODELS[args.model].iters if args.iters is None else args.iters
@@ -69,10 +74,11 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     start = time.perf_counter()
     task = MODELS[args.model](args.seed, args.scale)
+    for part in task.processors:  # now: tokenizers write how they were used last
+        part.save_pretrained(args.out)
     task.prepare()
     train(task, args.iters, args.lr)
-    for part in (task.model, *task.processors):
-        part.save_pretrained(args.out)
+    task.model.save_pretrained(args.out)
     figures = ', '.join(f'{key} {value:.4f}' for key, value in task.report(TEST_SEED).items())
     size = sum(path.stat().st_size for path in args.out.iterdir())
     print(f'held-out: {figures}')
