@@ -6,4 +6,4 @@ model = dict(classifier=dict(_delete_=True, type='SoundNameScorer', namer=clap, 
 swap = dict(type='SwapClipAudio', source='own')  # for tests with other sounds
 hear = dict(type='LoadClipAudio', key='naming_audio', front_end=dict(type='CLAPLogMel'))
 test_pipeline = [swap, hear, *_base_.test_pipeline]
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

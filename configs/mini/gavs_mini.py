@@ -1,4 +1,4 @@
-# GAVS on the AVSBench-OV clips of the mini world, sounding or not: the model in small, around the small SAM of the package
+# GAVS on the AVSBench-OV clips of the mini world, sounding or not: the model in small, around the small SAM
 _base_ = [
     '../_base_/models/gavs_sam-vit-b.py',
     '../_base_/models/foundation_mini.py',

@@ -59,7 +59,7 @@ class AVSegInferencer:
 
     Args:
         model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content.
-        weights (str): checkpoint of a model of this config. Defaults to None: a model of which nothing is trained.
+        weights (str): checkpoint of a model of this config. None: a model without trained weights, Sam4AVS.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.

@@ -44,7 +44,12 @@ class AVRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap as mmengine does; without a GPU the usual wrapper is told to use no device of one."""
+        """Wrap as mmengine does; without a GPU the usual wrapper is told to use no device of one.
+
+        A model without trainable parameters is not wrapped, as torch's wrapper refuses it.
+        """
+        if not any(p.requires_grad for p in model.parameters()):
+            return model.to(get_device())
         if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available():
             unused = self.cfg.get('find_unused_parameters', False)
             model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False, find_unused_parameters=unused)
@@ -121,7 +126,8 @@ class AVRunner(Runner):
             ConfigError: the model needs a checkpoint, and there is none.
         """
         model = getattr(self.model, 'module', self.model)
-        if self._load_from is None and model.state_dict():
+        has_weights = self._load_from or self._resume or self._has_loaded or self.iter
+        if not has_weights and model.state_dict():
             raise ConfigError(f'{type(model).__name__} has trained weights: name a checkpoint to test')
         read_frozen(model)
         return super().test()

@@ -37,7 +37,7 @@ class SoundFrontEnd(Protocol):
         """Features (...) float32 of ``row_samples`` samples, mono float in [-1, 1]."""
 
     def __call__(self, waveform: np.ndarray, num_rows: int) -> np.ndarray:
-        """Features (T, ...) float32 of a waveform (n,); silence follows its end, or what the front end says."""
+        """Features (T, ...) float32 of a waveform (n,); a short one is filled with silence or otherwise."""
 
 
 class AudioEncoder(Protocol):
@@ -178,7 +178,7 @@ class MaskRefiner(Protocol):
     """Makes masks finer, before queries are named."""
 
     def __call__(self, frames: Tensor, queries: InstanceData, pad_shape: tuple[int, int]) -> InstanceData:
-        """The S queries that are worth it, with ``masks`` (S, T, h', w') logits; all else of them is kept.
+        """The S queries that it refines, and no others, with ``masks`` (S, T, h', w') logits; all else is kept.
 
         Args:
             frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.

@@ -7,7 +7,7 @@ INSTALL = "pip install 'ovavss_mm[foundation]'"
 
 
 def import_transformers() -> ModuleType:
-    """Import the library.
+    """Import and return the library.
 
     Raises:
         ImportError: it is not installed; the message has the command.
@@ -16,5 +16,4 @@ def import_transformers() -> ModuleType:
         import transformers
     except ImportError as error:
         raise ImportError(f'CLAP, Grounding DINO and SAM need the library transformers: {INSTALL}') from error
-    transformers.utils.logging.disable_progress_bar()  # of reading weights, which takes seconds
     return transformers

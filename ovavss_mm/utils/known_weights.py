@@ -64,7 +64,11 @@ def is_hub_id(checkpoint: str) -> bool:
     """Whether ``checkpoint`` may be an id of the Hugging Face hub, as ``'facebook/sam-vit-base'`` is."""
     owner, _, name = checkpoint.partition('/')
     plain = all(part and re.fullmatch(r'[\w.-]+', part) and part.strip('.') for part in (owner, name))
-    return plain and not osp.splitext(name)[1].startswith(('.pt', '.pk', '.safetensors')) and not osp.isdir(owner)
+    return (
+        plain
+        and not osp.splitext(name)[1].startswith(('.pt', '.pk', '.np', '.bin', '.safetensors'))
+        and not osp.isdir(owner)
+    )
 
 
 def missing_files(config: Any) -> Iterator[str]:
@@ -74,7 +78,7 @@ def missing_files(config: Any) -> Iterator[str]:
     """
     if isinstance(config, dict):
         path = config.get('checkpoint') if config.get('type') == 'Pretrained' else None
-        if path and '://' not in path and not is_tag(path) and not is_hub_id(path) and not osp.exists(path):
+        if path and '://' not in path and not (is_tag(path) or is_hub_id(path) or osp.exists(path)):
             yield path
         config = list(config.values())
     for item in config if isinstance(config, (list, tuple)) else ():

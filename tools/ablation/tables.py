@@ -54,7 +54,8 @@ class Tables:
         data, published = self.plan.data, [*SCORES, *SIZES]
         published = [key for key in published if any(key in row.published for row in rows)]
         ours = self.columns(suite)
-        paired = [key for key in ours if key in PAIRED and any(len(row.tests) > 1 for row in rows)]
+        compared = [key for key in ours if key in PAIRED]
+        paired = [key for key in compared if any(len(self.differences(row, ours[key])) > 1 for row in rows)]
         lines, failed = [], []
         for row in rows:
             figures, failures = measured(row)

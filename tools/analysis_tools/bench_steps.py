@@ -209,6 +209,7 @@ def _building(what: str) -> Iterator[None]:
 def _force(model: nn.Module, sounding: int, names: tuple[str, ...]) -> list[str]:
     """Let some queries sound, with a mask in every frame, and draw text embeddings; drawn weights would not."""
     head, classifier = model.decode_head, getattr(model, 'classifier', None)
+    classifier = getattr(classifier, 'classifier', classifier)  # that which a scorer wraps
     predict, notes = head.predict, []
 
     def predict_forced(*args: Any, **kwargs: Any) -> Any:

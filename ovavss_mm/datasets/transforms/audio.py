@@ -76,8 +76,8 @@ class LoadClipAudio(BaseTransform):
     extra_audio_path (str | None), the sound in that file is added, padded with silence. The sum is not clipped.
 
     Args:
-        front_end (dict, optional): config of a :class:`~ovavss_mm.datasets.SoundFrontEnd`. Defaults to None:
-            ``dict(type='VGGishLogMel')``.
+        front_end (dict, optional): config of a :class:`~ovavss_mm.datasets.SoundFrontEnd`. Defaults to None: for
+            'audio' ``dict(type='VGGishLogMel')``.
         on_short (str): what to do with sound too short for the frames of the clip: 'pad' it with silence, or with what
             the front end fills it, or 'raise' an error. Defaults to 'pad'.
         key (str): 'audio', what the network hears, or 'naming_audio', what a model of names such as
@@ -92,6 +92,8 @@ class LoadClipAudio(BaseTransform):
             raise ValueError(f"on_short must be 'pad' or 'raise', got {on_short!r}")
         if key not in KEYS:
             raise ValueError(f'key must be one of {KEYS}, got {key!r}')
+        if key != 'audio' and front_end is None:
+            raise ValueError(f'key={key!r} needs the front_end of the model that hears it, such as CLAPLogMel')
         self.front_end = TRANSFORMS.build(front_end or dict(type='VGGishLogMel'))
         self.on_short, self.key = on_short, key
 
@@ -124,7 +126,7 @@ class LoadClipAudio(BaseTransform):
         if len(waveform) < needed and on_short == 'raise':
             raise ValueError(
                 f'{path} has {len(waveform) / rate:.3f} s of sound, {num_rows} frames need {needed / rate:.3f} s; '
-                "LoadClipAudio(on_short='pad') fills up with silence"
+                "LoadClipAudio(on_short='pad') fills it up"
             )
         if self.front_end.silence_follows:
             waveform = pad(waveform, needed)

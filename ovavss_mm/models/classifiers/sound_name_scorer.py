@@ -10,6 +10,8 @@ from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ...datasets.vocabulary import Vocabulary
+
 PARTS = ('base', 'novel')
 TINY = torch.finfo(torch.float32).tiny  # stands for probabilities of 0, whose logarithm is none
 STEP = "dict(type='LoadClipAudio', key='naming_audio', front_end=dict(type='CLAPLogMel'))"
@@ -59,6 +61,11 @@ class SoundNameScorer(BaseModule):
                 raise
             return getattr(self.classifier, name)
 
+    def truncated_words(self, vocabulary: Vocabulary) -> list[str]:
+        """Names and synonyms whose ends the classifier or the namer does not read."""
+        parts = (self.classifier, self.namer) if self.uses_sound else (self.classifier,)
+        return list(dict.fromkeys(word for part in parts for word in part.truncated_words(vocabulary)))
+
     @property
     def uses_sound(self) -> bool:
         """Whether queries must have metainfo ``naming_audio`` (T, ...)."""
@@ -84,7 +91,7 @@ class SoundNameScorer(BaseModule):
             ValueError: the sound is missing.
         """
         if self.uses_sound and queries.get('naming_audio') is None:
-            raise ValueError(f'SoundNameScorer hears no sound: the test pipeline needs the step {STEP}')
+            raise ValueError(f'SoundNameScorer hears no sound: the pipeline needs the step {STEP}')
         named = self.classifier(frames, queries, names, pad_shape)
         if not self.uses_sound or not len(named):
             return named

@@ -18,8 +18,8 @@ class TextEmbeddings:
     """Embeds words with prompt templates, each word once.
 
     Args:
-        model (nn.Module): open_clip model.
-        tokenizer (Callable): texts to token ids (M, context length) int64.
+        model (nn.Module): with ``encode_text``, as the models of open_clip have it.
+        tokenizer (Callable): M texts to what ``encode_text`` takes, such as token ids (M, context length) int64.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
@@ -68,8 +68,8 @@ def embed_words(
     """Embed each word as the normalised mean over its prompts.
 
     Args:
-        model (nn.Module): open_clip model.
-        tokenizer (Callable): texts to token ids (M, context length) int64.
+        model (nn.Module): with ``encode_text``, as the models of open_clip have it.
+        tokenizer (Callable): M texts to what ``encode_text`` takes, such as token ids (M, context length) int64.
         words (Sequence[str]): N words.
         templates (Sequence[str]): prompts with ``{}`` for the word.
         chunk_size (int): prompts that are encoded at a time. Defaults to 256.

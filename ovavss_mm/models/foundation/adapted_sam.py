@@ -4,6 +4,7 @@
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..layers.frozen import checked_checkpoint
 from ..layers.mlp_adapter import MLPAdapter
 from .base import build_model, read_pretrained
 
@@ -30,9 +31,7 @@ class AdaptedSAM(BaseModule):
 
     def __init__(self, config: dict, tune_v: int = 9, width: int = 128, init_cfg: dict | None = None) -> None:
         super().__init__()
-        if init_cfg and (set(init_cfg) != {'type', 'checkpoint'} or init_cfg['type'] != 'Pretrained'):
-            raise ValueError(f"init_cfg must be dict(type='Pretrained', checkpoint=PLACE) or None, got {init_cfg}")
-        self.checkpoint = init_cfg and init_cfg['checkpoint']
+        self.checkpoint = checked_checkpoint(init_cfg, type(self).__name__)
         self.config = config
         self.model = build_model('SamModel', config, drawn=init_cfg is None).requires_grad_(False)
         blocks = self.model.vision_encoder.layers

@@ -19,7 +19,7 @@ class BoxMasker(FoundationModel):
             ``vision_config.image_size``.
         init_cfg (dict, optional): as of :class:`FoundationModel`. Defaults to None.
         dtype (str): as of :class:`FoundationModel`. Defaults to 'float32'.
-        chunk_size (int): boxes that are decoded at a time; bounds memory, never the result. Defaults to 64.
+        chunk_size (int): boxes that are decoded at a time; never changes the result. Defaults to 64.
 
     Raises:
         ValueError: a value out of range, or see :class:`FoundationModel`.

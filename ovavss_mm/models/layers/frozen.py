@@ -30,12 +30,7 @@ class FrozenModule(BaseModule):
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=None)
-        whole = init_cfg and set(init_cfg) == {'type', 'checkpoint'} and init_cfg['checkpoint']
-        if init_cfg is not None and not (whole and init_cfg['type'] == 'Pretrained'):
-            raise ValueError(
-                f"{type(self).__name__} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}"
-            )
-        self.checkpoint: str | None = init_cfg and init_cfg['checkpoint']
+        self.checkpoint = checked_checkpoint(init_cfg, type(self).__name__)
         self._frozen: tuple[str, ...] = ()  # names of the children that the file is for
         self._has_weights = False
         self._register_state_dict_hook(_leave_out_frozen)
@@ -89,6 +84,14 @@ class FrozenModule(BaseModule):
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Names of the file to names of this module; subclasses override this."""
         return state
+
+
+def checked_checkpoint(init_cfg: dict | None, name: str) -> str | None:
+    """The place of the weights in ``init_cfg`` of a part; ValueError if there is anything else in it."""
+    whole = init_cfg and set(init_cfg) == {'type', 'checkpoint'} and init_cfg['checkpoint']
+    if init_cfg is not None and not (whole and init_cfg['type'] == 'Pretrained'):
+        raise ValueError(f"{name} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}")
+    return init_cfg and init_cfg['checkpoint']
 
 
 def read_frozen(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes, group_by, refuse_unread
 from .label_map import best_pairs, dense_pairs, original_logits, resize_pairs
@@ -237,11 +237,6 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
     def is_binary(self) -> bool:
         """Whether it tells only what sounds from what does not."""
         return getattr(self.decode_head, 'dense_classes', None) == 1
-
-    @property
-    def namer(self) -> nn.Module | None:
-        """The classifier."""
-        return self.classifier
 
     def find(self, inputs: dict[str, list[Tensor]], metas: list[dict]) -> Iterator[Found]:
         """See :class:`ClipSegmentor`; dense logits of one class are kept.

@@ -105,7 +105,7 @@ class ClipSegmentor(BaseSegmentor):
     @property
     def namer(self) -> nn.Module | None:
         """The part that takes names: ``open_vocabulary``, and if so ``text_embeddings`` and ``truncated_words``."""
-        return None
+        return getattr(self, 'classifier', None)
 
     def aug_test(self, *args: object, **kwargs: object) -> None:
         """Refuse test-time augmentation, which averages the logits of fixed classes."""

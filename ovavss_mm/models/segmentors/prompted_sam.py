@@ -100,11 +100,6 @@ class PromptedSAM(ClipSegmentor):
         """1 for a binary model, which data of several names do not fit; None for one with a classifier."""
         return 1 if self.is_binary else None
 
-    @property
-    def namer(self) -> nn.Module | None:
-        """The classifier."""
-        return self.classifier
-
     # ------------------------------------------------------------------ network
     def extract_feat(self, imgs: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Image embeddings and prompts of N frames.
@@ -211,7 +206,7 @@ class PromptedSAM(ClipSegmentor):
 
 
 def annotated_frames(labels: Tensor) -> Tensor:
-    """Which frames (T,) of labels (T, H, W) have an annotated pixel; the first one if none has, which costs nothing."""
+    """Which frames (T,) of labels (T, H, W) have an annotated pixel; the first one, whose loss is 0, if none has."""
     known = (labels != IGNORED).flatten(1).any(1)
     known[0] |= ~known.any()
     return known

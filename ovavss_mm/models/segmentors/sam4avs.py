@@ -127,8 +127,8 @@ class Sam4AVS(ClipSegmentor):
             same, names = first_equal(frames), meta['vocabulary']
             heard = self._hear(audio, meta)
             pairs = self._best(self._look(frames, same, heard, names), len(frames))
-            pairs.masks = self._mask(frames, same, pairs, tuple(meta['ori_shape']))
             notes = [_note(names, heard[t], pairs[pairs.frames == t]) for t in range(len(frames))]
+            pairs.masks = self._mask(frames, same, pairs, tuple(meta['ori_shape']))
             for key in ('ids', 'box_scores'):
                 pairs.pop(key)
             yield Found(pairs, notes=notes)

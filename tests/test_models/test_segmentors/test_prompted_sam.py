@@ -228,7 +228,7 @@ def test_a_checkpoint_is_whole(model, clips):
         (dict(triplet_margin=-2), 'cannot be negative, got 0.0 and -2'),
         (dict(tune_v=4), 'tune_v must be one of 3 encoder blocks.*got 4'),
         (dict(adapter_channels=0), 'at least 1, got 1 and 0'),
-        (dict(init_cfg=dict(type='Kaiming')), 'init_cfg must be'),
+        (dict(init_cfg=dict(type='Kaiming')), 'AdaptedSAM takes init_cfg'),
         (dict(test_cfg=dict(window=0)), 'test_cfg'),
         (
             dict(classifier=CLASSIFIER | dict(type='TextSpaceClassifier')),
