@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import sys
+import types
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ import tiny_foundation  # noqa: E402
 from tiny_model import ROOT  # noqa: E402
 
 from ovavss_mm.apis import AVSegInferencer  # noqa: E402
+from ovavss_mm.engine.runner import AVRunner  # noqa: E402
 from ovavss_mm.models.foundation.base import build_model  # noqa: E402
 from ovavss_mm.models.skeleton import build_skeleton, read_config  # noqa: E402
 
@@ -122,6 +124,12 @@ def test_training_says_that_nothing_is_trained(tiny, world, tmp_path):
     options = [f'{split}_dataloader.dataset.data_root={world}' for split in ('train', 'val')]
     with pytest.raises(SystemExit, match='Sam4AVS is made of frozen models, nothing is trained: test it, with --check'):
         load_tool('train.py').main([str(tiny), '--work-dir', str(tmp_path), '--cfg-options', *options])
+
+
+def test_several_processes_do_not_wrap_what_has_no_gradient():
+    """torch's wrapper refuses it."""
+    runner, model = types.SimpleNamespace(distributed=True), torch.nn.Linear(1, 1).requires_grad_(False)
+    assert AVRunner.wrap_model(runner, None, model) is model
 
 
 def test_a_trained_model_is_not_tested_without_a_checkpoint(world, tmp_path):

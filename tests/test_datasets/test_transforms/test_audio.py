@@ -283,3 +283,8 @@ def test_a_second_row_hears_what_the_first_one_hears(tmp_path, source):
         SwapClipAudio('silence')(step(results_of(tmp_path / 'own.wav')))
     with pytest.raises(ValueError, match="key must be one of .*got 'sound'"):
         LoadClipAudio(key='sound')
+
+
+def test_a_second_row_of_sound_needs_a_front_end_of_its_own():
+    with pytest.raises(ValueError, match="key='naming_audio' needs the front_end of the model that hears it"):
+        LoadClipAudio(key='naming_audio')

@@ -180,6 +180,15 @@ def test_what_is_asked_of_a_classifier_is_passed_on():
     assert clip.truncated_words(Vocabulary(['dog'])) == []
 
 
+def test_names_that_the_namer_cuts_are_told_where_it_is_asked():
+    cut = dict(classifier=['a'], namer=['b', 'a'])
+    for weight, expected in ((0.0, ['a']), (0.2, ['a', 'b'])):
+        model = scorer(weight)
+        for part, words in cut.items():
+            getattr(model, part).truncated_words = lambda vocabulary, words=words: words
+        assert model.truncated_words(Vocabulary(['a', 'b'])) == expected
+
+
 def test_checkpoints_of_the_classifier_alone_load():
     model, alone = scorer(0.2), MODELS.build(dict(type='StubClassifier'))
     with torch.no_grad():
