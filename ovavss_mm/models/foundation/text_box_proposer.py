@@ -2,6 +2,7 @@
 """Boxes of names by Grounding DINO."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,6 +57,10 @@ class TextBoxProposer(FoundationModel):
                 f'got {short_side}, {long_side}, {chunk_size} and {box_thr}'
             )
         self.box_thr, self.chunk_size = box_thr, chunk_size
+        for part in self.model.modules():
+            if type(part).__name__ == 'MultiScaleDeformableAttention':  # of the library
+                part.register_forward_pre_hook(_widen)
+                part.register_forward_hook(partial(_narrow, self.dtype))
         kind = import_transformers().GroundingDinoImageProcessor
         self.processor = kind(size=dict(shortest_edge=short_side, longest_edge=long_side))
 
@@ -130,3 +135,13 @@ class _Once:
             out = self.run(*[x[list(new.values())] for x in inputs], **options)
             self.rows |= {key: tree_map(lambda x, i=i: x[i : i + 1], out) for i, key in enumerate(new)}
         return tree_map(lambda *rows: torch.cat(rows), *[self.rows[key] for key in self.keys])
+
+
+def _widen(_module: nn.Module, inputs: tuple) -> tuple:
+    """Forward pre-hook: floats in float32. Positions in bfloat16 are coarse, and torch's sampling gave NaN on a CPU."""
+    return tuple(x.float() if torch.is_tensor(x) and x.is_floating_point() else x for x in inputs)
+
+
+def _narrow(dtype: torch.dtype, _module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+    """Forward hook: back to the dtype of the model."""
+    return output.to(dtype)
