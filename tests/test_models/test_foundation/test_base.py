@@ -56,6 +56,16 @@ def test_a_checkpoint_without_them_fills_them_in(folder):
     assert torch.equal(model['sam'].model.state_dict()[key], expected)
 
 
+def test_weights_are_in_memory_once(folder, monkeypatch):
+    """Those that were read stand where others were built, and are no copies."""
+    stored = base.read_pretrained('SamModel', TINY_SAM, folder)
+    places = {key: value.data_ptr() for key, value in stored.items()}
+    monkeypatch.setattr(base, 'read_pretrained', lambda *_: stored)
+    model = TinySAM(TINY_SAM, init_cfg=pretrained(folder))
+    model.init_weights()
+    assert {key: value.data_ptr() for key, value in model.model.state_dict().items()} == places
+
+
 def test_bfloat16_is_kept_from_construction_on(folder):
     model = TinySAM(TINY_SAM, init_cfg=pretrained(folder), dtype='bfloat16')
     model.init_weights()
