@@ -190,13 +190,6 @@ class MaskRefiner(Protocol):
         """
 
 
-class NameScorer(Protocol):
-    """Tells how well names fit a sound; :class:`~ovavss_mm.models.SoundNameScorer` asks it."""
-
-    def probabilities(self, audio: Tensor, names: Sequence[str]) -> Tensor:
-        """Rows of sound (T, ...) float32 of its front end, and N names: (T, N) float32, each row sums to 1."""
-
-
 class Classifier(Protocol):
     """Names queries.
 
@@ -225,7 +218,10 @@ class Classifier(Protocol):
 
 
 class SoundNamer(Protocol):
-    """Part of :class:`~ovavss_mm.models.Sam4AVS`: compares the sound of frames with names.
+    """Compares the sound of frames with names.
+
+    A part of :class:`~ovavss_mm.models.Sam4AVS`, and of :class:`~ovavss_mm.models.SoundNameScorer`, which asks for
+    ``probabilities`` alone.
 
     Attributes:
         open_vocabulary (bool): whether it takes any names.
@@ -235,6 +231,9 @@ class SoundNamer(Protocol):
 
     def scores(self, audio: Tensor, names: Sequence[str]) -> Tensor:
         """Cosines (T, N) float32 of the front end's rows (T, ...) and N names."""
+
+    def probabilities(self, audio: Tensor, names: Sequence[str]) -> Tensor:
+        """Probabilities (T, N) float32 of the names, each row of sum 1; arguments as above."""
 
     def spoken(self, name: str) -> str:
         """A name as text towers read it, without hyphens for example."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_iou, masks_to_boxes
+from torchvision.ops import box_convert, box_iou, masks_to_boxes
 from train_mini_clip import draw_objects, perturb_mask
 
 from ovavss_mm.mini_world.names import COLOURS, NAMES, SHAPES, split_name
@@ -185,7 +185,7 @@ class MiniGroundingDino:
 
         frames, names, boxes = zip(*(self.sample() for _ in range(self.batch)), strict=True)
         size = torch.tensor([*FRAME_SIZE[::-1]] * 2)
-        boxes = [corners_to_centre(each / size) for each in boxes]
+        boxes = [box_convert(each / size, 'xyxy', 'cxcywh') for each in boxes]
         labels = [dict(boxes=each, class_labels=torch.zeros(len(each), dtype=torch.long)) for each in boxes]
         inputs = self.inputs(frames, names)
         output = self.model(**inputs, labels=labels)
@@ -255,11 +255,6 @@ def ask(rng: np.random.Generator, names: list[str]) -> str:
     kind = rng.choice(3, p=(0.5, 0.25, 0.25))
     near = ([f'{colour}-{other}' for other in SHAPES], [f'{other}-{shape}' for other in COLOURS], NAMES)[kind]
     return str(rng.choice([name for name in near if name not in names] or [names[0]]))
-
-
-def corners_to_centre(boxes: Tensor) -> Tensor:
-    """Turn boxes (n, 4) x1, y1, x2, y2 into centres, widths and heights."""
-    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
 def make_vocabulary() -> dict[str, int]:
