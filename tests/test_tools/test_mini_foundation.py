@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import box_convert
 
 pytest.importorskip('transformers')
 ROOT = Path(__file__).parents[2]
@@ -176,5 +175,3 @@ def test_boxes_are_those_of_masks(script):
     mask[10:20, 30:50] = True
     assert sight.boxes_of([mask]).tolist() == [[30, 10, 50, 20]]
     assert sight.boxes_of([]).shape == (0, 4)
-    centre = box_convert(sight.boxes_of([mask]), 'xyxy', 'cxcywh')
-    assert centre.tolist() == [[40, 15, 20, 10]]
