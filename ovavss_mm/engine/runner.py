@@ -10,7 +10,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import MODELS, RUNNERS, TASK_UTILS
 from torch import nn
 from torch.utils.data import DataLoader
@@ -126,7 +126,8 @@ class AVRunner(Runner):
             ConfigError: the model needs a checkpoint, and there is none.
         """
         model = getattr(self.model, 'module', self.model)
-        has_weights = self._load_from or self._resume or self._has_loaded or self.iter
+        is_trained = isinstance(self._train_loop, BaseLoop)
+        has_weights = self._load_from or self._resume or self._has_loaded or is_trained
         if not has_weights and model.state_dict():
             raise ConfigError(f'{type(model).__name__} has trained weights: name a checkpoint to test')
         read_frozen(model)

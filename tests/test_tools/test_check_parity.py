@@ -219,7 +219,7 @@ def test_the_kind_is_told_from_the_name(tmp_path, capsys):
     fixture = published.fixture('metric')
     other = write(fixture, tmp_path / 'other.npz')
     error = published.error_of(tool.main, [other])
-    assert "'other' is no kind of fixture" in error and 'e2e_r50, e2e_swinb, loss, ' in error
+    assert "'other' is no kind of fixture" in error and 'e2e_r50, e2e_swinb, gavs, ' in error
     tool.main([other, '--kind', 'metric'])
     assert 'other.npz: metric' in capsys.readouterr().out
     assert set(parity.CHECKS) >= {'r50', 'swinb', 'clip', 'loss', 'loss_inner', 'metric'}
