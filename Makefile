@@ -70,7 +70,7 @@ doctor:  ## Say what works here, and what to do about the rest
 
 # ---------------------------------------------------------------------------- checks
 test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PYTEST_ARGS)
 
 lint: $(READY)  ## Check style and docstrings
 	$(BIN)/ruff check .
