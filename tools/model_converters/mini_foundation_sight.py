@@ -2,10 +2,12 @@
 """A small Grounding DINO and a small SAM of the mini world: their data and their losses."""
 
 import string
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou, masks_to_boxes
@@ -17,70 +19,15 @@ from ovavss_mm.mini_world.scene import FRAME_SIZE
 # Grounding DINO knows these tokens by BERT's ids, and '[PAD]' by 0.
 BERT_IDS = {'[PAD]': 0, '[UNK]': 100, '[CLS]': 101, '[SEP]': 102, '[MASK]': 103, '.': 1012, '?': 1029}
 FIRST_WORD = 200  # id of the first word; letters follow the words
-VOCAB_SIZE = 1030
-GROUNDING_DINO = dict(
-    backbone_config=dict(
-        model_type='bit',  # convolutions: small windows of attention learn colours alone in this time
-        embedding_size=32,
-        hidden_sizes=[64, 128, 128],
-        depths=[1, 2, 2],
-        layer_type='bottleneck',
-        num_groups=8,
-        out_indices=[2, 3],
-    ),
-    text_config=dict(
-        model_type='bert',
-        vocab_size=VOCAB_SIZE,
-        hidden_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    ),
-    d_model=64,
-    num_queries=20,
-    encoder_layers=2,
-    decoder_layers=2,
-    encoder_attention_heads=4,
-    decoder_attention_heads=4,
-    encoder_ffn_dim=128,
-    decoder_ffn_dim=128,
-    max_text_len=32,
-    num_feature_levels=2,
-    dropout=0.0,
-    fusion_droppath=0.0,
-    auxiliary_loss=True,
-)
+MINI = Config.fromfile(Path(__file__).parents[2] / 'configs/_base_/models/foundation_mini.py')  # their sizes
+# A backbone of convolutions: small windows of attention learn colours alone in this time.
+GROUNDING_DINO = MINI.mini_grounding_dino.config.to_dict() | dict(auxiliary_loss=True)
 FRAMES = dict(size=dict(shortest_edge=96, longest_edge=160))  # the mini world's frames keep their size
 BOX_THRESHOLD = 0.3
 BACKBONE_STEPS, BACKBONE_LR = 1000, 2e-3
-SIDE = 128  # of SAM's squares; its masks have half of it
-SAM = dict(
-    vision_config=dict(
-        hidden_size=64,
-        output_channels=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        image_size=SIDE,
-        patch_size=8,
-        window_size=0,
-        global_attn_indexes=[0, 1, 2],
-        mlp_ratio=2.0,
-        num_pos_feats=32,
-        initializer_range=0.02,
-    ),
-    prompt_encoder_config=dict(hidden_size=64, image_size=SIDE, patch_size=8, mask_input_channels=16),
-    mask_decoder_config=dict(
-        hidden_size=64,
-        mlp_dim=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        iou_head_hidden_dim=64,
-        layer_norm_eps=1e-5,  # as the published SAM's, unlike the config's default
-    ),
-)
+SAM = MINI.mini_sam.config.to_dict()
+SAM['vision_config']['initializer_range'] = 0.02  # the library's 1e-10 embeds all pictures alike
+SIDE = SAM['vision_config']['image_size']  # of SAM's squares; its masks have half of it
 SQUARES = dict(
     size=dict(longest_edge=SIDE),
     pad_size=dict(height=SIDE, width=SIDE),
@@ -263,7 +210,7 @@ def make_vocabulary() -> dict[str, int]:
     tokens = [*COLOURS, *SHAPES, *letters, *(f'##{letter}' for letter in letters)]
     vocabulary = BERT_IDS | {token: FIRST_WORD + i for i, token in enumerate(tokens)}
     taken = set(vocabulary.values())
-    vocabulary |= {f'[unused{i}]': i for i in range(VOCAB_SIZE) if i not in taken}
+    vocabulary |= {f'[unused{i}]': i for i in range(GROUNDING_DINO['text_config']['vocab_size']) if i not in taken}
     return dict(sorted(vocabulary.items(), key=lambda item: item[1]))
 
 

@@ -2,9 +2,12 @@
 """A small CLAP of the mini world: its front end, its data and its loss."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmseg.registry import TRANSFORMS
 from open_clip.loss import ClipLoss
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,49 +19,9 @@ from ovavss_mm.mini_world.sound import SAMPLE_RATE, noise_floor, object_sound
 
 SPOKEN = tuple(name.replace('-', ' ') for name in NAMES)  # what both towers of text read
 SPECIAL_TOKENS = ('<s>', '<pad>', '</s>', '<unk>')  # ids 0 to 3, as RoBERTa's
-VOCAB_SIZE = 400
 TEXT_LENGTH = 77
-# Front end of one second, which is repeated to two: 101 frames a second.
-MELS = dict(
-    feature_size=64,
-    sampling_rate=SAMPLE_RATE,
-    hop_length=160,
-    fft_window_size=1024,
-    max_length_s=2,
-    frequency_min=50,
-    frequency_max=8000,
-    truncation='rand_trunc',
-    padding='repeatpad',
-)
-CLAP = dict(
-    projection_dim=64,
-    text_config=dict(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=TEXT_LENGTH + 3,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    ),
-    audio_config=dict(
-        num_mel_bins=64,
-        spec_size=128,
-        window_size=4,
-        patch_size=4,
-        patch_stride=[4, 4],
-        patch_embeds_hidden_size=32,
-        hidden_size=64,
-        depths=[2, 2],
-        num_attention_heads=[2, 4],
-        num_hidden_layers=2,
-        mlp_ratio=2.0,
-        enable_fusion=False,
-        hidden_dropout_prob=0.0,
-        num_classes=1,
-    ),
-)
+MINI = Config.fromfile(Path(__file__).parents[2] / 'configs/_base_/models/foundation_mini.py')  # its sizes
+CLAP = MINI.mini_clap.config.to_dict()
 AMPLITUDES = (0.07, 0.4)  # wider than the world's
 SINGLES, MIXTURES = 200, 4000  # seconds of each name, and of two or three
 
@@ -89,9 +52,9 @@ class MiniClap:
     iters, lr = 2500, 1e-3
 
     def __init__(self, seed: int, scale: float = 1.0):
-        from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+        from transformers import ClapConfig, ClapModel
 
-        self.mels, self.tokenizer = ClapFeatureExtractor(**MELS), make_tokenizer()
+        self.mels, self.tokenizer = TRANSFORMS.build(MINI.mini_clap_front).extractor, make_tokenizer()
         self.model = ClapModel(ClapConfig(**CLAP))
         self.processors = (self.mels, self.tokenizer)
         self.rng = np.random.default_rng((seed, 1))
@@ -165,5 +128,5 @@ def make_tokenizer():
     texts = [template.replace('{}', name) for template in ('{}', *TEMPLATES) for name in SPOKEN]
     bare = RobertaTokenizer(vocab={token: i for i, token in enumerate(SPECIAL_TOKENS)}, merges=[])
     return bare.train_new_from_iterator(
-        texts, VOCAB_SIZE, initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False
+        texts, CLAP['text_config']['vocab_size'], initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False
     )
