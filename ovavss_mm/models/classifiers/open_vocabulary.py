@@ -16,13 +16,13 @@ from ...utils.known_weights import package_file
 from ...utils.text import shorten
 from ..layers.clip import CLIP_NUMBERS, build_clip, check_tag, clip_weights_file
 from ..layers.frozen import FrozenModule
-from .text_embeddings import TextEmbeddings
+from .text_embeddings import RemembersText, TextEmbeddings
 
 SCORES = ('softmax', 'sigmoid')
 CPU_IMAGES = 4  # encoded at a time on a CPU, whose cache holds no more (see docs/benchmarks.md)
 
 
-class OpenVocabularyClassifier(FrozenModule):
+class OpenVocabularyClassifier(RemembersText, FrozenModule):
     """Names masks by the similarity of image and text embeddings; subclasses say what is embedded of a mask.
 
     Args:
@@ -85,7 +85,6 @@ class OpenVocabularyClassifier(FrozenModule):
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('std', std, persistent=False)
         self._tokenizer = None
-        self._text: TextEmbeddings | None = None
         self.freeze()
 
     def _preprocess_cfg(self) -> dict:
@@ -125,16 +124,6 @@ class OpenVocabularyClassifier(FrozenModule):
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Prefix the keys of a CLIP checkpoint; three numbers of OpenAI's archives are no weights."""
         return {f'clip_model.{key}': value for key, value in state.items() if key not in CLIP_NUMBERS}
-
-    def init_weights(self) -> None:
-        """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
-        self._text = None
-        super().init_weights()
-
-    def _load_from_state_dict(self, *args: object) -> None:
-        """Load weights; text embeddings of other weights are forgotten."""
-        self._text = None
-        super()._load_from_state_dict(*args)
 
     # ------------------------------------------------------------------ names
     def text_embeddings(self, names: Sequence[str], show_progress: bool = False) -> Tensor:

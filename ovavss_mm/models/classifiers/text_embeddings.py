@@ -57,6 +57,22 @@ class TextEmbeddings:
         return torch.stack(table)
 
 
+class RemembersText:
+    """Mixin of frozen modules: text embeddings are remembered, and forgotten with the weights that made them."""
+
+    _text: TextEmbeddings | None = None
+
+    def init_weights(self) -> None:
+        """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
+        self._text = None
+        super().init_weights()
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        """Load weights; text embeddings of other weights are forgotten."""
+        self._text = None
+        super()._load_from_state_dict(*args)
+
+
 @torch.no_grad()
 def embed_words(
     model: nn.Module,

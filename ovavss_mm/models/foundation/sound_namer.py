@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...datasets.vocabulary import Vocabulary
-from ..classifiers.text_embeddings import TextEmbeddings
+from ..classifiers.text_embeddings import RemembersText, TextEmbeddings
 from .base import FoundationModel
 
 TOKENS = 77  # of a text that CLAP reads
@@ -17,7 +17,7 @@ TEMPLATES = ('{}',)  # the bare name
 
 
 @MODELS.register_module()
-class SoundNamer(FoundationModel):
+class SoundNamer(RemembersText, FoundationModel):
     """Compares the sound of each frame with names, by a frozen CLAP.
 
     Args:
@@ -50,18 +50,6 @@ class SoundNamer(FoundationModel):
             raise ValueError(f'chunk_size must be at least 1, got {chunk_size}')
         self.name_map = {'-': ' '} if name_map is None else dict(name_map)
         self.chunk_size = chunk_size
-        self._text: TextEmbeddings | None = None
-
-    # ------------------------------------------------------------------ weights
-    def init_weights(self) -> None:
-        """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
-        self._text = None
-        super().init_weights()
-
-    def _load_from_state_dict(self, *args: object) -> None:
-        """Load weights; text embeddings of other weights are forgotten."""
-        self._text = None
-        super()._load_from_state_dict(*args)
 
     # ------------------------------------------------------------------ names
     def spoken(self, name: str) -> str:
