@@ -37,6 +37,7 @@ EXAMPLES = """examples (the data: tools/dataset_converters/mini_world.py --out d
   python tools/ablate.py --suite table3 --rows none --base mini --seeds 0 1 2
   python tools/ablate.py --suite all --base avsbench-ov
   python tools/ablate.py --suite table3 table4 --base my_configs/mine.py
+  python tools/ablate.py --suite sound --base configs/mini/tpavi_mini.py --checkpoint work_dirs/tpavi_mini/iter_2400.pth
   python tools/ablate.py --suite all --base mini --out work_dirs/short --cfg-options train_cfg.max_iters=20
 """
 
@@ -49,6 +50,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--suite', nargs='+', required=True, help="of configs/ablations/suites.yml, or 'all'")
     add('--rows', nargs='+', metavar='NAME', help='run these rows of the suites (default: all)')
     add('--base', required=True, help='of the rows: mini, avsbench-ov, or the path of a config')
+    words = 'of a model of the base: test it in the rows that would train one, and train nothing'
+    add('--checkpoint', type=Path, metavar='CKPT', help=words)
     add('--seeds', nargs='+', type=int, default=[0], metavar='N', help='of each row (default: 0)')
     add('--jobs', type=int, metavar='N', help='side by side (default: one a GPU; without one, 1)')
     add('--out', type=Path, metavar='DIR', help='default: work_dirs/ablate/<base>')
@@ -83,7 +86,7 @@ def main(
 
     command = shlex.join(['ablate.py', *(sys.argv[1:] if argv is None else argv)])
     try:
-        words = (args.suite, args.base, args.seeds, args.out, args.rows, args.cfg_options)
+        words = (args.suite, args.base, args.seeds, args.out, args.rows, args.cfg_options, args.checkpoint)
         plan = Plan(configs, *words)
         gpus = visible_gpus() if gpus is None else gpus
         tables = Tables(plan, f'`{command}`; base {plan.base_config.stem}, seeds {plan.seeds}\n')
@@ -124,7 +127,8 @@ class Runner:
         command = [*self.mim, job.kind, 'ovavss_mm', str(job.config)]
         command += ['--base', str(job.base)] if job.base else []
         if job.kind == 'test':
-            command += ['--checkpoint', str(job.training.checkpoint.resolve()) if job.training else 'none']
+            checkpoint = job.training.checkpoint if job.training else job.given
+            command += ['--checkpoint', str(checkpoint.resolve()) if checkpoint else 'none']
         else:
             command += ['--resume', *(['--gpus', '1'] if self.gpus else [])]
         command += ['--work-dir', str(job.folder.resolve())]

@@ -4,7 +4,7 @@
 import logging
 import os.path as osp
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mmengine.fileio import exists, isdir, join_path
 from mmengine.logging import print_log
@@ -12,9 +12,11 @@ from mmseg.datasets import BaseSegDataset
 
 from ..utils.text import shorten
 from .files import find_audio, find_frames, find_labels, list_sounds
-from .metadata import SPLITS
+from .metadata import SPLITS, VISIBLE_FILE, read_visible
+from .other_sounds import OtherSounds
 from .samplers import SeededIndex, seeded_rng
 from .transforms.loading import read_labels
+from .transforms.sound_swaps import SwapClipAudio
 from .vocabulary import Vocabulary
 
 MAX_NAMES = 254  # label maps are uint8 and 255 marks pixels without annotation
@@ -31,8 +33,9 @@ class ClipDataset(BaseSegDataset):
 
     A sample before the pipeline is a dict: clip_id (str), subset (str), split (str), clip_dir (str), num_frames (int),
     frame_paths (list[str]), label_paths (list[str | None], one a frame, None: not annotated), audio_path (str | None,
-    None: silence), other_audio_path (str | None, sound of another clip of the split at least as long, with no name in
-    common if there is one), names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
+    None: silence), names (tuple[str], what sounds in the clip; may have names that are not in the vocabulary),
+    visible_names (tuple[str], what is seen in it, as far as is known: at least names), other_sounds (OtherSounds, those
+    of the split, to draw one that is not of the picture),
     vocabulary (Vocabulary, all N names; index i has label i + 1), label_reader (Callable, see there).
 
     ``metainfo`` has classes (background and the N names), palette, base_names and novel_names.
@@ -50,6 +53,9 @@ class ClipDataset(BaseSegDataset):
             another one; see :class:`BadClipsHook`, which logs and counts them. With test_mode=True it is always
             'raise': figures of another test set would not be comparable. Defaults to 'raise'.
         metainfo (dict, optional): what to add to ``metainfo``. Defaults to None.
+        sounds (Sequence[str]): names of :class:`SwapClipAudio`, such as 'own', 'noise' and 'off_screen_6dB', for tests:
+            each clip is there once with each of them, all clips with the first of them first. Defaults to none: each
+            clip is there once, as it is.
         **kwargs: ann_file, pipeline, test_mode, lazy_init, indices, serialize_data and max_refetch of
             :class:`mmseg.datasets.BaseSegDataset`. max_refetch (default 20) is how many clips in a row may be bad.
 
@@ -70,8 +76,10 @@ class ClipDataset(BaseSegDataset):
         with_labels: bool = True,
         on_bad_clip: str = 'raise',
         metainfo: dict | None = None,
+        sounds: Sequence[str] = (),
         **kwargs,
     ):
+        self.swaps = [SwapClipAudio.named(sound) for sound in sounds]
         if split not in SPLITS:
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
         if on_bad_clip not in ('raise', 'skip'):
@@ -110,11 +118,11 @@ class ClipDataset(BaseSegDataset):
             FileNotFoundError: the folder of a clip or of its frames or labels is missing.
             ValueError: other problems with the clips. Either names the first few and counts all.
         """
-        rows = self.rows()
-        clips, problems = [], []
+        seen = read_visible(join_path(self.data_root, VISIBLE_FILE))
+        rows, clips, problems = self.rows(), [], []
         for row in rows:
             try:
-                clips.append(self._find_clip(row))
+                clips.append(self._find_clip(row, seen.get(row['uid'], ())))
             except (FileNotFoundError, ValueError) as err:
                 problems.append(err)
         if problems:
@@ -123,7 +131,8 @@ class ClipDataset(BaseSegDataset):
                 f'{len(problems)} of {len(rows)} clips cannot be used, such as:\n  {found}{self.advice}'
             ) from problems[0]
         log_sounds(self.split, clips)
-        return add_other_audio(clips)
+        self.other_sounds = OtherSounds(clips)
+        return [clip | dict(swap=i) for i in range(len(self.swaps)) for clip in clips] or clips
 
     def find_files(self, row: Mapping) -> tuple[str, dict[int, str], dict[int, str], str | None]:
         """Folder of a clip, its frames and label maps by number, and its sound; None is silence.
@@ -138,8 +147,8 @@ class ClipDataset(BaseSegDataset):
             labels = find_labels(clip_dir, frames, self.first_frame_only(row), self.seg_map_suffix)
         return clip_dir, frames, labels, find_audio(clip_dir)
 
-    def _find_clip(self, row: Mapping) -> dict:
-        """The sample of a row, but for other_audio_path."""
+    def _find_clip(self, row: Mapping, visible: Sequence[str]) -> dict:
+        """The sample of a row, whose clip shows other names too, see the class."""
         clip_dir, frames, labels, audio = self.find_files(row)
         if len(frames) != row.get('frames', len(frames)):
             raise ValueError(f'{clip_dir}: {len(frames)} frames, {row["frames"]} in the index')
@@ -153,11 +162,14 @@ class ClipDataset(BaseSegDataset):
             label_paths=[labels.get(i) for i in sorted(frames)],
             audio_path=audio,
             names=tuple(row['names']),
+            visible_names=tuple(dict.fromkeys((*row['names'], *visible))),
         )
 
     def get_data_info(self, idx: int) -> dict:
         """The sample of a clip before the pipeline, see the class."""
-        return super().get_data_info(idx) | dict(label_reader=self.label_reader, vocabulary=self.vocabulary)
+        info = super().get_data_info(idx)
+        info |= dict(label_reader=self.label_reader, vocabulary=self.vocabulary, other_sounds=self.other_sounds)
+        return self.swaps[info.pop('swap')](info) if self.swaps else info
 
     def __getitem__(self, idx: int | SeededIndex) -> dict:
         """The packed sample of a clip, with the random numbers of a :class:`SeededIndex` if it is one.
@@ -245,28 +257,3 @@ def log_sounds(split: str, clips: list[dict]) -> None:
             f'({shorten(unused, 3)}); to convert one: ffmpeg -i FILE -vn -ac 1 audio.wav'
         )
     print_log('\n  '.join(lines), 'current', logging.WARNING if renamed or unused or not paths else logging.INFO)
-
-
-def add_other_audio(clips: list[dict]) -> list[dict]:
-    """Give each clip other_audio_path; the same clips in the same order get the same."""
-    lengths = {clip['num_frames'] for clip in clips}
-    pools = {n: [c for c in clips if c['audio_path'] and c['num_frames'] >= n] for n in lengths}
-    for i, clip in enumerate(clips):
-        pool = pools[clip['num_frames']]
-        # Neighbours in the list often show the same, so the search starts half a list away.
-        start = i * len(pool) // len(clips) + len(pool) // 2
-        others = (pool[(start + k) % len(pool)] for k in range(len(pool)))
-        clip['other_audio_path'] = _other_audio(clip, others)
-    return clips
-
-
-def _other_audio(clip: dict, others: Iterable[dict]) -> str | None:
-    """Sound of the first other clip with no name in common, else of the first, else None."""
-    fallback = None
-    for other in others:
-        if other['clip_id'] == clip['clip_id']:
-            continue
-        if set(other['names']).isdisjoint(clip['names']):
-            return other['audio_path']
-        fallback = fallback or other['audio_path']
-    return fallback

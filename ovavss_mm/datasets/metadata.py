@@ -24,6 +24,7 @@ NO_CLASSES = {
     'background': ('train',),  # the same, in five clips of v1m
     'h orse': ('train',),  # misspelt in one clip, which drops out: it is not among the paper's 5,184
 }
+VISIBLE_FILE = 'visible.csv'  # what clips show, sounding or not, where that is known
 MAX_SHOWN = 300  # letters that a message has of what a file says
 
 
@@ -90,6 +91,23 @@ def read_metadata(path: str, classes: Collection[str] | None = None) -> list[dic
         clips = ((first_line[row['uid']], row['uid'], row['split'], clip_names(row)) for row in rows)
         _refuse_names(path, clips, classes)
     return rows
+
+
+def read_visible(path: str) -> dict[str, tuple[str, ...]]:
+    """Read which names clips show, sounding or not: a table of uid and v_obj, names joined by ``_`` as in a_obj.
+
+    Returns:
+        dict: names by uid; empty if there is no such file.
+
+    Raises:
+        ValueError: it has other columns.
+    """
+    if not exists(path):
+        return {}
+    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=''))
+    if reader.fieldnames != ['uid', 'v_obj']:
+        raise ValueError(f'{path}, line 1: expected the columns uid and v_obj, got {reader.fieldnames}')
+    return {row['uid']: tuple((row['v_obj'] or '').split('_')) for row in reader}
 
 
 def _refuse_names(path: str, clips: Iterable[tuple[int, str, str, tuple]], classes: Collection[str]) -> None:

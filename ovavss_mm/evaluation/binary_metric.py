@@ -11,6 +11,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 
+from .other_sounds import OWN, false_positive_rates, part_by_sound
+
 NUM_THRESHOLDS = 255
 
 
@@ -29,7 +31,10 @@ class AVSBinaryMetric(BaseMetric):
     ``F_split`` F at the best threshold of the split, of the mean over all its frames that have an object
     =========== ===========================================================================================
 
-    ``J_video@x`` and ``J_split@x`` are the same of what is above x, for each threshold x other than 0.5.
+    ``J_video@x`` and ``J_split@x`` are the same of what is above x, for each threshold x other than 0.5. Rates of what
+    is labelled that does not sound, ``silent_pixel_fpr`` and ``silent_frame_fpr``, and the figures of clips that come
+    with other sounds than their own, ``noise/FPR`` and so on, are those of :class:`OVIoUMetric`; there are ``J_split``,
+    and ``J_kept`` where what is visible still sounds.
 
     None depends on batch size, order or number of processes. Frames without annotation are left out.
 
@@ -89,19 +94,38 @@ class AVSBinaryMetric(BaseMetric):
             frames = [(p[y != self.ignore_index], y[y != self.ignore_index] > 0) for p, y in frames]
             frames = [(p, y) for p, y in frames if len(y)]
             curves = [f_curve(p, y, self.beta2) for p, y in frames if y.any()]
+            is_visible = bool(sample.get('sound_visible', True))
+            wrong = [((p > 0.5).sum(), len(y)) for p, y in frames if not (is_visible and y.any())]
+            heard = dict(sound=sample.get('sound', OWN), sound_visible=is_visible)
+            heard['wrong'] = np.array(wrong, dtype=np.int64).reshape(-1, 2)
             j = {x: [frame_j(p, y, x) for p, y in frames] for x in self.thresholds}
-            self.results.append(dict(j=j, f=np.array(curves)))
+            self.results.append(dict(heard, j=j, f=np.array(curves)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """The figures of the class docstring in percent; NaN where nothing defines one."""
+        results, others = part_by_sound(results)
+        rates = _rates(results)
         f, figures = [r['f'] for r in results if len(r['f'])], {}
         for x in self.thresholds:
             j, at = [r['j'][x] for r in results if r['j'][x]], '' if x == 0.5 else f'@{x:g}'
             figures |= {f'J_video{at}': mean([mean(video) for video in j]), f'J_split{at}': mean(sum(j, []))}
         figures |= dict(F_video=mean([best(video) for video in f]), F_split=best(np.concatenate(f)) if f else math.nan)
+        figures |= {key: rates[key] for key in ('silent_pixel_fpr', 'silent_frame_fpr')}
+        for sound, group in others.items():
+            j = mean(sum((r['j'][self.thresholds[0]] for r in group), []))
+            found = dict(_rates(group), J_split=j)
+            if group[0]['sound_visible']:
+                del found['FPR']
+                found['J_kept'] = j / mean(sum((r['j'][self.thresholds[0]] for r in results), []))
+            figures |= {f'{sound}/{key}': value for key, value in found.items()}
         figures = {key: 100 * value for key, value in figures.items()}
         print_log('  '.join(f'{key} {value:.2f}' for key, value in figures.items()), 'current')
         return figures
+
+
+def _rates(results: list[dict]) -> dict[str, float]:
+    """Rates of false positives of some videos."""
+    return false_positive_rates(np.concatenate([result['wrong'] for result in results]))
 
 
 def mean(values: Sequence[float]) -> float:

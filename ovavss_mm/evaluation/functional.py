@@ -223,8 +223,8 @@ def contour(mask: np.ndarray) -> np.ndarray:
     return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
 
 
-def silent_counts(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarray:
-    """Count false positives in frames in which no visible object sounds.
+def false_positives(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarray:
+    """Count false positives in the frames in which no visible object sounds.
 
     Such a frame has labelled pixels and all of them are background. With ``sound_visible=False`` every frame that has
     labelled pixels is one, and each of its pixels given a name is wrong, whatever its label.
@@ -234,12 +234,10 @@ def silent_counts(confusion: np.ndarray, sound_visible: bool = True) -> np.ndarr
         sound_visible (bool): whether the objects that the labels show were heard. Defaults to True.
 
     Returns:
-        np.ndarray: int64 (4,): wrong pixels, pixels, frames with a wrong pixel, frames; all of silent frames.
+        np.ndarray: int64 (n, 2), of each such frame its wrong pixels and its labelled pixels.
     """
     labelled = confusion.sum(-1)
     silent = labelled.sum(1) > 0
     if sound_visible:
         silent &= labelled[:, 1:].sum(1) == 0
-    wrong = confusion[silent, :, 1:].sum((1, 2))
-    pixels = labelled[silent].sum()
-    return np.array([wrong.sum(), pixels, (wrong > 0).sum(), silent.sum()], dtype=np.int64)
+    return np.stack([confusion[silent, :, 1:].sum((1, 2)), labelled[silent].sum(1)], axis=1)

@@ -18,6 +18,7 @@ from prettytable import PrettyTable
 
 from ..utils.files import atomic_path, write_atomic
 from . import functional as F
+from .other_sounds import false_positive_rates, part_by_sound
 
 _SUMMARY = {
     'Base': 'base_mIoU',
@@ -33,6 +34,9 @@ _SUMMARY = {
     'silent px FPR': 'silent_pixel_fpr',
     'silent frame FPR': 'silent_frame_fpr',
 }
+
+_OTHER = {key: _SUMMARY[key] for key in ('Base', 'Novel', 'Harmonic', 'silent px FPR', 'silent frame FPR')}
+_OTHER |= {'FPR': 'FPR', 'harmonic kept': 'harmonic_kept'}
 
 
 @METRICS.register_module()
@@ -66,12 +70,27 @@ class OVIoUMetric(BaseMetric):
     ``IoU/<class>``           IoU of a class that occurs
     ========================= =================================================================
 
-    A clip may come with ``sound_visible=False`` in its metainfo: :class:`SwapClipAudio` has put silence, noise or
-    another clip's sound in place of its own. Then no visible object sounds in any of its frames (as far as annotations
-    tell), so both rates count all of its frames that have labelled pixels: of these pixels, whatever their label, every
-    one that is given a name is wrong. Pixels with ``ignore_index``, and frames with no others, count there neither way,
-    as everywhere. All other metrics still compare with the clip's own labels: the higher they stay, the less the model
-    uses the sound. Clips without the key, or with True, count as labelled; one split may have both kinds.
+    A clip may come with other sound than its own: :class:`SwapClipAudio` says which in its metainfo ``sound``, and
+    ``sound_visible=False`` where nothing visible sounds any more. Then rates count all of its frames that have labelled
+    pixels: of these pixels, whatever their label, every one that is given a name is wrong. Pixels with
+    ``ignore_index``, and frames with no others, count there neither way, as everywhere. All other figures still compare
+    with the clip's own labels: the higher they stay, the less the model uses the sound.
+
+    Where clips come with several sounds (``dataset.sounds``), the figures above are those with their own sound, 'own'.
+    Of each other one, keys begin with its name and a slash, as in ``noise/silent_frame_fpr``:
+
+    ======================================= ==========================================================
+    key                                     meaning
+    ======================================= ==========================================================
+    ``base_mIoU``, ``novel_mIoU``,          as above
+    ``harmonic_mIoU``, ``silent_pixel_fpr``,
+    ``silent_frame_fpr``
+    ``FPR``                                 where nothing visible sounds: the false positive rate of
+                                            AVSBench-Robust, the share of the picture that is given a
+                                            name, mean over frames
+    ``harmonic_kept``                       where it still sounds: ``harmonic_mIoU`` as a share of that
+                                            with the clips' own sound
+    ======================================= ==========================================================
 
     Args:
         eval_size (tuple[int, int], optional): (H, W) in pixels to which prediction and label are both resized, by
@@ -154,7 +173,8 @@ class OVIoUMetric(BaseMetric):
             if self.boundary:
                 valid = label != self.ignore_index
                 result['boundary'] = F.boundary_f((pred > 0) & valid, (label > 0) & valid)
-            self.results.append(dict(result, sound_visible=bool(sample.get('sound_visible', True))))
+            heard = dict(sound=sample.get('sound', 'own'), sound_visible=bool(sample.get('sound_visible', True)))
+            self.results.append(dict(result, **heard))
 
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
         """Label map of a sample, int64 (T, H, W)."""
@@ -202,45 +222,58 @@ class OVIoUMetric(BaseMetric):
         classes = self._classes()
         if not results:
             raise ValueError('OVIoUMetric has nothing to evaluate: no clip was processed')
-        confusion, silent, frames = self._accumulate(results, len(classes))
+        main, others = part_by_sound(results)
+        confusion, rates, frames = self._accumulate(main, len(classes))
         if confusion.sum() == 0:
             raise ValueError(
-                f'OVIoUMetric has nothing to evaluate: none of the {len(results)} clips has a '
+                f'OVIoUMetric has nothing to evaluate: none of the {len(main)} clips has a '
                 f'labelled pixel (all are {self.ignore_index})'
             )
         iou, acc = F.per_class_iou(confusion), F.per_class_acc(confusion)
         fractions = self._means(confusion, iou, acc)
         fractions.update({key: F.mean_of(values) for key, values in frames.items()})
-        for key, wrong, total in (('pixel', *silent[:2]), ('frame', *silent[2:])):
-            fractions[f'silent_{key}_fpr'] = float(wrong / total) if total else float('nan')
+        fractions.update(silent_pixel_fpr=rates['silent_pixel_fpr'], silent_frame_fpr=rates['silent_frame_fpr'])
         if self.boundary:
-            values = np.concatenate([result['boundary'] for result in results])[:, None]
+            values = np.concatenate([result['boundary'] for result in main])[:, None]
             fractions['boundary_f'] = float(_mean_over_frames(values)[0])
         fractions.update({f'IoU/{classes[i]}': iou[i] for i in np.flatnonzero(~np.isnan(iou))})
+        for sound, group in others.items():
+            found = self._of_other_sound(group, fractions['harmonic_mIoU'])
+            fractions.update({f'{sound}/{key}': value for key, value in found.items()})
         metrics = {key: 100.0 * float(value) for key, value in fractions.items()}
-        self._log(metrics, dict(IoU=iou, Acc=acc, **frames))
+        self._log(metrics, dict(IoU=iou, Acc=acc, **frames), list(others))
         if self.save_confusion:
             self._write_confusion(confusion)
         return metrics
 
+    def _of_other_sound(self, results: list[dict], own: float) -> dict[str, float]:
+        """Figures of clips with another sound, of which ``own`` is the harmonic mIoU with their own."""
+        confusion, found, _ = self._accumulate(results, len(self._classes()))
+        means = self._means(confusion, F.per_class_iou(confusion), F.per_class_acc(confusion))
+        found |= {key: means[key] for key in ('base_mIoU', 'novel_mIoU', 'harmonic_mIoU')}
+        if results[0]['sound_visible']:
+            del found['FPR']
+            found['harmonic_kept'] = found['harmonic_mIoU'] / own if own else float('nan')
+        return found
+
     def _accumulate(
         self, results: list[dict], num_classes: int
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Sums over the clips: confusion matrix (C, C), silent counts (4,), and (C,) means over frames by figure."""
+    ) -> tuple[np.ndarray, dict[str, float], dict[str, np.ndarray]]:
+        """Sums over the clips: confusion matrix (C, C), rates of false positives, and (C,) means over frames."""
         confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-        silent = np.zeros(4, dtype=np.int64)
+        wrong = []
         values = {k: [] for k in ('J_frame', 'F_frame', 'J_frame_no_bg', 'F_frame_no_bg')}
         for result in results:
             clip = np.zeros((result['num_frames'], num_classes, num_classes), dtype=np.int64)
             clip.reshape(-1)[result['index']] = result['count']
             confusion += clip.sum(0)
-            silent += F.silent_counts(clip, result['sound_visible'])
+            wrong.append(F.false_positives(clip, result['sound_visible']))
             for suffix, background in (('', True), ('_no_bg', False)):
                 j, f = F.frame_j_f(clip, self.beta2, background)
                 values[f'J_frame{suffix}'].append(j)
                 values[f'F_frame{suffix}'].append(f)
         frames = {key: _mean_over_frames(np.concatenate(v)) for key, v in values.items()}
-        return confusion, silent, frames
+        return confusion, false_positive_rates(np.concatenate(wrong)), frames
 
     def _means(self, confusion: np.ndarray, iou: np.ndarray, acc: np.ndarray) -> dict[str, float]:
         """Means over all classes, base and novel ones, and their harmonic means."""
@@ -303,11 +336,16 @@ class OVIoUMetric(BaseMetric):
         index = {name: i for i, name in enumerate(classes)}
         return tuple(np.array([index[n] for n in part], dtype=np.int64) for part in (base, novel))
 
-    def _log(self, metrics: dict[str, float], per_class: dict[str, np.ndarray]) -> None:
-        """Log the summary and the table of the classes."""
+    def _log(self, metrics: dict[str, float], per_class: dict[str, np.ndarray], sounds: Sequence[str]) -> None:
+        """Log the summary, the table of the other sounds, and that of the classes."""
         summary = PrettyTable(list(_SUMMARY))
         summary.add_row([_percent(metrics[key]) for key in _SUMMARY.values()])
         print_log('summary, in percent:\n' + summary.get_string(), logger='current')
+        if sounds:
+            table = PrettyTable(['sound', *_OTHER])
+            for sound in sounds:
+                table.add_row([sound, *(_percent(metrics.get(f'{sound}/{k}', math.nan)) for k in _OTHER.values())])
+            print_log('other sounds than their own, in percent:\n' + table.get_string(), logger='current')
         base, novel = self._split_indices()
         part = {**dict.fromkeys(base, 'base'), **dict.fromkeys(novel, 'novel')}
         columns = ('IoU', 'Acc', 'J_frame', 'F_frame')

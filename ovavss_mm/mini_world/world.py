@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from mmengine.utils import track_progress_rich
 
-from ..datasets.metadata import NUM_FRAMES
+from ..datasets.metadata import NUM_FRAMES, VISIBLE_FILE
 from ..datasets.palette import voc_palette
 from ..utils.files import atomic_path
 from .drawing import render_pictures
@@ -25,7 +25,7 @@ from .names import BASE_NAMES, NAMES, NOVEL_NAMES
 from .scene import sample_scene
 from .sound import SAMPLE_RATE, render_sound
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 STAMP = '.complete.json'
 JPEG_QUALITY = 92
 METADATA_FIELDS = ('vid', 'uid', 's_min', 's_sec', 'a_obj', 'split', 'label')
@@ -145,13 +145,17 @@ def _write_picture(path: Path, picture: np.ndarray, options: list[int]) -> None:
 
 
 def _write_tables(plans: list[ClipPlan], root: Path) -> None:
-    """Write metadata.csv, label2idx.json and base_names.txt."""
+    """Write metadata.csv, visible.csv, label2idx.json and base_names.txt."""
     with (root / 'metadata.csv').open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(METADATA_FIELDS)
         for plan in plans:
             vid, names = plan.uid.split('_')[0], '_'.join(plan.sounding)
             writer.writerow((vid, plan.uid, 0, 0, names, plan.split, plan.subset))
+    with (root / VISIBLE_FILE).open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(('uid', 'v_obj'))
+        writer.writerows((plan.uid, '_'.join((*plan.sounding, *plan.silent))) for plan in plans)
     index = {name: label for label, name in enumerate(('background', *NAMES))}
     (root / 'label2idx.json').write_text(json.dumps(index, indent=2) + '\n', encoding='utf-8')
     (root / 'base_names.txt').write_text('\n'.join(BASE_NAMES) + '\n', encoding='utf-8')

@@ -53,11 +53,19 @@ def test_round_trip(features, weights):
     assert np.array_equal(reader.rows(None, 3), ROWS['silence'].repeat(3, 0))
 
 
+class Always:
+    """Other sounds of which one is drawn."""
+
+    def __init__(self, path):
+        self.draw = lambda clip, rng: path
+
+
 def test_transform(features, weights):
     load = LoadClipAudioFeatures(features, weights)
     results = {
         'audio_path': '/x/v2/b/audio.wav',
-        'other_audio_path': '/x/v1s/a/audio.wav',
+        'other_sounds': Always('/x/v1s/a/audio.wav'),
+        'clip_id': 'b',
         'num_frames': 5,
         'frame_inds': np.array([0, 2, 4]),
     }
@@ -68,12 +76,11 @@ def test_transform(features, weights):
     assert np.array_equal(silent, ROWS['silence'].repeat(3, 0))
 
 
-@pytest.mark.parametrize('other', ['/x/v1s/a/audio.wav', None], ids=['other', 'no-other'])
 @pytest.mark.parametrize('source', ['noise', 'off_screen'])
-def test_sounds_of_no_file_are_refused(features, weights, source, other):
+def test_sounds_of_no_file_are_refused(features, weights, source):
     load = LoadClipAudioFeatures(features, weights)
-    results = {'audio_path': '/x/v2/b/audio.wav', 'other_audio_path': other, 'num_frames': 5}
-    with pytest.raises(ValueError, match=rf"source='{source}'.*f\.safetensors.*LoadClipAudio"):
+    results = dict(audio_path='/x/v2/b/audio.wav', other_sounds=Always('/x/v1s/a/audio.wav'), clip_id='b', num_frames=5)
+    with pytest.raises(ValueError, match=rf"the sound '{source}.*waveforms.*f\.safetensors.*LoadClipAudio"):
         load(SwapClipAudio(source)(results))
 
 

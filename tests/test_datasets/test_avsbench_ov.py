@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-import random
 import shutil
 
 import archive
@@ -8,7 +7,6 @@ import pytest
 import soundfile
 
 from ovavss_mm.datasets import AVSBenchOVDataset, LoadClipLabels, read_metadata, select_clips, voc_palette
-from ovavss_mm.datasets.avsbench import add_other_audio
 
 HEADER = 'vid,uid,s_min,s_sec,a_obj,split,label\n'
 
@@ -119,47 +117,29 @@ def test_no_wav_is_silence(root):
     assert infos(make(root, 'test'))['test_silent']['audio_path'] is None
 
 
-def test_other_audio(root):
-    test = infos(make(root, 'test'))
-    sound = {info['audio_path']: info for info in test.values()}
-    for info in test.values():
-        other = sound[info['other_audio_path']]
-        assert other is not info
-        assert other['num_frames'] >= info['num_frames']
-        assert set(other['names']).isdisjoint(info['names'])
-    again = infos(make(root, 'test'))
-    assert {k: v['other_audio_path'] for k, v in test.items()} == {k: v['other_audio_path'] for k, v in again.items()}
+def test_visible_names_are_those_that_sound_and_those_of_the_list(tmp_path):
+    own = archive.write_archive(tmp_path / 'own')
+    assert infos(make(own, 'test'))['test_horse']['visible_names'] == ('horse',)
+    (own / 'visible.csv').write_text('uid,v_obj\ntest_horse,horse_violin\n')
+    found = infos(make(own, 'test'))
+    assert found['test_horse']['visible_names'] == ('horse', 'violin')
+    assert found['test_violin_dog']['visible_names'] == ('violin', 'dog')
+    (own / 'visible.csv').write_text('uid,names\ntest_horse,horse\n')
+    with pytest.raises(ValueError, match=r"visible\.csv, line 1: .* uid and v_obj, got \['uid', 'names'"):
+        make(own, 'test')
 
 
-def test_other_audio_is_long_enough_and_of_other_names():
-    rng = random.Random(0)
-    clips = [
-        {
-            'clip_id': str(i),
-            'names': tuple(rng.sample('abcdef', rng.randint(1, 2))),
-            'num_frames': rng.choice([5, 10]),
-            'audio_path': f'{i}.wav' if rng.random() < 0.7 else None,
-        }
-        for i in range(60)
-    ]
-    sound = {clip['audio_path']: clip for clip in clips if clip['audio_path']}
-    for clip in add_other_audio(clips):
-        other = sound[clip['other_audio_path']]
-        assert other['num_frames'] >= clip['num_frames']
-        assert not set(other['names']) & set(clip['names'])
-    assert len({clip['other_audio_path'] for clip in clips}) > 15
-
-
-def test_other_audio_where_names_cannot_differ(tmp_path):
-    clips = [archive.Clip(uid, 'dog', 'test', 'v2') for uid in 'ab']
-    clips.append(archive.Clip('c', 'dog', 'test', 'v1s', sound=False))
-    folder = archive.write_archive(tmp_path / 'same', tuple(clips))
-    found = infos(make(folder, 'test'))
-    assert found['a']['other_audio_path'] == found['b']['audio_path']
-    assert found['b']['other_audio_path'] == found['a']['audio_path']
-    shutil.rmtree(folder / 'v2')
-    archive.write_metadata(folder, tuple(clips[2:]))
-    assert infos(make(folder, 'test'))['c']['other_audio_path'] is None
+def test_each_clip_comes_with_each_of_several_sounds(root):
+    sounds = ['own', 'other', 'off_screen_6dB']
+    plain, several = make(root, 'test'), make(root, 'test', sounds=sounds)
+    assert len(several) == 3 * len(plain)
+    for i in range(len(several)):
+        info, own = several.get_data_info(i), plain.get_data_info(i % len(plain))
+        assert info['clip_id'] == own['clip_id'] and info['frame_paths'] == own['frame_paths']
+        assert info['sound'] == sounds[i // len(plain)]
+        assert (info['audio_path'] == own['audio_path']) == (info['sound'] != 'other')
+    with pytest.raises(ValueError, match="source must be one of .* got 'loud'"):
+        make(root, 'test', sounds=['loud'])
 
 
 def test_without_labels(own):

@@ -102,7 +102,7 @@ def test_harmonic_mean(a, b, expected):
     assert np.isnan(F.harmonic_mean(float('nan'), b))
 
 
-def test_silent_counts_look_at_labelled_all_background_frames_only():
+def test_false_positives_are_in_labelled_all_background_frames_only():
     label = np.zeros((5, 2, 3), dtype=int)
     label[1, 0, 0] = 2  # sounds
     label[2] = 255  # no label
@@ -111,11 +111,11 @@ def test_silent_counts_look_at_labelled_all_background_frames_only():
     pred[0, 0, :2] = 1
     pred[1] = pred[2] = 1
     pred[3, 0] = 1  # on ignored pixels: nothing wrong there
-    counts = F.silent_counts(F.frame_confusion(pred, label, 3))
-    assert counts.tolist() == [2, 6 + 3 + 6, 1, 3]
+    found = F.false_positives(F.frame_confusion(pred, label, 3))
+    assert found.tolist() == [[2, 6], [0, 3], [0, 6]]
 
 
-def test_silent_counts_of_a_clip_whose_visible_objects_are_not_heard():
+def test_false_positives_of_a_clip_whose_visible_objects_are_not_heard():
     label = np.zeros((4, 2, 3), dtype=int)
     label[1, 0, 0] = 2
     label[2] = 255  # no label: no frame
@@ -127,8 +127,8 @@ def test_silent_counts_of_a_clip_whose_visible_objects_are_not_heard():
     pred[2] = 1
     pred[3, 0] = 1  # ignored
     confusion = F.frame_confusion(pred, label, 3)
-    assert F.silent_counts(confusion, sound_visible=False).tolist() == [4, 6 + 6 + 3, 2, 3]
-    assert F.silent_counts(confusion).tolist() == [1, 6, 1, 1]
+    assert F.false_positives(confusion, sound_visible=False).tolist() == [[1, 6], [3, 6], [0, 3]]
+    assert F.false_positives(confusion).tolist() == [[1, 6]]
 
 
 def test_resize_nearest_halves_doubles_and_keeps_values():

@@ -233,6 +233,48 @@ def test_rates_are_independent_of_order_batches_and_processes():
     assert 0 < whole['silent_pixel_fpr'] < 100
 
 
+def with_sounds(samples: list[dict]) -> list[dict]:
+    """Clips with their own sound, with noise, and with an off-screen sound on top, of which a half is labelled."""
+    noise = [{**s, 'sound': 'noise', 'sound_visible': False} for s in samples]
+    maps = [s['pred_sem_seg']['data'] for s in samples]
+    half = [dict(data=x * (torch.arange(x.shape[-1]) % 2)) for x in maps]
+    mixed = [{**s, 'sound': 'off_screen_0dB', 'pred_sem_seg': h} for s, h in zip(samples, half, strict=True)]
+    return [{**s, 'sound': 'own'} for s in samples] + noise + mixed
+
+
+def test_each_sound_has_figures_of_its_own():
+    samples = random_samples(1)
+    everything = with_sounds(samples)
+    result = run([everything])
+    plain = run([samples])
+    assert same(plain, {key: result[key] for key in plain})
+    for sound in ('noise', 'off_screen_0dB'):
+        alone = run([[s for s in everything if s['sound'] == sound]])
+        keys = ('base_mIoU', 'novel_mIoU', 'harmonic_mIoU', 'silent_pixel_fpr', 'silent_frame_fpr')
+        assert {result[f'{sound}/{key}'] for key in keys} == {alone[key] for key in keys}
+    kept = 100 * result['off_screen_0dB/harmonic_mIoU'] / plain['harmonic_mIoU']
+    assert result['off_screen_0dB/harmonic_kept'] == pytest.approx(kept)
+    assert 'noise/harmonic_kept' not in result and 'off_screen_0dB/FPR' not in result
+    assert same(result, run([[s] for s in everything[::-1]]))
+
+
+def test_fpr_is_the_mean_share_of_the_picture_that_is_labelled():
+    """Each frame counts the same, as AVSBench-Robust has it, and not each pixel."""
+    small, large = np.zeros((1, 2, 2), dtype=np.uint8), np.zeros((1, 4, 8), dtype=np.uint8)
+    labelled = np.ones_like(small)
+    heard = dict(sound='silence', sound_visible=False)
+    samples = [sample(labelled, small, **heard), sample(large, large, **heard)]
+    result = run([[*samples, sample(labelled, labelled, sound='own')]])
+    assert result['silence/FPR'] == 50
+    assert result['silence/silent_pixel_fpr'] == pytest.approx(100 * 4 / 36)
+
+
+def test_several_sounds_without_the_own_one_have_nothing_to_be_compared_with():
+    other = [s for s in with_sounds(random_samples(0)) if s['sound'] != 'own']
+    with pytest.raises(ValueError, match="with the sounds noise, off_screen_0dB, but not with their 'own'"):
+        run([other])
+
+
 def test_eval_size_resizes_both_maps():
     samples = random_samples(4)
     expected = []

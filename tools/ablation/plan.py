@@ -35,7 +35,7 @@ class Job:
 
     ``base`` is what the config is put on, ``folder`` that of log, results and state. ``digest``
     changes with anything that the results depend on; ``fault`` says why it cannot be run; ``options``
-    are ``KEY=VALUE`` for this test alone.
+    are ``KEY=VALUE`` for this test alone; ``given`` is the checkpoint of a test, if it was given.
     """
 
     kind: str  # 'train' or 'test'
@@ -47,6 +47,7 @@ class Job:
     training: 'Job | None'
     fault: str
     options: tuple[str, ...] = ()
+    given: Path | None = None
 
     @property
     def log(self) -> Path:
@@ -120,7 +121,8 @@ class Row(NamedTuple):
 class Plan:
     """All rows of some suites and the jobs that fill them; rows that need the same model share it.
 
-    ``base`` is a name or the path of a config, ``options`` are ``KEY=VALUE`` for all configs.
+    ``base`` is a name or the path of a config, ``options`` are ``KEY=VALUE`` for all configs. With the ``checkpoint``
+    of a model of the base only rows that test such a model are filled, and nothing is trained.
     """
 
     def __init__(
@@ -132,17 +134,26 @@ class Plan:
         out: Path | None = None,
         rows: Sequence[str] | None = None,
         options: Sequence[str] = (),
+        checkpoint: Path | None = None,
     ) -> None:
         self.configs = configs.resolve()
         bases, catalogue = read_suites(self.configs / 'ablations/suites.yml')
         self.base, self.base_config, self.data = self._base(base, bases)
-        self.out = out or Path('work_dirs', 'ablate', self.base)
+        self.checkpoint = checkpoint
+        self.out = out or Path('work_dirs', 'ablate', self.base, checkpoint.stem if checkpoint else '')
+        if checkpoint and not checkpoint.is_file():
+            raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
         self.seeds, self.options = list(dict.fromkeys(seeds)), list(options)
         chosen = list(catalogue) if 'all' in suites else dict.fromkeys(suites)
         if unknown := [name for name in chosen if name not in catalogue]:
             raise ValueError(f'unknown suite {unknown[0]!r}; there are {", ".join(catalogue)}, all')
         self.titles = {name: catalogue[name]['title'] for name in chosen}
-        entries = [(name, entry) for name in chosen for entry in catalogue[name]['rows']]
+        given = {name: catalogue[name].get('options', {}) for name in chosen}  # to all rows of a suite
+        entries = [
+            (name, entry | dict(options=given[name] | entry.get('options', {})))
+            for name in chosen
+            for entry in catalogue[name]['rows']
+        ]
         names = list(dict.fromkeys(entry['name'] for _, entry in entries))
         if unknown := [name for name in rows or () if name not in names]:
             listed = '\n  '.join(names)
@@ -179,11 +190,13 @@ class Plan:
         if 'config' in entry:
             where = f'suite {suite!r}, row {name!r}'
             config = self._file(entry['config'], where)
-            options = tuple(f'{key}={value}' for key, value in entry.get('options', {}).items())
+            options = tuple(f'{key}={value}' for key, value in entry['options'].items())
             if entry.get('train') == UNTRAINED:  # no seed changes anything
                 tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options)}
+            elif (train := self._file(entry.get('train', entry['config']), where)) and self.checkpoint:
+                if train == self.base_config:
+                    tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options, self.checkpoint)}
             else:
-                train = self._file(entry.get('train', entry['config']), where)
                 tests = {seed: self._job('test', config, seed, train, options) for seed in self.seeds}
         is_chosen = chosen is None or name in chosen
         return Row(suite, name, entry.get('published', {}), config, tests, is_chosen, entry.get('against'))
@@ -197,9 +210,17 @@ class Plan:
             raise ValueError(f'{where}: there is no config {path}')
         return path
 
-    def _job(self, kind: str, config: Path, seed: int, train: Path | None = None, options: tuple[str, ...] = ()) -> Job:
-        """Make a training, or the test of a model trained with another config or not at all; each once."""
-        key = (kind, config, seed, train, options)
+    def _job(
+        self,
+        kind: str,
+        config: Path,
+        seed: int,
+        train: Path | None = None,
+        options: tuple[str, ...] = (),
+        given: Path | None = None,
+    ) -> Job:
+        """Make a training, or the test of a model that is trained with a config, given, or neither; each once."""
+        key = (kind, config, seed, train, options, given)
         if key not in self._jobs:
             training = self._job('train', train, seed) if train else None
             read, is_test = self._read(config), kind == 'test'
@@ -207,11 +228,12 @@ class Plan:
             fault = read if isinstance(read, str) else self._other_data(read) if is_test else ''
             text = '' if fault else json.dumps(read.to_dict(), sort_keys=True, default=str)
             parts = (text.replace(str(self.configs), 'configs'), seed, training and training.digest)
+            parts += (str(given.resolve()),) if given else ()
             digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = self.out / (train or config).stem / f'seed{seed}'
             folder = folder / ('_'.join(['test', config.stem, *last_keys(options)]) if is_test else 'train')
             base = None if fault else self._on(config)
-            self._jobs[key] = Job(kind, config, base, seed, folder, digest, training, fault, options)
+            self._jobs[key] = Job(kind, config, base, seed, folder, digest, training, fault, options, given)
         return self._jobs[key]
 
     def _on(self, config: Path) -> Path | None:
@@ -262,8 +284,6 @@ def read_suites(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise ValueError(f'{where}: each row needs a name of its own')
             if row.get('against', names[0]) not in names:
                 raise ValueError(f'{where}: against must be a row of the suite, got {row["against"]!r}')
-            if 'options' in row and 'train' not in row:
-                raise ValueError(f'{where}: options are those of a test, so train must name the model')
             if not all(isinstance(value, (int, float)) for value in (published or {}).values()):
                 raise ValueError(f'{where}: published are numbers, got {published}')
     return content['bases'], content['suites']

@@ -22,9 +22,23 @@ from .plan import Plan, Row
 
 PAPER_DATA = 'AVSBench-OV'  # on which the paper measured
 SCORES = dict(base='base_mIoU', novel='novel_mIoU', harmonic='harmonic_mIoU', mIoU='mIoU')
-SILENT = {'silent pixels labelled %': 'silent_pixel_fpr', 'silent frames %': 'silent_frame_fpr'}
 BOUNDARY = {'boundary F %': 'boundary_f'}
-PAIRED = ('base', 'novel', 'harmonic', *BOUNDARY)  # differences to another row are shown
+SOUNDS = {
+    'silence': 'silence',
+    'noise': 'noise',
+    "another clip's": 'other',
+    'off-screen': 'off_screen_0dB',
+    'off-screen -6 dB': 'off_screen_6dB',
+    'off-screen -12 dB': 'off_screen_12dB',
+}
+# Of tests with several sounds: frames labelled in which nothing visible sounds, and what is kept where it still does.
+FRAMES = {'frames, own sound': 'silent_frame_fpr'}
+FRAMES |= {f'frames, {name}': f'{key}/silent_frame_fpr' for name, key in SOUNDS.items()}
+KEPT = {f'kept, {k}': f'{v}/harmonic_kept' for k, v in SOUNDS.items() if v.startswith('off')}
+FPR = {f'FPR, {k}': f'{v}/FPR' for k, v in SOUNDS.items() if not v.startswith('off')}
+MEASURED = (BOUNDARY, FRAMES, KEPT, FPR)  # columns that are there if a test of the suite has their last one
+ALL = SCORES | BOUNDARY | FRAMES | KEPT | FPR
+UNPAIRED = 'mIoU'  # of all others, differences to another row are shown
 SIZES = dict(total_mib='Param. MiB', trainable_mib='trainable MiB')
 COLORS = ('#2b6cb0', '#dd6b20', '#2f855a', '#718096', '#805ad5', '#d53f8c')
 
@@ -54,7 +68,7 @@ class Tables:
         data, published = self.plan.data, [*SCORES, *SIZES]
         published = [key for key in published if any(key in row.published for row in rows)]
         ours = self.columns(suite)
-        compared = [key for key in ours if key in PAIRED]
+        compared = [key for key in ours if key != UNPAIRED]
         paired = [key for key in compared if any(len(self.differences(row, ours[key])) > 1 for row in rows)]
         lines, failed = [], []
         for row in rows:
@@ -62,7 +76,6 @@ class Tables:
             cells = [row.name.replace('|', '\\|')]
             cells += [number(row.published.get(key), 1 + (key in SCORES)) for key in published]
             cells += [spread(values_of(figures, key)) for key in ours.values()]
-            cells += [interval(self.differences(row, ours[key])) for key in paired]
             cells += [number(self.sizes(row).get(key), 1) for key in SIZES]
             cells += [spread(values_of(figures, f'{kind} s'), 0) for kind in ('train', 'test')]
             cells += [f'{len(figures)}/{len(row.tests)}' if row.tests else 'no model here']
@@ -74,20 +87,19 @@ class Tables:
             lines.append(cells)
         words = [f'{SIZES.get(key, key)}, published on {PAPER_DATA}' for key in published]
         heads = ['row', *words, *(f'{key}, ours on {data}' for key in ours)]
-        heads += [f'{key}, difference' for key in paired]
         heads += [*(f'{key}, ours' for key in SIZES.values()), 'train s', 'test s', 'seeds done']
-        lines = [heads, ['---', *['---:'] * (len(heads) - 1)], *lines]
         note = f'In percent. Published: in the paper, on {PAPER_DATA}; ours: measured on {data}'
         note += '.' if data == PAPER_DATA else ', so the two are not to be compared.'
+        parts = [f'## {self.plan.titles[suite]}', note, as_table(heads, lines)]
         if paired:
-            note += ' Difference: to the first row or the one that is named, seed by seed; mean and 95 % interval.'
-        table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
-        failed = ['Failed:', '\n'.join(failed)] if failed else []
-        return '\n\n'.join([f'## {self.plan.titles[suite]}', note, table, *failed]) + '\n'
+            differences = [[x.name, *(interval(self.differences(x, ours[key])) for key in paired)] for x in rows]
+            parts.append('Difference to the first row or the one that is named, seed by seed; mean and 95 % interval:')
+            parts.append(as_table(['row', *(f'{key}, difference' for key in paired)], differences))
+        return '\n\n'.join([*parts, *(['Failed:', '\n'.join(failed)] if failed else [])]) + '\n'
 
     def csv(self, suite: str) -> str:
         """A line for the paper's numbers of a row, for each seed, for mean and standard deviation."""
-        names = {**SCORES, **SILENT, **BOUNDARY, 'train s': 'train s', 'test s': 'test s'}
+        names = {**ALL, 'train s': 'train s', 'test s': 'test s'}
         lines = []
         for row in [row for row in self.plan.rows if row.suite == suite]:
             figures, failures = measured(row)
@@ -96,7 +108,7 @@ class Tables:
             values = {key: values_of(figures, key) for key in names.values()}
             for word, function, least in (('mean', mean, 1), ('std', stdev, 2)):
                 ours[word] = {k: function(v) for k, v in values.items() if len(v) >= least}
-            pairs = {key: student(self.differences(row, names[key])) for key in PAIRED}
+            pairs = {key: student(self.differences(row, names[key])) for key in ALL if key != UNPAIRED}
             for place, word in enumerate(('difference', 'difference from', 'difference to')):
                 ours[word] = {names[key]: found[place] for key, found in pairs.items() if found}
             fixed = dict(row=row.name, data=self.plan.data, **self.sizes(row))
@@ -113,30 +125,23 @@ class Tables:
         return text.getvalue()
 
     def draw(self, suite: str) -> Figure:
-        """Bars of what was measured here, with their spread; suites of sound have more of them."""
+        """Bars of what was measured here, with their spread; of several sounds, what is wrong over what is right."""
         rows = [row for row in self.plan.rows if row.suite == suite and row.tests]
         names = self.columns(suite)
-        figure = Figure(figsize=(1.5 + 1.5 * max(3, len(rows)), 4), layout='constrained', dpi=110)
+        with_sounds = not FRAMES.keys().isdisjoint(names)
+        size = (13, 5) if with_sounds else (1.5 + 1.5 * max(3, len(rows)), 4)
+        figure = Figure(figsize=size, layout='constrained', dpi=110)
         FigureCanvasAgg(figure)
-        axes, width = figure.subplots(), 0.8 / len(names)
-        for place, ((name, key), color) in enumerate(zip(names.items(), COLORS, strict=False)):
-            values = [values_of(measured(row)[0], key) for row in rows]
-            x = [index + (place + 0.5) * width - 0.4 for index in range(len(rows))]
-            error = [stdev(found) if len(found) > 1 else 0 for found in values]
-            height = [mean(found) if found else 0 for found in values]
-            bars = axes.bar(x, height, 0.94 * width, yerr=error, color=color, label=name, capsize=2)
-            axes.bar_label(bars, [f'{mean(found):.1f}' if found else '' for found in values])
-        axes.set_xticks(range(len(rows)), [textwrap.fill(row.name, 16) for row in rows])
-        axes.set_ylabel('percent')
-        figure.legend(loc='outside right upper', frameon=False)
         figure.suptitle(f'{self.plan.titles[suite]}: on {self.plan.data}', fontweight='bold')
+        (draw_sounds if with_sounds else draw_bars)(figure, rows, names)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside right upper', frameon=False)
         return figure
 
     def columns(self, suite: str) -> dict[str, str]:
-        """Headings and keys of what is shown: suites of sound have more, and those that measured contours."""
+        """Headings and keys of what is shown: the scores, and what else its tests measured."""
         found = [figures for row in self.plan.rows if row.suite == suite for figures in measured(row)[0].values()]
-        has_contours = any(BOUNDARY['boundary F %'] in figures for figures in found)
-        return SCORES | (SILENT if suite.startswith('sound') else {}) | (BOUNDARY if has_contours else {})
+        more = (part for part in MEASURED if any(list(part.values())[-1] in figures for figures in found))
+        return SCORES | {name: key for part in more for name, key in part.items()}
 
     def differences(self, row: Row, key: str) -> list[float]:
         """A figure less that of the row which this one is compared with, of the seeds that both have done."""
@@ -158,6 +163,43 @@ class Tables:
                 both = (mebibytes(count.total), mebibytes(count.trainable))
                 self._sizes[repr(model)] = dict(zip(SIZES, both, strict=True))
         return self._sizes[repr(model)]
+
+
+def draw_bars(figure: Figure, rows: list[Row], names: Mapping[str, str]) -> None:
+    """A group of bars for each row, mean and standard deviation."""
+    axes, width = figure.subplots(), 0.8 / len(names)
+    for place, ((name, key), color) in enumerate(zip(names.items(), COLORS, strict=False)):
+        values = [values_of(measured(row)[0], key) for row in rows]
+        x = [index + (place + 0.5) * width - 0.4 for index in range(len(rows))]
+        error = [stdev(found) if len(found) > 1 else 0 for found in values]
+        height = [mean(found) if found else 0 for found in values]
+        bars = axes.bar(x, height, 0.94 * width, yerr=error, color=color, label=name, capsize=2)
+        axes.bar_label(bars, [f'{mean(found):.1f}' if found else '' for found in values])
+    axes.set_xticks(range(len(rows)), [textwrap.fill(row.name, 16) for row in rows])
+    axes.set_ylabel('percent')
+
+
+def draw_sounds(figure: Figure, rows: list[Row], names: Mapping[str, str]) -> None:
+    """A point a row with 95 % intervals: frames labelled in which nothing visible sounds, over the harmonic mIoU."""
+    shown = ('noise', "another clip's", 'off-screen')
+    for axes, sound in zip(figure.subplots(1, len(shown), sharey=True), shown, strict=True):
+        for index, row in enumerate(rows):
+            found = measured(row)[0]
+            pair = [values_of(found, key) for key in (SCORES['harmonic'], FRAMES[f'frames, {sound}'])]
+            if not all(pair):
+                continue
+            ends = [student(values) or (values[0],) * 3 for values in pair]
+            (x, y), errors = (end[0] for end in ends), [[[m - low], [high - m]] for m, low, high in ends]
+            marker, color = 'osD^vP'[index // len(COLORS) % 6], COLORS[index % len(COLORS)]
+            axes.errorbar(x, y, errors[1], errors[0], fmt=marker, color=color, label=row.name, capsize=2)
+        axes.set(title=sound, xlabel="harmonic mIoU with the clips' own sound, percent")
+    figure.axes[0].set_ylabel('frames labelled in which nothing visible sounds, percent')
+
+
+def as_table(heads: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ['---', *['---:'] * (len(heads) - 1)], *lines]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def measured(row: Row) -> tuple[dict[int, dict], dict[int, Any]]:

@@ -15,11 +15,10 @@ from ..audio_features import AudioFeatures, audio_key
 from .front_ends import pad, to_mono
 from .sampling import frame_inds
 
-NOISE_RMS = 0.1  # of full scale, which is 1; about as loud as music
 # A header may say what it likes; beyond these limits no sound is read or resampled.
 RATES = (1000, 384_000)  # Hz
 MAX_SECONDS = 3600
-SOURCES = ('own', 'silence', 'other', 'noise', 'off_screen')
+SILENT_RMS = 1e-4  # of full scale, under which a sound has no loudness that another one could be set to
 KEYS = ('audio', 'naming_audio')  # rows of sound: of the network, and of a namer that hears with a front end of its own
 
 
@@ -54,16 +53,36 @@ def read_wav(path: str) -> tuple[np.ndarray, int]:
     return waveform, rate
 
 
-def white_noise(clip_id: str, num_samples: int, rms: float = NOISE_RMS) -> np.ndarray:
-    """White noise that belongs to a clip: the same in any order, batch and process.
+def seeded_by(text: str) -> np.random.RandomState:
+    """Random numbers that follow from a text: the same in any order, batch and process, and of any NumPy."""
+    return np.random.RandomState(np.frombuffer(hashlib.sha256(text.encode()).digest(), '<u4'))
+
+
+def white_noise(seed: str, num_samples: int, rms: float) -> np.ndarray:
+    """White noise that follows from a text.
 
     Returns:
         np.ndarray: float64 (num_samples,), normally distributed, with a root mean square of exactly rms.
     """
-    # The legacy generator, as its stream is the same in every version of NumPy.
-    seed = np.frombuffer(hashlib.sha256(clip_id.encode()).digest(), '<u4')
-    wave = np.random.RandomState(seed).standard_normal(num_samples)
-    return wave * (rms / np.sqrt(np.mean(wave**2)))
+    wave = seeded_by(seed).standard_normal(num_samples)
+    return wave * (rms / root_mean_square(wave))
+
+
+def root_mean_square(wave: np.ndarray) -> float:
+    """Loudness of a wave (n,)."""
+    return float(np.sqrt(np.mean(wave**2)))
+
+
+def mix_in(own: np.ndarray, extra: np.ndarray, level: float) -> np.ndarray:
+    """Add to a wave (n,) another one, brought to ``level`` dB under its loudness.
+
+    Where one of them is silent the other is as loud as it is. A sum beyond full scale is turned down as a whole.
+    """
+    loudness = root_mean_square(own), root_mean_square(extra)
+    if min(loudness) > SILENT_RMS:
+        extra = extra * (loudness[0] / loudness[1] * 10 ** (-level / 20))
+    total = own + extra
+    return total / max(1.0, np.abs(total).max())
 
 
 @TRANSFORMS.register_module()
@@ -71,9 +90,10 @@ class LoadClipAudio(BaseTransform):
     """Read the sound of a clip as a row of features a frame, by a sound front end.
 
     Reads audio_path (None: silence), num_frames, frame_inds (default: all); sets ``key``, float32 (T, ...), row t for
-    frame_inds[t]; (T, 1, 96, 64) for VGGish. Two keys are there only where :class:`SwapClipAudio` has set them: with
-    audio_noise (float, a root mean square), :func:`white_noise` of clip_id is heard in place of audio_path; with
-    extra_audio_path (str | None), the sound in that file is added, padded with silence. The sum is not clipped.
+    frame_inds[t]; (T, 1, 96, 64) for VGGish. Two keys are there only where :class:`SwapClipAudio` or
+    :class:`MixClipAudio` has set them: audio_noise, the seed and root mean square of :func:`white_noise` that is
+    heard in place of audio_path; and extra_audio, a file and the dB by which :func:`mix_in` adds it less loud than the
+    clip's own sound.
 
     Args:
         front_end (dict, optional): config of a :class:`~ovavss_mm.datasets.SoundFrontEnd`. Defaults to None: for
@@ -108,13 +128,15 @@ class LoadClipAudio(BaseTransform):
         num_rows, path = results['num_frames'], results['audio_path']
         num_samples = self.front_end.num_samples(num_rows)
         if 'audio_noise' in results:
-            waveform = white_noise(results['clip_id'], num_samples, results['audio_noise'])
+            seed, rms = results['audio_noise']
+            waveform = white_noise(seed, num_samples, rms)
         elif path is None:
             waveform = np.zeros(num_samples)
         else:
             waveform = self._read(path, num_rows, self.on_short)
-        if results.get('extra_audio_path') is not None:
-            waveform = waveform + self._read(results['extra_audio_path'], num_rows, 'pad')
+        if 'extra_audio' in results:
+            extra, level = results['extra_audio']
+            waveform = mix_in(waveform, self._read(extra, num_rows, 'pad'), level)
         results[self.key] = self.front_end(waveform, num_rows)[frame_inds(results)]
         return results
 
@@ -164,16 +186,14 @@ class LoadClipAudioFeatures(BaseTransform):
 
         Raises:
             LookupError: the clip is not in the file.
-            ValueError: it had fewer frames when its embeddings were extracted, or its sound is one that SwapClipAudio
-                has made.
+            ValueError: it had fewer frames when its embeddings were extracted, or its sound is one that no file has.
         """
-        for key, source in (('audio_noise', 'noise'), ('extra_audio_path', 'off_screen')):
-            if key in results:
-                raise ValueError(
-                    f'SwapClipAudio(source={source!r}) makes a sound that no file has, and {self.features.path} holds '
-                    'embeddings of files: test with LoadClipAudio (a config whose audio encoder hears log-mel '
-                    "patches), or use source 'silence' or 'other'"
-                )
+        if 'audio_noise' in results or 'extra_audio' in results:
+            raise ValueError(
+                f'the sound {results["sound"]!r} of SwapClipAudio or MixClipAudio is made of waveforms, and '
+                f'{self.features.path} holds embeddings of files: use LoadClipAudio (a config whose audio encoder '
+                "hears log-mel patches), or only 'silence' and 'other'"
+            )
         path = results['audio_path']
         rows = self.features.rows(path and audio_key(path), results['num_frames'])
         results['audio'] = rows[frame_inds(results)]
@@ -181,56 +201,3 @@ class LoadClipAudioFeatures(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(features={self.features.path!r}, weights={self.features.weights!r})'
-
-
-@TRANSFORMS.register_module()
-class SwapClipAudio(BaseTransform):
-    """Replace the sound of a clip, to see how much a model uses it. Goes before LoadClipAudio.
-
-    ============== =================================================================================== ================
-    source         what is heard                                                                       visible objects
-    ============== =================================================================================== ================
-    ``own``        the clip's own sound: nothing is changed                                            sound as labelled
-    ``silence``    nothing                                                                             do not sound
-    ``other``      the sound of another clip of the split, other_audio_path: one with no name in       do not sound
-                   common where there is one; silence if there is no other clip with sound
-    ``noise``      white noise as long as the clip, root mean square 0.1 of full scale, drawn from a   do not sound
-                   seed that depends on clip_id only
-    ``off_screen`` the clip's own sound, with that of other_audio_path added: what is seen and         sound as labelled
-                   labelled still sounds, something unseen sounds too; only its own if there is no
-                   other clip with sound
-    ============== =================================================================================== ================
-
-    Where visible objects do not sound any more (as far as annotations tell), sound_visible is set to False:
-    :class:`OVIoUMetric` then counts all labelled frames of the clip in its rates of false positives. Reads
-    other_audio_path; sets audio_path (``silence``, ``other``, ``noise``), audio_noise (``noise``) or extra_audio_path
-    (``off_screen``).
-
-    Args:
-        source (str): 'own', 'silence', 'other', 'noise' or 'off_screen'.
-    """
-
-    reads_files = True  # of a clip; the inferencer has its own sources
-
-    def __init__(self, source: str):
-        if source not in SOURCES:
-            raise ValueError(f'source must be one of {", ".join(SOURCES)}, got {source!r}')
-        self.source = source
-
-    def transform(self, results: dict) -> dict:
-        """Set what the source says; ValueError if the sound has been loaded or swapped already."""
-        if any(key in results for key in KEYS):
-            raise ValueError('SwapClipAudio must come before LoadClipAudio: the sound is loaded')
-        if 'sound_visible' in results or 'extra_audio_path' in results:
-            raise ValueError('the sound is swapped already: a pipeline has SwapClipAudio once')
-        if self.source == 'off_screen':
-            results['extra_audio_path'] = results['other_audio_path']
-        elif self.source != 'own':
-            results['sound_visible'] = False
-            results['audio_path'] = results['other_audio_path'] if self.source == 'other' else None
-            if self.source == 'noise':
-                results['audio_noise'] = NOISE_RMS
-        return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(source={self.source!r})'

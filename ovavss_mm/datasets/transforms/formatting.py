@@ -13,7 +13,7 @@ from .audio import KEYS as SOUNDS
 from .sampling import frame_inds
 
 META_KEYS = ('clip_id', 'subset', 'names', 'vocabulary', 'frame_paths', 'ori_shape', 'img_shape', 'flip')
-META_KEYS += ('annotated', 'sound_visible')
+META_KEYS += ('annotated', 'sound', 'sound_visible')
 
 
 @TRANSFORMS.register_module()
@@ -27,8 +27,9 @@ class PackAVSegInputs(PackSegInputs):
     Args:
         meta_keys (Sequence[str]): what goes into the sample's metainfo, where the pipeline has set it; frame_paths are
             those of the T frames, annotated is a list of bool, flip False where the pipeline does not flip,
-            sound_visible False where SwapClipAudio took away the sound of what is seen and else not there. OVIoUMetric
-            needs the last one for its rates. Defaults to META_KEYS.
+            sound names what SwapClipAudio put in place of the clip's own, sound_visible is False where it took away
+            the sound of what is seen; neither is there without it. OVIoUMetric needs both for its rates. Defaults to
+            META_KEYS.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS):

@@ -18,13 +18,17 @@ class LogMelEncoder(BaseModule):
     Args:
         channels (int): channels of the first convolution, a multiple of 4; each next has twice as many. Defaults to 16.
         out_channels (int): Da, size of the embedding. Defaults to 128.
+        tokens (dict, optional): config of :class:`AxisTokens` or :class:`ClusterTokens`, which make several audio
+            tokens a frame of the last map, without its sizes. None: one embedding. Defaults to None.
         init_cfg (dict, optional): as in mmengine. Defaults to None.
 
     Raises:
         ValueError: ``channels`` is no multiple of 4, or ``out_channels`` under 1.
     """
 
-    def __init__(self, channels: int = 16, out_channels: int = 128, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, channels: int = 16, out_channels: int = 128, tokens: dict | None = None, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
         if channels < 4 or channels % 4 or out_channels < 1:
             raise ValueError(
@@ -40,7 +44,9 @@ class LogMelEncoder(BaseModule):
                 for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
             ]
         )
-        self.embedding = nn.Linear(8 * widths[-1], out_channels)
+        sizes = dict(in_channels=widths[-1], bands=8, out_channels=out_channels)
+        self.tokens = None if tokens is None else MODELS.build(dict(tokens, **sizes))
+        self.embedding = nn.Linear(8 * widths[-1], out_channels) if tokens is None else None
 
     def forward(self, audio: Tensor) -> Tensor:
         """Embed log-mel patches.
@@ -49,11 +55,13 @@ class LogMelEncoder(BaseModule):
             audio (Tensor): (M, 1, 96, 64) float32, time x mel band.
 
         Returns:
-            Tensor: (M, Da) float32.
+            Tensor: (M, Da) float32, or (M, S, Da) with ``tokens``.
 
         Raises:
             ValueError: another shape.
         """
         # log-mel of silence is log(0.01) = -4.6: bring the usual range to about -1..1
         x = self.convs(check_audio(audio) / 4.6)  # (M, 4c, 6, 8)
+        if self.tokens is not None:
+            return self.tokens(x)
         return self.embedding(x.mean(2).flatten(1))  # (M, 4c, 8) -> (M, 4c * 8)

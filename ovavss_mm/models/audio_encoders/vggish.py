@@ -16,11 +16,14 @@ class VGGishEncoder(FrozenModule):
             weights. Defaults to None.
         final_relu (bool): whether embeddings end with torchvggish's ReLU; GAVS was trained without it. Defaults to
             True.
+        tokens (dict, optional): config of :class:`AxisTokens` or :class:`ClusterTokens`, which make several audio
+            tokens a frame of the last map of 512 x 6 x 4, without its sizes; they are trained. None: one embedding.
+            Defaults to None.
     """
 
     out_channels = 128
 
-    def __init__(self, init_cfg: dict | None = None, final_relu: bool = True) -> None:
+    def __init__(self, init_cfg: dict | None = None, final_relu: bool = True, tokens: dict | None = None) -> None:
         super().__init__(init_cfg)
         # torchvggish imports numba through its front end: two seconds that only this encoder's users pay
         from torchvggish.torchvggish import VGG, make_layers
@@ -29,6 +32,8 @@ class VGGishEncoder(FrozenModule):
         if not final_relu:
             self.vggish.embeddings = self.vggish.embeddings[:-1]
         self.freeze()
+        # after the freezing, as these are trained
+        self.tokens = None if tokens is None else MODELS.build(dict(tokens, in_channels=512, bands=4, out_channels=128))
 
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Keys of torchvggish's release, ``features.0.weight``, to ours."""
@@ -41,12 +46,14 @@ class VGGishEncoder(FrozenModule):
             audio (Tensor): (M, 1, 96, 64) float32 log-mel patches of 0.96 s at 16 kHz, or (M, 128) embeddings.
 
         Returns:
-            Tensor: (M, 128) float32 embeddings, 0 or greater with ``final_relu``.
+            Tensor: (M, 128) float32 embeddings, 0 or greater with ``final_relu``; (M, S, 128) with ``tokens``.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape; embeddings where ``tokens`` needs the map of which they were made.
         """
-        audio = check_audio(audio, self.out_channels)
+        audio = check_audio(audio, None if self.tokens else self.out_channels)
+        if self.tokens is not None:
+            return self.tokens(self.vggish.features(audio))
         return audio if audio.ndim == 2 else self.vggish(audio)
 
 

@@ -16,6 +16,7 @@ from ...utils.known_weights import package_file
 from ...utils.text import shorten
 from ..layers.clip import CLIP_NUMBERS, build_clip, check_tag, clip_weights_file
 from ..layers.frozen import FrozenModule
+from ..layers.resize import drop_frames
 from .text_embeddings import RemembersText, TextEmbeddings
 
 SCORES = ('softmax', 'sigmoid')
@@ -173,7 +174,8 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
 
         Args:
             frames (Tensor): (T, 3, h, w) uint8 RGB at the input size, without padding.
-            queries (InstanceData): ``scores`` (Q,) in [0, 1], sound scores, and ``masks`` (Q, T, h4, w4) logits.
+            queries (InstanceData): ``scores`` (Q,) in [0, 1], sound scores, and ``masks`` (Q, T, h4, w4) logits; where
+                there are ``frame_sounds`` (Q, T), masks of frames that are not above ``sound_thr`` are dropped.
             names (Sequence[str]): N names, see :meth:`text_embeddings`.
             pad_shape (tuple[int, int]): size of the padded input in pixels.
 
@@ -184,6 +186,8 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
         text = self.text_embeddings(names)
         if self.sound_thr is not None:
             queries = queries[queries.scores > self.sound_thr]
+            if 'frame_sounds' in queries:
+                queries.masks = drop_frames(queries.masks, queries.frame_sounds <= self.sound_thr)
         embeddings, valid = self.embed_masks(frames, queries, pad_shape)
         queries, valid = queries[valid.any(1)], valid[valid.any(1)]
         queries.class_scores = self._class_scores(embeddings, valid, text)

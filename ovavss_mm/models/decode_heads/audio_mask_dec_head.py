@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Universal sound source localization: learned queries become sounding objects (paper section 3.3)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from mmdet.models.layers import MLP, SinePositionalEncoding3D
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -25,12 +26,14 @@ class QueryPredictions(NamedTuple):
         mask_embed (Tensor): (layers + 1, B, Q, C).
         pixel_embed (Tensor): (B, T, C, h4, w4). Mask logits are ``mask_embed`` times these.
         query_embed (Tensor): (layers + 1, B, Q, C), the normalised queries that all of these are made from.
+        frame_logits (Sequence[Tensor]): of each frame score, (layers + 1, B, Q or 1, T). Defaults to none.
     """
 
     sound_logits: Tensor
     mask_embed: Tensor
     pixel_embed: Tensor
     query_embed: Tensor
+    frame_logits: Sequence[Tensor] = ()
 
     def masks(self, layer: int = -1) -> Tensor:
         """Mask logits (B, Q, T, h4, w4) after a layer."""
@@ -63,9 +66,12 @@ class AudioMaskDecHead(BaseModule):
             names of the training vocabulary apart (paper Table 2), for :class:`ClosedSetClassifier`. Defaults to 1.
         text_channels (int, optional): D of queries in the space of text embeddings, for :class:`TextSpaceClassifier`,
             whose text tower is then there in training too. None: there are none. Defaults to None.
+        frame_scores (Sequence[dict]): configs of :class:`FrameSoundScore` and :class:`PresenceScore`, scores of single
+            frames that gate the sound scores, for a prompt with audio tokens. Defaults to none.
 
     Raises:
-        ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, or a decoder of other channels.
+        ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, a decoder of other channels, or scores
+            of frames without audio tokens.
     """
 
     align_corners = False
@@ -85,6 +91,7 @@ class AudioMaskDecHead(BaseModule):
         criterion: dict | None = None,
         num_classes: int = 1,
         text_channels: int | None = None,
+        frame_scores: Sequence[dict] = (),
     ) -> None:
         if min(num_frames, num_queries, num_classes) < 1:
             raise ValueError(
@@ -126,6 +133,9 @@ class AudioMaskDecHead(BaseModule):
                 nn.Linear(audio_channels, feat_channels), nn.ReLU(inplace=True), nn.Linear(feat_channels, feat_channels)
             )
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
+        elif frame_scores:
+            raise ValueError(f'frame_scores need audio tokens, which {type(prompt).__name__} does not give')
+        self.frame_scores = ModuleList([MODELS.build(dict(cfg, feat_channels=feat_channels)) for cfg in frame_scores])
         prompt.init_audio(num_frames, audio_channels)
         self.criterion = None if criterion is None else self.criterion_type(**criterion)
         if self.criterion is not None and self.criterion.needs_names and text_channels is None:
@@ -162,6 +172,7 @@ class AudioMaskDecHead(BaseModule):
         query_pos = prompt.query_positions(query_pos, tokens.flatten(1, 2))
         query = self.query_feat.weight.expand(batch, -1, -1)
         audio, audio_pos = self._audio_tokens(tokens) if prompt.with_tokens else (None, None)
+        heard = audio
         query = prompt.init_queries(query, audio, query_pos, audio_pos)
         outputs = [self._predict_queries(query)]
         for i, layer in enumerate(decoder.layers):
@@ -171,7 +182,10 @@ class AudioMaskDecHead(BaseModule):
             query = layer(query, memories[level][0], audio, query_pos, memories[level][1], audio_pos, mask)
             outputs.append(self._predict_queries(query))
         sound_logits, mask_embed, query_embed = (torch.stack(part) for part in zip(*outputs, strict=True))
-        return QueryPredictions(sound_logits, mask_embed, pixel_embed.unflatten(0, (batch, frames)), query_embed)
+        # (B, T * S, C) -> (B, T, S, C)
+        frame_logits = [score(query_embed, heard.unflatten(1, (frames, -1))) for score in self.frame_scores]
+        pixel_embed = pixel_embed.unflatten(0, (batch, frames))
+        return QueryPredictions(sound_logits, mask_embed, pixel_embed, query_embed, frame_logits)
 
     def _memory(self, level: Tensor, batch: int, index: int) -> tuple[Tensor, Tensor]:
         """Tokens of all frames at a level and their positions, each (B, T * h * w, C)."""
@@ -238,9 +252,10 @@ class AudioMaskDecHead(BaseModule):
         """Losses of clip i, each (layers + 1,)."""
         names = self._name_logits(predictions.query_embed[:, i], sample)
         targets = VideoTargets.from_label_map(sample.gt_sem_seg.data).name(sample.metainfo.get('text_columns'))
-        return self.criterion(
-            predictions.sound_logits[:, i], predictions.mask_embed[:, i], predictions.pixel_embed[i], targets, names
-        )
+        embeds = predictions.mask_embed[:, i], predictions.pixel_embed[i]
+        frame_logits = [logits[:, i] for logits in predictions.frame_logits]
+        frame_scores = list(zip(self.frame_scores, frame_logits, strict=True))
+        return self.criterion(predictions.sound_logits[:, i], *embeds, targets, names, frame_scores)
 
     def _name_logits(self, query_embed: Tensor, sample: SegDataSample) -> Tensor | None:
         """Logits (..., N) of the names that a sample's training has, if there are ``text_channels``."""
@@ -263,7 +278,9 @@ class AudioMaskDecHead(BaseModule):
         Returns:
             list[InstanceData]: per clip ``scores`` (Q,), the sound scores in [0, 1] (paper equation 3), ``masks`` (Q,
             T, h4, w4) logits (equation 4) and ``query_embeds`` (Q, C); of a closed-set head also ``name_scores`` (Q, N)
-            in [0, 1], whose sum is the sound score; with ``text_channels`` ``text_embeds`` (Q, T, D) of length 1.
+            in [0, 1], whose sum is the sound score; with ``text_channels`` ``text_embeds`` (Q, T, D) of length 1; with
+            ``frame_scores`` ``frame_sounds`` (Q, T), the sound scores of single frames, whose greatest is then the
+            score.
         """
         predictions = self(x)
         scores = predictions.sound_logits[-1].float().softmax(-1)[..., :-1]
@@ -273,6 +290,10 @@ class AudioMaskDecHead(BaseModule):
             clips.append(InstanceData(scores=score.sum(-1), masks=mask, query_embeds=embed))
             if self.num_classes > 1:
                 clips[-1].name_scores = score
+        for logits in predictions.frame_logits:
+            for clip, gates in zip(clips, logits[-1].float().sigmoid(), strict=True):
+                clip.frame_sounds = clip.get('frame_sounds', clip.scores[:, None]) * gates  # (Q, T)
+                clip.scores = clip.frame_sounds.amax(1)
         if self.text_embed is not None:
             for clip, text in zip(clips, self.text_embeds(predictions.query_embed[-1]), strict=True):
                 clip.text_embeds = text[:, None].expand(-1, clip.masks.shape[1], -1)  # (Q, D) -> (Q, T, D)

@@ -16,6 +16,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layers.frame_scores import FrameScore
+
 CACHED_QUERIES = 16  # whose costs are computed at a time on a CPU (see docs/benchmarks.md)
 
 
@@ -135,6 +137,7 @@ class VideoCriterion(BaseModule):
         pixel_embed: Tensor,
         targets: VideoTargets,
         name_logits: Tensor | None = None,
+        frame_scores: Sequence[tuple[FrameScore, Tensor]] = (),
     ) -> dict[str, Tensor]:
         """Losses of one clip.
 
@@ -144,9 +147,12 @@ class VideoCriterion(BaseModule):
             pixel_embed (Tensor): (T, C, h4, w4) per-pixel embeddings at stride 4.
             targets (VideoTargets): the ground truth.
             name_logits (Tensor, optional): (layers, Q, N) of the names of training. Defaults to None.
+            frame_scores (Sequence[tuple[FrameScore, Tensor]]): scores of frames with their logits, (layers, Q or 1, T).
+                Defaults to none.
 
         Returns:
-            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice``, with names ``loss_name``: each (layers,).
+            dict[str, Tensor]: ``loss_sound``, ``loss_mask``, ``loss_dice``, with names ``loss_name``, and those of the
+            scores of frames: each (layers,).
         """
         # float32 also under autocast: costs are compared, losses are summed over thousands of points
         sound_logits, mask_embed = sound_logits.float(), mask_embed.float()
@@ -160,6 +166,9 @@ class VideoCriterion(BaseModule):
                 loss_sound=torch.stack([self.loss_sound(*pair) for pair in zip(sound_logits, labels, strict=True)])
             )
             losses['loss_mask'], losses['loss_dice'] = self._mask_losses(mask_embed, pixel_embed, targets, matches)
+            sounds = targets.masks.flatten(2).any(-1)  # (K, F)
+            for score, logits in frame_scores:
+                losses[score.loss_name] = score.loss(logits.float()[..., targets.frames], sounds, matches)
             if name_logits is not None:
                 losses['loss_name'] = self.name_weight * name_losses(name_logits, targets, matches) / labels.shape[1]
         return losses

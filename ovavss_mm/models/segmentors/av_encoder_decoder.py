@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
 from torch import Tensor
 
 from .clip_segmentor import ClipSegmentor, Found, checked_test_cfg, frame_shapes, group_by, refuse_unread
@@ -139,15 +140,18 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             tuple: maps, each (B * T, c, h, w), f4 first, and audio (B, T, Da) or (B, T, S, Da); (B, T, 0) without audio
             encoder.
         """
-        return self._fuse(self.backbone(imgs.flatten(0, 1)), audio)
+        return self._fuse(self.backbone(imgs.flatten(0, 1)), self._encode_audio(audio), audio.shape[1])
 
-    def _fuse(self, feats: Sequence[Tensor], audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """:meth:`extract_feat` of the backbone's maps, each (B * T, c, h, w), and audio (B, T, ...)."""
-        (batch, frames), audio = audio.shape[:2], audio.flatten(0, 1)
-        audio = audio.flatten(1)[:, :0] if self.audio_encoder is None else self.audio_encoder(audio)
+    def _encode_audio(self, audio: Tensor) -> Tensor:
+        """Audio (B * T, Da) or (B * T, S, Da) of (B, T, ...); (B * T, 0) without audio encoder."""
+        audio = audio.flatten(0, 1)
+        return audio.flatten(1)[:, :0] if self.audio_encoder is None else self.audio_encoder(audio)
+
+    def _fuse(self, feats: Sequence[Tensor], audio: Tensor, frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """:meth:`extract_feat` of the backbone's maps, each (B * T, c, h, w), and encoded audio of T frames a clip."""
         if self.with_neck:
             feats, audio = self.neck(feats, audio, frames)
-        return feats, audio.unflatten(0, (batch, frames))
+        return feats, audio.unflatten(0, (-1, frames))
 
     def loss(self, inputs: dict[str, list[Tensor]], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of B clips of any shapes, each the mean over clips.
@@ -163,9 +167,13 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         clips = zip(inputs['imgs'], inputs['audio'], data_samples, strict=True)
         for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape, clip[2].gt_sem_seg.shape)):
             imgs, audio, samples = zip(*group, strict=True)
-            x = self.extract_feat(torch.stack(imgs), torch.stack(audio))
+            imgs, audio = torch.stack(imgs), torch.stack(audio)
+            feats, audio = self.backbone(imgs.flatten(0, 1)), self._encode_audio(audio)
+            x = self._fuse(feats, audio, imgs.shape[1])
             self._add_text(samples)
             losses = self._decode_head_forward_train(x, list(samples))
+            if self.with_neck and hasattr(self.neck, 'loss'):
+                losses.update(add_prefix(self.neck.loss(feats, audio, samples), 'neck'))
             if self.with_auxiliary_head:
                 losses.update(self._auxiliary_head_forward_train(x, list(samples)))
             for name, value in losses.items():
@@ -211,7 +219,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         if getattr(self.classifier, 'uses_backbone', False):
             feats = self.backbone(imgs.flatten(0, 1))
             given['dense_map'] = feats[-1].unflatten(0, imgs.shape[:2])
-            x = self._fuse(feats, audio)
+            x = self._fuse(feats, self._encode_audio(audio), audio.shape[1])
         else:
             x = self.extract_feat(imgs, audio)
         predictions = self._decode(x, batch_img_metas)

@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..layers.resize import resize_masks
+from ..layers.resize import drop_frames, resize_masks
 
 FRAME_SHARE = 0.1  # of a pair's score in its clip, under which a frame of it is dropped
 
@@ -46,11 +46,6 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
         embeds = named.query_embeds[query]
         pairs.query_embeds = embeds if embeds.ndim == 2 else embeds.mean(1)  # (M, T, C) -> (M, C)
     return pairs
-
-
-def drop_frames(masks: Tensor, dropped: Tensor) -> Tensor:
-    """Mask logits (M, T, h, w), -1 in the dropped (M, T) frames, so that resizing makes no pixel of them positive."""
-    return masks.masked_fill(dropped[:, :, None, None], -1.0)
 
 
 def mask_quality(masks: Tensor) -> Tensor:

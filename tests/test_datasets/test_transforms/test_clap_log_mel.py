@@ -61,7 +61,7 @@ def test_a_sound_added_from_elsewhere_is_as_long(tmp_path):
     for path, seconds in zip(paths, (1.5, 2.2), strict=True):
         soundfile.write(path, noise(seconds), RATE)
     step = LoadClipAudio(front_end=dict(type='CLAPLogMel', **SMALL))
-    both = step.transform(dict(num_frames=4, audio_path=paths[0], extra_audio_path=paths[1], clip_id='a'))
+    both = step.transform(dict(num_frames=4, audio_path=paths[0], extra_audio=(paths[1], 0.0), clip_id='a'))
     assert both['audio'].shape == (4, 1, 201, 16) and both['audio'].min() > -100
 
 

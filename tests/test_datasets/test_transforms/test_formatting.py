@@ -52,10 +52,10 @@ def test_pack():
     }
 
 
-def test_sound_visible_is_passed_on_where_it_is_set():
-    assert 'sound_visible' not in PackAVSegInputs()(results_of())['data_samples'].metainfo
-    sample = PackAVSegInputs()(results_of(sound_visible=False))['data_samples']
-    assert sample.metainfo['sound_visible'] is False
+def test_what_is_heard_is_passed_on_where_it_is_set():
+    assert not {'sound', 'sound_visible'} & set(PackAVSegInputs()(results_of())['data_samples'].metainfo)
+    sample = PackAVSegInputs()(results_of(sound='noise', sound_visible=False))['data_samples']
+    assert sample.metainfo['sound'] == 'noise' and sample.metainfo['sound_visible'] is False
 
 
 def test_without_labels():

@@ -4,8 +4,8 @@ import pytest
 import soundfile
 from mmseg.registry import TRANSFORMS
 
-from ovavss_mm.datasets import LoadClipAudio, SwapClipAudio
-from ovavss_mm.datasets.transforms.audio import white_noise
+from ovavss_mm.datasets import LoadClipAudio
+from ovavss_mm.datasets.transforms.audio import mix_in, white_noise
 from ovavss_mm.datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel, to_mono
 
 
@@ -68,13 +68,13 @@ def test_another_front_end_hears_files_at_its_own_rate(tmp_path, rate):
     np.testing.assert_allclose(audio, expected, atol=1e-6)
 
 
-def test_sounds_are_swapped_at_the_rate_of_the_front_end(tmp_path):
-    own, other = noise(5 * 32000), noise(5 * 32000)[::-1]
+def test_sounds_are_mixed_at_the_rate_of_the_front_end(tmp_path):
+    own, other = 0.1 * noise(5 * 32000), 0.1 * noise(5 * 32000)[::-1]
     for name, wave in (('a', own), ('b', other)):
         soundfile.write(tmp_path / f'{name}.wav', wave, 32000, 'DOUBLE')
-    paths = dict(audio_path=str(tmp_path / 'a.wav'), other_audio_path=str(tmp_path / 'b.wav'))
+    results = dict(audio_path=str(tmp_path / 'a.wav'), num_frames=5)
     load = LoadClipAudio(front_end=dict(type='ThreeTokens'))
-    waves = dict(own=own, other=other, silence=np.zeros(160000), noise=white_noise('c', 160000), off_screen=own + other)
-    for source, wave in waves.items():
-        audio = load(SwapClipAudio(source)(dict(paths, clip_id='c', num_frames=5)))['audio']
-        np.testing.assert_allclose(audio, ThreeTokens()(wave, 5), atol=1e-6, err_msg=source)
+    audio = load(results | dict(audio_noise=('c', 0.2)))['audio']
+    np.testing.assert_allclose(audio, ThreeTokens()(white_noise('c', 160000, 0.2), 5), atol=1e-6)
+    audio = load(results | dict(extra_audio=(str(tmp_path / 'b.wav'), 3.0)))['audio']
+    np.testing.assert_allclose(audio, ThreeTokens()(mix_in(own, other, 3.0), 5), atol=1e-6)
