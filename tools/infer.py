@@ -79,7 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--score-thr', type=float, help=score)
     sound = (
         'least sound score of what is labelled, 0 to 1: a higher value labels less, docs/hearing.md has a curve '
-        "(default: the model's, 0.5 in most configs)"
+        "(default: the model's, 0.5 for OV-AVSS as trained here)"
     )
     add('--min-sound-score', type=float, metavar='S', help=sound)
     add('--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)')
