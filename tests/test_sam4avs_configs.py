@@ -148,7 +148,9 @@ def test_own_videos_get_own_names_without_weights(tiny, tmp_path):
             source, classes=classes, synonyms={'red star': ['comet']}, out_dir=str(tmp_path), no_save_vis=True
         )
     (prediction,) = results['predictions']
-    assert prediction['vocabulary'] == classes and prediction['weights'] is None
+    assert prediction['vocabulary'] == classes and prediction['weights'] is prediction['min_sound_score'] is None
+    with pytest.raises(ValueError, match='min_sound_score has no effect'):
+        inferencer(source, classes=classes, min_sound_score=0.5)
     assert set(prediction['names']) <= set(classes) and len(list(tmp_path.glob('pred/*/*.png'))) == 7
 
 

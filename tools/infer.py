@@ -3,7 +3,8 @@
 
 For each VIDEO there appear in the output folder
   vis/NAME.mp4        the video with its sound, the predicted masks and their names
-  pred/NAME.json      when each class and each object sounds, how large it is, and the model's scores
+  pred/NAME.json      when each class and each object sounds, how large it is, and the model's scores;
+                      when nothing visible sounds
   pred/NAME/*.png     a label map for each labelled second, named by milliseconds:
                       0 background, 1 the first of the names, 2 the second ...
 Any length, frame rate and size will do; a long video is labelled as it is read.
@@ -24,6 +25,9 @@ EXAMPLES = """examples:
 
   many videos, names from a file (one a line); a folder of pictures, one a second, with a wav in it
     python tools/infer.py videos/*.mp4 frames_folder --classes-file names.txt --out-dir out
+
+  only what is clearly heard
+    python tools/infer.py clip.mp4 --classes dog --min-sound-score 0.8 --out-dir out
 
   a video whose sound is in another file
     python tools/infer.py clip.mp4 --sound clip.wav --classes violin --out-dir out
@@ -73,6 +77,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--batch-size', type=int, default=1, help=batch)
     score = "least score of what is labelled, 0 to 1 (default: the model's)"
     add('--score-thr', type=float, help=score)
+    sound = (
+        'least sound score of what is labelled, 0 to 1: a higher value labels less, docs/hearing.md has a curve '
+        "(default: the model's, 0.5 for OV-AVSS as trained here)"
+    )
+    add('--min-sound-score', type=float, metavar='S', help=sound)
     add('--opacity', type=float, default=0.6, help='of the colours, 0 to 1 (default: 0.6)')
     add('--show', action='store_true', help='show labelled frames in a window')
     add('--no-save-vis', action='store_true', help='write no mp4')
@@ -132,7 +141,7 @@ def call_options(args: argparse.Namespace) -> dict:
     templates = args.prompt_templates
     if templates and len(templates) == 1 and '{}' not in templates[0]:
         templates = templates[0]
-    keys = ('out_dir', 'audio_track', 'fps', 'overlap', 'batch_size', 'score_thr', 'opacity', 'show')
+    keys = ('out_dir', 'audio_track', 'fps', 'overlap', 'batch_size', 'score_thr', 'min_sound_score', 'opacity', 'show')
     return dict(
         inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
         classes=classes,
@@ -145,7 +154,7 @@ def call_options(args: argparse.Namespace) -> dict:
 
 def report(prediction: dict) -> bool:
     """Print what was found in a video; False if it could not be labelled."""
-    from ovavss_mm.apis.video.timeline import listed_objects
+    from ovavss_mm.apis.video.timeline import NOTHING_SOUNDS, listed_objects
 
     if 'error' in prediction:
         say(f'{prediction["video"]}: error: {prediction["error"]}')
@@ -163,13 +172,15 @@ def report(prediction: dict) -> bool:
             say(f'    and {more} more')
     if not prediction['names']:
         print('  none of the names is heard')
+    if (silent := prediction['silent'])['intervals']:
+        print(f'  {NOTHING_SOUNDS}: {silent["seconds"]:g} s ({_spans(silent)})')
     for path in prediction.get('files', {}).values():
         say(f'  {path}')
     return True
 
 
 def _spans(heard: dict) -> str:
-    """The first intervals of a name or an object."""
+    """The first intervals of a name, an object or silence."""
     spans = ', '.join(f'{start:g}-{end:g}' for start, end in heard['intervals'][:8])
     return spans + (', ...' if len(heard['intervals']) > 8 else '')
 

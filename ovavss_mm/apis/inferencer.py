@@ -4,7 +4,7 @@
 import os.path as osp
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import fields
 from itertools import groupby
@@ -29,7 +29,7 @@ import ovavss_mm.models  # noqa: F401  (a config given as a dict imports nothing
 from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
 from ..datasets.transforms.audio import KEYS as SOUNDS
 from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
-from ..datasets.vocabulary import Vocabulary, split_names
+from ..datasets.vocabulary import Vocabulary
 from ..models.layers.frozen import read_frozen
 from ..models.segmentors.windows import Blender, ObjectNumbers, Window, frame_classes, frame_objects, group_windows
 from ..models.trackers import linker_of
@@ -38,11 +38,11 @@ from .loading import binary_name, choose_device, find_config, load_strictly, nam
 from .video.base import Source, frames_at
 from .video.listing import list_inputs, output_names
 from .video.record import OutputOptions, Recorder
-from .video.request import InferenceRequest, LabelledFrame
+from .video.request import InferenceRequest, LabelledFrame, check_separate
 from .video.sound import SoundReader
 from .video.sources import open_source
 
-SETTINGS = ('synonyms', 'prompt_templates', 'score_thr', 'fps', 'overlap', 'batch_size', 'opacity')
+SETTINGS = ('synonyms', 'prompt_templates', 'score_thr', 'min_sound_score', 'fps', 'overlap', 'batch_size', 'opacity')
 OUTPUTS = tuple(field.name for field in fields(OutputOptions))
 
 
@@ -161,14 +161,16 @@ class AVSegInferencer:
             audio_track (int): which sound track of the videos, from 1. Defaults to the one that a file marks as
                 default.
             **kwargs: ``synonyms``, dict of names to lists of other words; ``prompt_templates``, a list or the name of a
-                set; ``score_thr`` of the label map; ``fps``, labelled frames per second (1); ``overlap`` of windows in
-                frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
+                set; ``score_thr`` of the label map; ``min_sound_score``, 0 to 1, which sound scores of what
+                is labelled are above (both: the model's own); ``fps``, labelled frames per second (1); ``overlap`` of
+                windows in frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
                 ``no_save_pred``.
 
         Returns:
             dict: ``predictions``, one per input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, with
-            ``objects`` beside ``names`` (docs/identities.md), where the records of frames are left out if that file was
-            written; and ``visualization``: paths of the mp4 files, or None.
+            ``objects`` beside ``names`` (docs/identities.md) and ``silent``, the intervals without a label, where the
+            records of frames are left out if that file was written; and ``visualization``: paths of the mp4 files, or
+            None.
 
         Raises:
             FileNotFoundError: an input is missing.
@@ -231,10 +233,12 @@ class AVSegInferencer:
             )
         if self.model.namer is None and settings.get('score_thr') is not None:
             raise ValueError('score_thr has no effect: this model gives each pixel its most probable class')
+        if not self.model.sound_gates and settings.get('min_sound_score') is not None:
+            raise ValueError('min_sound_score has no effect: this model leaves out nothing by its sound score')
         if classes is None and self.own_names is None:
             raise ValueError('give the names to look for: this model knows no list of names')
         classes = self.own_names if classes is None else classes
-        _check_separate(classes)
+        check_separate(classes)
         vocabulary = Vocabulary(classes, synonyms=synonyms, templates=prompt_templates)
         if not self.is_open:
             self._check_own_names(vocabulary)
@@ -266,7 +270,8 @@ class AVSegInferencer:
 
     def describe(self, source: Source, request: InferenceRequest) -> dict[str, Any]:
         """What a prediction says of a source and of the model, ready for JSON."""
-        vocabulary, thr = request.vocabulary, request.score_thr
+        vocabulary, thr, least = request.vocabulary, request.score_thr, request.min_sound_score
+        own = [part.sound_thr for part in self.model.sound_gates if part.sound_thr is not None]
         return dict(
             video=getattr(source, 'path', source.name),
             model=self.config_name,
@@ -274,6 +279,7 @@ class AVSegInferencer:
             vocabulary=list(vocabulary),
             synonyms={name: list(words) for name, words in vocabulary.synonyms.items() if words},
             score_thr=(self.model.test_cfg['score_thr'] if thr is None else thr) if self.model.namer else None,
+            min_sound_score=max(own, default=None) if least is None else least,
             fps=request.fps,
             window=request.window,
             overlap=request.overlap,
@@ -338,7 +344,10 @@ class AVSegInferencer:
         names = request.model_names or request.vocabulary
         data = pseudo_collate([pack(window, names) for window in windows])
         changes = dict(mode='whole', return_masks=True, score_thr=request.score_thr)
-        with _changed(self.model.test_cfg, **changes):
+        with ExitStack() as changed:
+            changed.enter_context(_changed(self.model.test_cfg, **changes))
+            for part in self.model.sound_gates:
+                changed.enter_context(_changed(vars(part), sound_thr=request.min_sound_score))
             samples = self.model.test_step(data)
         if tuple(names) != tuple(request.vocabulary):
             for sample in samples:
@@ -352,14 +361,6 @@ def _wanted(pairs: InstanceData, names: Sequence[str], wanted: Sequence[str]) ->
     labels = pairs.labels.new_tensor([place.get(names[label], -1) for label in pairs.labels.tolist()])
     pairs.labels = labels
     return pairs[labels >= 0]
-
-
-def _check_separate(classes: Any) -> None:
-    """Raise ValueError if several class names are given as one text."""
-    if isinstance(classes, (list, tuple)) and len(classes) == 1 and isinstance(classes[0], str):
-        (classes,) = classes
-    if isinstance(classes, str) and split_names([classes]) != [classes.strip()]:
-        raise ValueError(f"classes must be a list with a name an entry, as ['dog', 'cat'], got {one_line(classes)!r}")
 
 
 def pack(window: Window, vocabulary: Sequence[str]) -> dict[str, Any]:

@@ -112,6 +112,16 @@ def write_names(
     return np.asarray(image)
 
 
+def write_caption(picture: np.ndarray, text: str, size: int = 12) -> np.ndarray:
+    """Write a text in the lower left corner, ``size`` pixels high on a dark ground, in a new array."""
+    out = picture.copy()
+    corner = out[-size - 4 :, : text_width(text, size) + 6]  # only this is drawn on
+    image = Image.fromarray(corner // 3)
+    ImageDraw.Draw(image).text((3, 1), text, fill=(255, 255, 255), font=font(size, text=text))
+    corner[:] = np.asarray(image)
+    return out
+
+
 def overlay(
     frame: np.ndarray, labels: np.ndarray, names: Sequence[str], palette: np.ndarray, alpha: float
 ) -> np.ndarray:

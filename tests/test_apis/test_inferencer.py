@@ -316,6 +316,8 @@ def test_many_names(inferencer, video, tmp_path):
         (dict(fps=1.5), 'whole number'),
         (dict(overlap=5), 'less 1, got 5'),
         (dict(score_thr=2), 'score_thr must be from 0 to 1'),
+        (dict(min_sound_score=1.5), 'min_sound_score must be from 0 to 1, got 1.5'),
+        (dict(min_sound_score=-0.1), 'got -0.1'),
         (dict(opacity=-1), 'opacity'),
         (dict(batch_size=0), 'batch_size'),
         (dict(on_error='stop'), 'on_error'),
@@ -377,6 +379,8 @@ def test_a_closed_vocabulary_is_that_of_training(tiny, video, tmp_path):
     assert (default.pred_sem_seg.data == sample.pred_sem_seg.data).all()
     with pytest.raises(ValueError, match='synonyms and prompt templates have no effect'):
         closed(str(video), NAMES, synonyms=dict(dog=['puppy']))
+    with pytest.raises(ValueError, match='min_sound_score has no effect'):
+        closed(str(video), NAMES, min_sound_score=0.5)
 
 
 def test_a_closed_vocabulary_that_is_not_noted(tiny, video, tmp_path):
@@ -413,6 +417,9 @@ def test_a_dense_head(tiny, video, tmp_path):
         dense(str(video), [*NAMES, 'cat'])
     with pytest.raises(ValueError, match='score_thr has no effect'):
         dense(str(video), NAMES, score_thr=0.9)
+    with pytest.raises(ValueError, match='min_sound_score has no effect'):
+        dense(str(video), NAMES, min_sound_score=0.9)
+    assert sample.metainfo['timeline']['silent']['seconds'] < 7
     binary = variant(tiny, tmp_path, decode_head=head, classifier=None)
     binary.model.decode_head.dense_classes = 1
     assert binary_name(binary.model) == ('sounding',)

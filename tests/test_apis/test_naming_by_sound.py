@@ -93,6 +93,12 @@ def test_a_model_that_hears_in_naming_only_reads_sound(make, clip):
     assert deaf(str(clip), NAMES, score_thr=0)['predictions'][0]['notes'] == []
 
 
+def test_the_threshold_of_sound_scores_is_that_of_the_wrapped_classifier(make, clip):
+    heard = make()
+    assert heard(str(clip), NAMES, min_sound_score=0)['predictions'][0]['names']
+    assert heard(str(clip), NAMES, min_sound_score=1)['predictions'][0]['silent']['intervals'] == [[0, 7]]
+
+
 def test_channels_that_cancel_each_other_out_are_noted_once(make, clip):
     wave = np.random.default_rng(1).uniform(-0.5, 0.5, 7 * 22050)
     soundfile.write(clip / 'audio.wav', np.stack([wave, -wave], 1), 22050)

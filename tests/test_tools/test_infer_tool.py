@@ -142,6 +142,17 @@ def test_one_bad_video_does_not_stop_the_others(run, mini, tmp_path, capsys, fol
     assert 'bad.mp4: error: ' in capsys.readouterr().out
 
 
+def test_seconds_in_which_nothing_visible_sounds(run, mini, tmp_path, capsys):
+    video, weights = mini
+    model = ('--model', 'ovavss_mini', '--weights', weights, '--device', 'cpu')
+    run(video, '--classes', 'red-star', *model, '--min-sound-score', '1', '--out-dir', tmp_path)
+    content = json.loads((tmp_path / 'pred/mini.json').read_text())
+    assert content['min_sound_score'] == 1 and content['silent']['intervals'] == [[0, 3]]
+    assert '  none of the names is heard\n  nothing visible sounds: 3 s (0-3)\n' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='error: min_sound_score must be from 0 to 1, got 7'):
+        run(video, '--classes', 'red-star', *model, '--min-sound-score', '7')
+
+
 def test_help_teaches_and_needs_no_torch():
     """``mim run`` asks for it before each run."""
     code = (
@@ -153,7 +164,7 @@ def test_help_teaches_and_needs_no_torch():
         [sys.executable, '-c', code], capture_output=True, text=True, env=dict(os.environ, COLUMNS='120')
     )
     assert result.returncode == 0, result.stderr
-    for word in ('examples:', '--classes dog "baby crying"', 'vis/NAME.mp4', '--synonyms'):
+    for word in ('examples:', '--classes dog "baby crying"', 'vis/NAME.mp4', '--synonyms', '--min-sound-score S'):
         assert word in result.stdout
 
 
@@ -161,6 +172,9 @@ def test_of_many_objects_the_longest_are_printed(script, capsys):
     figures = dict(intervals=[[0, 1]], area=0.1, sound=0.5, score=0.9)
     objects = [dict(figures, id=i, name='dog', number=i, seconds=i) for i in range(1, 11)]
     names = dict(dog=dict(figures, seconds=10))
-    assert script.report(dict(video='a.mp4', duration=10, names=names, objects=objects))
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith('    ')]
+    silent = dict(intervals=[], seconds=0)
+    assert script.report(dict(video='a.mp4', duration=10, names=names, objects=objects, silent=silent))
+    out = capsys.readouterr().out
+    lines = [line.strip() for line in out.splitlines() if line.startswith('    ')]
+    assert 'nothing visible' not in out
     assert [line.split(':')[0] for line in lines] == [*(f'dog {i}' for i in range(3, 11)), 'and 2 more']

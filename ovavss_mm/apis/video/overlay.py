@@ -14,10 +14,11 @@ import numpy as np
 
 from ...models.segmentors.windows import FrameObject
 from ...utils.text import one_line
-from ...visualization.drawing import blend, write_names
+from ...visualization.drawing import blend, write_caption, write_names
 from .base import Picture, Source
 from .request import InferenceRequest, LabelledFrame
 from .sound import SoundReader, SoundTrack
+from .timeline import NOTHING_SOUNDS
 
 MAX_RATE = 30  # frames a second that are written at most
 CLOCK = 90000  # ticks a second
@@ -28,7 +29,7 @@ MAX_SHOWN = 39  # letters of a name that are written on a mask
 
 
 class Overlay:
-    """Colours and names of one label map: drawn once, laid over many frames.
+    """Colours and names of one label map: drawn once, laid over many frames; without a label, a caption that says so.
 
     Args:
         label_map (np.ndarray): integer (H, W), 0 background, i + 1 name i.
@@ -47,6 +48,7 @@ class Overlay:
     ) -> None:
         labels, present = _counted(label_map)
         self.empty = len(present) == 1
+        self.size = max(12, min(label_map.shape) // 30)  # of letters
         if self.empty:
             return
         parts, shown, tags = labels, present, [''] * len(present)  # what names are written on; which; what follows them
@@ -57,12 +59,11 @@ class Overlay:
             tags = [f' {number}' if number > 1 else '' for number in numbers]
         vocabulary = ('background', *request.vocabulary)
         names = [one_line(vocabulary[i], MAX_SHOWN) + tag for i, tag in zip(shown, tags, strict=True)]
-        size = max(12, min(label_map.shape) // 30)
 
         def drawn_on(value: int) -> np.ndarray:
             frame = np.full((*label_map.shape, 3), value, np.uint8)
             frame = blend(frame, labels, request.palette[present], request.opacity)
-            return write_names(frame, parts, names, request.palette[shown], size)
+            return write_names(frame, parts, names, request.palette[shown], self.size)
 
         # every step of the drawing is linear in the frame, so two frames tell how any frame looks
         self.add = drawn_on(0)
@@ -76,7 +77,7 @@ class Overlay:
     def over(self, frame: np.ndarray) -> np.ndarray:
         """The overlay on a frame, both uint8 RGB (H, W, 3)."""
         if self.empty:
-            return frame
+            return write_caption(frame, NOTHING_SOUNDS, self.size)
         return cv2.add(cv2.multiply(frame, self.keep, scale=1 / 255), self.add)
 
 

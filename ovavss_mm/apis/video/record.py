@@ -183,6 +183,7 @@ class Recorder:
             duration=round(duration, 4),
             names=self.timeline.summary(duration),
             objects=self.timeline.objects(duration),
+            silent=self.timeline.silent(duration),
             notes=self.notes,
         )
 

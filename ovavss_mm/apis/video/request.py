@@ -2,14 +2,24 @@
 """What a call of the inferencer asks for, and what it gets frame by frame."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ...datasets.vocabulary import Vocabulary
+from ...datasets.vocabulary import Vocabulary, split_names
 from ...models.segmentors.windows import FrameClass, FrameObject
+from ...utils.text import one_line
 from ...visualization.name_colors import name_palette
 
 MAX_FPS = 60
+
+
+def check_separate(classes: Any) -> None:
+    """Raise ValueError if several class names are given as one text."""
+    if isinstance(classes, (list, tuple)) and len(classes) == 1 and isinstance(classes[0], str):
+        (classes,) = classes
+    if isinstance(classes, str) and split_names([classes]) != [classes.strip()]:
+        raise ValueError(f"classes must be a list with a name an entry, as ['dog', 'cat'], got {one_line(classes)!r}")
 
 
 @dataclass
@@ -21,6 +31,8 @@ class InferenceRequest:
         window (int): T, frames that the model sees together. Defaults to 5.
         overlap (int): frames that consecutive windows share. None: 1, or 0 for windows of one frame. Defaults to None.
         score_thr (float): of the label map. None: the model's own. Defaults to None.
+        min_sound_score (float): objects are labelled whose sound score is above this. None: the model's own. Defaults
+            to None.
         fps (int): labelled frames per second. Defaults to 1.
         opacity (float): of the colours in pictures, 0 to 1. Defaults to 0.6.
         batch_size (int): windows that go through the model together. Defaults to 1.
@@ -39,6 +51,7 @@ class InferenceRequest:
     window: int = 5
     overlap: int | None = None
     score_thr: float | None = None
+    min_sound_score: float | None = None
     fps: int = 1
     opacity: float = 0.6
     batch_size: int = 1
@@ -55,7 +68,7 @@ class InferenceRequest:
             )
         if not isinstance(self.fps, int) or not 1 <= self.fps <= MAX_FPS:
             raise ValueError(f'fps must be a whole number from 1 to {MAX_FPS}, got {self.fps!r}')
-        for name in ('score_thr', 'opacity'):
+        for name in ('score_thr', 'min_sound_score', 'opacity'):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f'{name} must be from 0 to 1, got {value!r}')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When each class and each object sounds, gathered frame by frame."""
+"""When each class and each object sounds, and when nothing does, gathered frame by frame."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,36 @@ from typing import Any
 
 from ...models.segmentors.windows import FrameClass, FrameObject
 
+NOTHING_SOUNDS = 'nothing visible sounds'  # what people read of frames without a label
 _DIGITS = 4
 _MAX_LISTED = 8  # objects of a name
 
 
 @dataclass
-class _Record:
-    """Intervals of a class or an object, and sums over its frames."""
+class _Spans:
+    """Labelled frames, joined to intervals."""
 
     intervals: list[list[float]] = field(default_factory=list)
+
+    def extend(self, time: float, end: float, fps: int) -> None:
+        """Add a frame that is shown from ``time`` to ``end`` seconds."""
+        if self.intervals and self.intervals[-1][1] >= time - 0.5 / fps:
+            self.intervals[-1][1] = end
+        else:
+            self.intervals.append([time, end])
+
+    def summary(self, duration: float | None) -> dict[str, Any]:
+        """Intervals, none of which ends after ``duration`` seconds, and their sum."""
+        intervals = [
+            [round(start, _DIGITS), round(min(end, duration or end), _DIGITS)] for start, end in self.intervals
+        ]
+        return dict(intervals=intervals, seconds=round(sum(end - start for start, end in intervals), _DIGITS))
+
+
+@dataclass
+class _Record(_Spans):
+    """Intervals of a class or an object, and sums over its frames."""
+
     frames: int = 0
     area: float = 0.0
     sound: float = 0.0
@@ -25,23 +46,16 @@ class _Record:
 
     def add(self, time: float, end: float, fps: int, frame: FrameClass) -> None:
         """Add a frame that is shown from ``time`` to ``end`` seconds."""
-        if self.intervals and self.intervals[-1][1] >= time - 0.5 / fps:
-            self.intervals[-1][1] = end
-        else:
-            self.intervals.append([time, end])
+        self.extend(time, end, fps)
         self.frames += 1
         self.area += frame.area
         self.sound += frame.sound
         self.score += frame.score
 
     def summary(self, duration: float | None) -> dict[str, Any]:
-        """Intervals, none of which ends after ``duration`` seconds, their sum, and means over the frames."""
-        intervals = [
-            [round(start, _DIGITS), round(min(end, duration or end), _DIGITS)] for start, end in self.intervals
-        ]
+        """What :class:`_Spans` says, and means over the frames."""
         means = (value / self.frames for value in (self.area, self.sound, self.score))
-        seconds = round(sum(end - start for start, end in intervals), _DIGITS)
-        return dict(intervals=intervals, seconds=seconds, **_rounded(*means))
+        return super().summary(duration) | _rounded(*means)
 
 
 class ClassTimeline:
@@ -57,6 +71,7 @@ class ClassTimeline:
         self.num_frames = 0
         self._records: dict[int, _Record] = {}
         self._objects: dict[int, _Record] = {}
+        self._silent = _Spans()
 
     def add(self, time: float, found: Mapping[int, FrameClass], objects: Sequence[FrameObject] = ()) -> dict[str, Any]:
         """Add the next labelled frame by its time in seconds, the classes in it by name index, and the objects in it.
@@ -68,6 +83,8 @@ class ClassTimeline:
         """
         self.num_frames += 1
         end = (round(time * self.fps) + 1) / self.fps
+        if not found:
+            self._silent.extend(time, end, self.fps)
         for index, frame in found.items():
             self._records.setdefault(index, _Record()).add(time, end, self.fps, frame)
         for frame in objects:
@@ -104,6 +121,10 @@ class ClassTimeline:
             dict(self._named(identity, *record.names.most_common(1)[0][0]), **record.summary(duration))
             for identity, record in self._objects.items()
         ]
+
+    def silent(self, duration: float | None = None) -> dict[str, Any]:
+        """``intervals`` and ``seconds``, as of :meth:`summary`, of the frames in which no class sounds."""
+        return self._silent.summary(duration)
 
     def _named(self, identity: int, label: int, number: int) -> dict[str, Any]:
         """What an object is called."""

@@ -107,6 +107,11 @@ class ClipSegmentor(BaseSegmentor):
         """The part that takes names: ``open_vocabulary``, and if so ``text_embeddings`` and ``truncated_words``."""
         return getattr(self, 'classifier', None)
 
+    @property
+    def sound_gates(self) -> list[nn.Module]:
+        """The parts that leave out queries whose sound score is not above their ``sound_thr``, if any."""
+        return [part for part in self.modules() if 'sound_thr' in vars(part)]  # not through a part that wraps one
+
     def aug_test(self, *args: object, **kwargs: object) -> None:
         """Refuse test-time augmentation, which averages the logits of fixed classes."""
         raise NotImplementedError(f'{type(self).__name__} has no test-time augmentation')

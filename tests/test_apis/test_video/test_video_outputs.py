@@ -17,11 +17,12 @@ from ovavss_mm.apis.video.overlay import MAX_SHOWN, Overlay, OverlayVideo
 from ovavss_mm.apis.video.request import InferenceRequest, LabelledFrame
 from ovavss_mm.apis.video.sound import SoundReader, SoundTrack, track_of_array
 from ovavss_mm.apis.video.sources import PicturesSource
-from ovavss_mm.apis.video.timeline import ClassTimeline
+from ovavss_mm.apis.video.timeline import NOTHING_SOUNDS, ClassTimeline
 from ovavss_mm.apis.video.video_source import VideoSource
 from ovavss_mm.datasets.vocabulary import Vocabulary
 from ovavss_mm.models.segmentors.windows import FrameClass, FrameObject
-from ovavss_mm.visualization.drawing import blend, overlay, write_names
+from ovavss_mm.visualization.drawing import blend, overlay, write_caption, write_names
+from ovavss_mm.visualization.fonts import text_width
 from ovavss_mm.visualization.name_colors import name_palette
 
 NAMES = ('dog', 'cat')
@@ -113,6 +114,28 @@ def test_timeline_joins_seconds():
     assert names['dog']['area'] == pytest.approx(0.2) and names['dog']['sound'] == 0.8
 
 
+@pytest.mark.parametrize(('fps', 'duration'), [(1, 7.0), (1, 6.5), (2, 3.2), (3, None)])
+def test_silence_is_what_no_name_has(fps, duration):
+    """Its intervals are those that a class in the same frames would have; without frames there is none."""
+    timeline, mirror = ClassTimeline(NAMES, fps), ClassTimeline(NAMES, fps)
+    assert timeline.silent(0) == dict(intervals=[], seconds=0)
+    for j in range(7):
+        found = {0: FrameClass(0.1, 0.8, 0.6)} if j in (1, 2, 4) else {}
+        assert (timeline.add(j / fps, found)['names'] == {}) == (j in (0, 3, 5, 6))
+        mirror.add(j / fps, {} if found else {1: FrameClass(0.0, 0.0, 0.0)})
+    silent, same, heard = timeline.silent(duration), mirror.summary(duration)['cat'], timeline.summary(duration)['dog']
+    assert silent == {key: same[key] for key in ('intervals', 'seconds')}
+    assert mirror.silent(duration)['intervals'] == heard['intervals']
+    assert silent['seconds'] + heard['seconds'] == pytest.approx(duration or 7 / fps, abs=1e-4)
+
+
+@pytest.mark.parametrize(('found', 'intervals'), [({}, [[0.0, 0.4]]), ({1: FrameClass(1.0, 1.0, 1.0)}, [])])
+def test_silence_of_one_frame(found, intervals):
+    timeline = ClassTimeline(NAMES)
+    timeline.add(0.0, found)
+    assert timeline.silent(0.4) == dict(intervals=intervals, seconds=0.4 * len(intervals))
+
+
 def test_timeline_of_objects():
     """An object has the name of most of its frames, and the number that it has there."""
     timeline = ClassTimeline(NAMES)
@@ -150,7 +173,18 @@ def test_overlay_is_the_drawing():
     got = Overlay(labels, asked()).over(frame)
     expected = overlay(frame, labels.astype(np.uint8), ('background', *NAMES), PALETTE, 0.6)
     assert np.abs(got.astype(int) - expected).max() <= 2
-    assert Overlay(labels * 0, asked()).over(frame) is frame
+
+
+def test_a_frame_without_a_label_says_so_in_a_corner():
+    """And is untouched elsewhere."""
+    frame = np.random.default_rng(0).integers(0, 256, (60, 200, 3), dtype=np.uint8)
+    given = frame.copy()
+    got = Overlay(np.zeros((60, 200), np.uint8), asked()).over(frame)
+    assert (frame == given).all() and (got == write_caption(frame, NOTHING_SOUNDS)).all()
+    changed = (got != frame).any(2)
+    width = text_width(NOTHING_SOUNDS, 12) + 6
+    assert changed[44:, :width].mean() > 0.95 and not changed[:44].any() and not changed[:, width:].any()
+    assert (got[44:, :width] == 255).all(2).any()  # letters
 
 
 def test_overlay_of_name_254():
@@ -205,6 +239,19 @@ def test_a_held_picture_changes_its_labels(tmp_path):
     shown = [rgb[2:5, 2:5].mean((0, 1)) for _, rgb in frames_at(out, 1)]
     for color, labels in zip(shown, maps, strict=True):
         assert np.abs(color - PALETTE[labels[0, 0]]).max() < 30
+
+
+def test_the_caption_is_in_the_silent_seconds_of_the_video(tmp_path):
+    size, labels = (96, 192), (0, 1, 0, 2)
+    maps = [np.zeros(size, np.uint8) for _ in labels]
+    for label_map, label in zip(maps, labels, strict=True):
+        label_map[:40] = label
+    source = PicturesSource(np.full((16, *size, 3), 128, np.uint8), 'f', rate=4.0)
+    out = write_overlay(tmp_path / 'o.mp4', source, maps)
+    for i, picture in enumerate(out.pictures()):
+        change = np.abs(picture.rgb().astype(int) - 128)
+        has_label = labels[i // 4] > 0
+        assert (change[:30].max() > 60) == has_label and (change[82:, :100].max() > 60) != has_label, i
 
 
 def test_at_most_thirty_frames_a_second(tmp_path):

@@ -106,6 +106,12 @@ def test_masks_are_drawn_anew_by_sam(clips):
         assert torch.equal(sample.pred_sem_seg.data, old.pred_sem_seg.data)
 
 
+def test_parts_that_leave_out_queries_by_their_sound_score(tokenizer):
+    """The one that is wrapped, and the refiner, which would else leave out more than what names."""
+    model = build(classifier=heard(0.5, tokenizer), refiner=REFINER)
+    assert set(model.sound_gates) == {model.refiner, model.classifier.classifier}
+
+
 def test_a_refiner_needs_queries():
     with pytest.raises(ValueError, match=r'set model\.refiner=None'):
         MODELS.build(tiny_config(classifier=None, refiner=REFINER))

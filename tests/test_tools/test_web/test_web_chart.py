@@ -21,8 +21,15 @@ def prediction(names, seconds, fps=1, duration=None):
         for t in range(count)
     ]
     duration = duration or count / fps
-    summaries = dict(names=timeline.summary(duration), objects=timeline.objects(duration))
-    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, **summaries)
+    return dict(vocabulary=list(names), fps=fps, frames=frames, duration=duration, **summaries(timeline, duration))
+
+
+def summaries(timeline, duration):
+    """What a prediction has of a timeline."""
+    return {
+        key: getattr(timeline, method)(duration)
+        for key, method in (('names', 'summary'), ('objects', 'objects'), ('silent', 'silent'))
+    }
 
 
 def bars(html):
@@ -49,7 +56,7 @@ def test_objects_of_a_name_have_strips_of_their_own():
         objects = [FrameObject(0.1, 0.5, 0.9, i, i // 3, (0, 0, 1, 1), 1 + i % 3 // 2) for i in ids]
         frames.append(timeline.add(t, {x.label: x for x in objects}, objects))
     record = dict(vocabulary=['dog', 'cat'], fps=1, frames=frames, duration=3)
-    html = timeline_html(dict(record, names=timeline.summary(3), objects=timeline.objects(3)))
+    html = timeline_html(record | summaries(timeline, 3))
     assert re.findall('<span>([^<]*)</span></div>', html) == ['dog', 'dog 1', 'dog 2', 'cat']
     assert 'dog 1 sounds at seconds 0 to 1, 2 to 3' in html and 'dog 2 sounds at seconds 1 to 3' in html
     assert len(bars(html)) == 3 + 2 + 2 + 1
@@ -63,7 +70,7 @@ def test_of_many_objects_the_longest_have_strips():
         objects = [FrameObject(0.1, 0.5, 0.9, i, 0, (0, 0, 1, 1), i) for i in range(1 if t == 0 else 3, 11)]
         frames.append(timeline.add(t, {0: objects[0]}, objects))
     record = dict(vocabulary=['dog'], fps=1, frames=frames, duration=3)
-    html = timeline_html(dict(record, names=timeline.summary(3), objects=timeline.objects(3)))
+    html = timeline_html(record | summaries(timeline, 3))
     shown = ['dog', *(f'dog {i}' for i in range(3, 11)), 'and 2 more']
     assert re.findall('<span>([^<]*)</span></div>', html) == shown and len(bars(html)) == 3 + 8 * 3
 
@@ -78,7 +85,29 @@ def test_names_that_are_not_heard():
     assert 'Not heard: cat, hen</p>' in html
     html = timeline_html(prediction([f'n{i}' for i in range(50)], [[]] * 50))
     assert 'None of the names is heard: n0, ' in html and 'n29 and 20 more</p>' in html
-    assert 'ov-strip' not in html
+    assert html.count('ov-strip') == 1 and silent_bars(html) == [(0, 100)]
+
+
+def silent_bars(html):
+    """Left and width in percent of the bars of when nothing visible sounds."""
+    found = re.findall(r'<b style="left:([\d.]+)%;width:([\d.]+)%;[^"]*gradient[^"]*" title="[^"]*nothing', html)
+    return [tuple(map(float, bar)) for bar in found]
+
+
+def test_silence_has_the_last_strip():
+    """Hatched, with its seconds, and read aloud as the others; only where there is some."""
+    html = timeline_html(prediction(['dog', 'cat'], [[1, 4], [4]], fps=2))
+    assert silent_bars(html) == [(0, 20), (40, 40)]
+    assert re.findall('<span>([^<]*)</span></div>', html) == ['dog', 'cat', 'nothing visible sounds']
+    assert 'role="img" aria-label="nothing visible sounds at seconds 0 to 0.5, 1 to 2"' in html
+    assert '<div class="ov-sum">1.5 s</div>' in html and 'title="1 to 2 s: nothing visible sounds"' in html
+    assert 'nothing visible' not in timeline_html(prediction(['dog'], [[0, 1]]))
+
+
+def test_a_name_may_be_the_words_for_silence():
+    html = timeline_html(prediction(['nothing visible sounds', '<b>'], [[0], [2]]))
+    assert html.count('<span>nothing visible sounds</span>') == 2 and silent_bars(html) == [(33.33, 33.33)]
+    assert '<b>' not in html and 'aria-label="&lt;b&gt; sounds at seconds 2 to 3"' in html
 
 
 def test_names_are_shown_and_not_obeyed():
