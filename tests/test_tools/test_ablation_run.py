@@ -53,9 +53,10 @@ def iterations_of(folder: Path) -> list[int]:
     return [json.loads(line)['iter'] for path in paths for line in path.read_text().splitlines()]
 
 
-def cells(path: Path) -> list[dict[str, str]]:
-    """Rows of a Markdown table by heading, without the seconds, which are those of a clock."""
-    lines = [line[2:-2].split(' | ') for line in path.read_text().splitlines() if line[:1] == '|']
+def cells(path: Path, table: int = 0) -> list[dict[str, str]]:
+    """Rows of a Markdown table of a file by heading, without the seconds, which are those of a clock."""
+    part = [part for part in path.read_text().split('\n\n') if part[:1] == '|'][table]
+    lines = [line[2:-2].split(' | ') for line in part.splitlines()]
     rows = [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
     return [{key: value for key, value in row.items() if key[-2:] != ' s'} for row in rows]
 
@@ -206,11 +207,8 @@ def test_tables_have_means_spreads_and_the_papers_numbers_apart(world):
     for row in (none, own, large, elsewhere):
         ours = [value for key, value in row.items() if 'published' not in key]
         assert not {'60.00', '30.00', '99.9', '12.34'} & set(ours)
-    assert 'silent' not in (world.out / 'fusion.md').read_text()
+    assert 'frames' not in (world.out / 'fusion.md').read_text()
     assert 'not to be compared' in (world.out / 'fusion.md').read_text()
-    (_, silence) = cells(world.out / 'sound_test.md')
-    assert silence['silent pixels labelled %, ours on toys'] == '2.50 ± 1.41'
-    assert silence['silent frames %, ours on toys'] == '-', 'NaN: no frame was silent'
 
     lines = list(csv.DictReader(open(world.out / 'fusion.csv')))
     none = {line['seed']: line for line in lines if line['row'] == 'none'}
@@ -394,10 +392,9 @@ def test_a_row_may_have_options_of_its_own(world):
     ('wrong', 'words'),
     [
         ((', against: a = 0.5', ', against: b'), "against must be a row of the suite, got 'b'"),
-        ((', train: base', ''), 'train must name the model'),
         (('model.channels: 5', 'modle.channels: 5'), 'nothing'),
     ],
-    ids=['against', 'train', 'key'],
+    ids=['against', 'key'],
 )
 def test_wrong_options_are_named(world, wrong, words):
     world.suites(SWEEP.replace(*wrong, 1))
@@ -413,7 +410,7 @@ def test_differences_are_taken_seed_by_seed(world):
     """Figures of fake mim rise with the seed: the difference of two rows does not, and has no spread."""
     world.suites(SWEEP)
     assert run(world.plan(seeds=[0, 4, 5])) == 0
-    first, second, third = cells(world.out / 'sweep.md')
+    first, second, third = cells(world.out / 'sweep.md', table=1)
     assert first['base, difference'] == '-'
     assert second['base, difference'] == '-1.00 [-1.00, -1.00]', 'of `none` to `small`'
     assert third['base, difference'] == '+0.00 [+0.00, +0.00]', 'of `none` to itself'
@@ -436,3 +433,61 @@ def test_differences_are_taken_seed_by_seed(world):
     (world.out / 'sweep.csv').write_text('row,status\nown,done\n')
     with pytest.raises(SystemExit, match='no row that was measured and is named'):
         plot_sweep.main([str(world.out / 'sweep.csv')])
+
+
+# ------------------------------------------------------------------ several sounds, and a model that is given
+SOUNDS = """
+bases: {mini: {config: small/small, data: toys}}
+suites:
+  sound:
+    title: Sound
+    options: {test_dataloader.dataset.sounds: 'own,noise', model.channels: 8}
+    rows:
+      - {name: own, config: base}
+      - {name: none, config: rows/none, options: {model.channels: 16}}
+      - {name: large, config: small/large_mini}
+"""
+
+
+def test_options_of_a_suite_are_those_of_all_its_rows(world):
+    world.suites(SOUNDS)
+    tests = {job.config.stem: job for job in world.plan().jobs if job.kind == 'test'}
+    shared = 'test_dataloader.dataset.sounds=own,noise'
+    assert tests['small'].options == (shared, 'model.channels=8') == tests['large_mini'].options
+    assert tests['none'].options == (shared, 'model.channels=16')
+    assert all(not job.training.options for job in tests.values())
+
+
+def test_figures_of_several_sounds_have_columns_of_their_own(world):
+    world.suites(SOUNDS)
+    plan = world.plan(seeds=[0, 2])
+    assert run(plan) == 0
+    own, none, _ = cells(world.out / 'sound.md')
+    assert own['frames, noise, ours on toys'] == '2.50 ± 1.41' and own['FPR, silence, ours on toys'] == '89.00 ± 1.41'
+    assert own['frames, own sound, ours on toys'] == '-', 'NaN: no frame was silent'
+    assert none['kept, off-screen -6 dB, ours on toys'] == '89.00 ± 1.41'
+    _, none, _ = cells(world.out / 'sound.md', table=1)
+    assert none['frames, noise, difference'] == '+0.00 [+0.00, +0.00]'
+    lines = [line for line in csv.DictReader(open(world.out / 'sound.csv')) if line['row'] == 'none']
+    assert [line['frames, noise'] for line in lines][:3] == ['1.5000', '3.5000', '2.5000']
+    panels = Tables(plan, '').draw('sound').axes
+    assert [axes.get_title() for axes in panels] == ['noise', "another clip's", 'off-screen']
+    assert all(len(axes.containers) == 3 for axes in panels), 'a point a row'
+
+
+def test_a_model_that_is_given_is_tested_and_nothing_is_trained(world):
+    world.suites(SOUNDS)
+    checkpoint = world.root / 'mine.pth'
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint .*mine.pth'):
+        world.plan(checkpoint=checkpoint)
+    checkpoint.write_text('weights')
+    plan = world.plan(checkpoint=checkpoint, seeds=[3, 4])
+    assert [str(job) for job in plan.jobs] == ['test small sounds=own,noise channels=8, seed 3']
+    command = ablate.Runner(plan, ['mim'], [], 1, None).command(plan.jobs[0])
+    assert command[command.index('--checkpoint') + 1] == str(checkpoint.resolve())
+    assert run(plan) == 0
+    own, none, _ = cells(world.out / 'sound.md')
+    assert own['seeds done'] == '1/1' and none['seeds done'] == 'no model here'
+    other = world.root / 'other.pth'
+    other.write_text('weights')
+    assert world.plan(checkpoint=other, seeds=[3]).jobs[0].digest != plan.jobs[0].digest

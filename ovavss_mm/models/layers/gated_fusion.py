@@ -21,10 +21,11 @@ class GatedFusion(BaseModule):
         audio_channels (int): Da. Defaults to 128.
         embed_dims (int): size in which both sides meet, a multiple of ``num_heads``. Defaults to 1024.
         num_heads (int): gates of a position and a token. Defaults to 8.
+        dropout (float): of gates, in training. Defaults to 0.1.
         layer_scale (float): initial weight of each side's update, per channel. Defaults to 1 / 6.
 
     Raises:
-        ValueError: ``embed_dims`` is no multiple of ``num_heads``.
+        ValueError: ``embed_dims`` is no multiple of ``num_heads``, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(
@@ -33,12 +34,16 @@ class GatedFusion(BaseModule):
         audio_channels: int = 128,
         embed_dims: int = 1024,
         num_heads: int = 8,
+        dropout: float = 0.1,
         layer_scale: float = 1 / 6,
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(f'embed_dims must be a multiple of num_heads, got {embed_dims} and {num_heads}')
+        if not 0 <= dropout < 1:
+            raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         self.num_heads = num_heads
+        self.dropout = nn.Dropout(dropout)
         self.scale = (embed_dims // num_heads) ** -0.5
         self.norm_v = nn.LayerNorm(visual_channels)
         self.norm_a = nn.LayerNorm(audio_channels)
@@ -77,7 +82,7 @@ class GatedFusion(BaseModule):
         visual, audio = self.norm_v(visual), self.norm_a(audio)
         query = self._heads(self.query_v(visual)) * self.scale  # (M, h, L, d)
         logits = query @ self._heads(self.key_a(audio)).mT + self.bias[:, None, None]  # (M, h, L, S)
-        gates = logits.sigmoid()
+        gates = self.dropout(logits.sigmoid())
         update_v = (gates @ self._heads(self.value_a(audio))).transpose(1, 2)  # (M, L, h, d)
         open_to = gates.mT / (gates.sum(2)[..., None] + 1)  # (M, h, S, L); a token that no position is open to gets 0
         update_a = (open_to @ self._heads(self.value_v(visual))).transpose(1, 2)  # (M, S, h, d)

@@ -1,0 +1,6 @@
+# Mixed sounds, and fusion by learned audio clusters with visual gates in place of two-way attention
+_base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py', '../_base_/models/hearing.py']
+model = dict(audio_encoder=dict(tokens=dict(type='ClusterTokens')), neck=_base_.gates)
+finish_train = [_base_.train_resize, _base_.flip, _base_.mix, _base_.load_audio, _base_.pack]
+train_pipeline = [*_base_.load_train, *finish_train]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
