@@ -56,6 +56,8 @@ class AudioEncoder(Protocol):
 class Neck(Protocol):
     """Early fusion of maps and audio; a fusion over time finds the clips by T.
 
+    It may also have a ``loss(feats, audio, data_samples) -> dict[str, Tensor]``, of what it is given in training.
+
     Attributes:
         needs_audio (bool): whether it cannot work without audio.
     """
@@ -67,7 +69,11 @@ class Neck(Protocol):
 
 
 class Fusion(Protocol):
-    """The part of :class:`~ovavss_mm.models.AVFusionNeck` that fuses its joined tokens."""
+    """The part of :class:`~ovavss_mm.models.AVFusionNeck` that fuses its joined tokens.
+
+    For a :class:`~ovavss_mm.models.losses.SoundMatchLoss` it also has ``match(visual, audio)``: logits (M, A, L) of the
+    positions of M frames (M, L, C) with the sounds of A frames (A, S, Da).
+    """
 
     def __call__(self, visual: Tensor, audio: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
         """Visual tokens (B * T, L, C) and audio tokens (B * T, S, Da): both, in these shapes."""
@@ -95,8 +101,8 @@ class QueryHead(DecodeHead, Protocol):
     def predict(self, x: tuple[Maps, Tensor], batch_img_metas: object, test_cfg: object) -> list[InstanceData]:
         """For each clip ``scores`` (Q,) in [0, 1], whether a query sounds, and ``masks`` (Q, T, h4, w4) logits.
 
-        Whatever else a classifier wants may be there, such as ``name_scores`` (Q, N) or embeddings (Q, ...), and
-        ``query_embeds`` (Q, C) for a :class:`Linker`.
+        Whatever else a classifier wants may be there, such as ``name_scores`` (Q, N), ``frame_sounds`` (Q, T), the
+        sound scores of single frames, or embeddings (Q, ...), and ``query_embeds`` (Q, C) for a :class:`Linker`.
         """
 
 

@@ -69,7 +69,8 @@ def test_j_at_another_threshold_is_that_of_moved_logits():
     moved = evaluate([(logits - torch.logit(torch.tensor(0.4)), labels) for logits, labels in clips])
     for key in ('J_video', 'J_split'):
         assert figures[f'{key}@0.4'] == pytest.approx(moved[key], abs=1e-4) != plain[key]
-    assert set(evaluate(clips, thresholds=(0.4,))) == {'J_video@0.4', 'J_split@0.4', 'F_video', 'F_split'}
+    rates = {'silent_pixel_fpr', 'silent_frame_fpr'}
+    assert set(evaluate(clips, thresholds=(0.4,))) == {'J_video@0.4', 'J_split@0.4', 'F_video', 'F_split', *rates}
 
 
 def test_frames_and_pixels_without_annotation_count_nowhere():
@@ -99,3 +100,23 @@ def test_wrong_inputs_are_named():
     for wrong in ((), (1.0,), (0.5, -0.1)):
         with pytest.raises(ValueError, match='thresholds must be some of'):
             AVSBinaryMetric(thresholds=wrong)
+
+
+def test_other_sounds_have_rates_and_what_is_kept():
+    """Figures are those with the own sound; where nothing visible sounds, all that is labelled is wrong."""
+    clips, metric = videos(), AVSBinaryMetric()
+    for sound, seen in (('own', True), ('noise', False), ('off_screen_0dB', True)):
+        for logits, labels in clips:
+            found = dict(seg_logits=dict(data=logits - int(sound != 'own')), gt_sem_seg=dict(data=labels))
+            metric.process({}, [dict(found, sound=sound, sound_visible=seen)])
+    figures, plain = metric.evaluate(12), evaluate(clips)
+    assert {key: figures[key] for key in plain} == plain
+    wrong = torch.stack([logits > 1 for logits, _ in clips]).float()
+    assert figures['noise/silent_pixel_fpr'] == pytest.approx(100 * wrong.mean().item())
+    assert figures['noise/FPR'] == pytest.approx(figures['noise/silent_pixel_fpr']), 'frames of one size'
+    silent = torch.stack([logits[0] > 0 for logits, _ in clips]).float()
+    assert figures['silent_pixel_fpr'] == pytest.approx(100 * silent.mean().item())
+    assert figures['silent_frame_fpr'] == figures['noise/silent_frame_fpr'] == 100
+    kept = 100 * figures['off_screen_0dB/J_split'] / figures['J_split']
+    assert figures['off_screen_0dB/J_kept'] == pytest.approx(kept)
+    assert 'noise/J_kept' not in figures and 'off_screen_0dB/FPR' not in figures

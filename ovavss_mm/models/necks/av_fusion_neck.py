@@ -108,9 +108,8 @@ class AVFusionNeck(BaseModule):
         if self.loss_match is None:
             return {}
         maps = self._project(feats)
-        with torch.autocast(audio.device.type, enabled=False):
-            logits = self.fusion.match(*(x.float() for x in self._tokens(maps, audio)))
-            return dict(loss_match=self.loss_match(logits, [maps[i].shape[-2:] for i in self.fused], data_samples))
+        logits = self.fusion.match(*self._tokens(maps, audio))
+        return dict(loss_match=self.loss_match(logits, [maps[i].shape[-2:] for i in self.fused], data_samples))
 
     def _project(self, feats: Sequence[Tensor]) -> list[Tensor]:
         """f8, f16 and f32 in C channels."""

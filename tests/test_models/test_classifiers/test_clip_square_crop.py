@@ -208,3 +208,18 @@ def test_clip_is_frozen_and_crops_have_its_size(frames):
 def test_arguments_are_checked(bad, message):
     with pytest.raises(ValueError, match=message):
         make(**bad)
+
+
+def test_masks_of_frames_in_which_a_query_is_silent_are_dropped(frames, queries):
+    """A query is named by the frames in which it sounds, and is there in no other."""
+    queries.frame_sounds = queries.scores[:, None] * torch.tensor([1.0, 0.7, 0.9])
+    classifier = make(sound_thr=0.5)
+    named = classifier(frames, queries, NAMES, PAD)
+    assert torch.equal(named.scores, queries.scores[[0, 2]])
+    inside = (named.masks > 0).flatten(2).any(-1)
+    assert inside.tolist() == [[True, True, True], [True, False, False]], 'of the second one 0.6 * 0.7 is under 0.5'
+    cut = InstanceData(scores=queries.scores[[2]], masks=queries.masks[[2]][:, :1])
+    alone = classifier(frames[:1], cut, NAMES, PAD)
+    assert torch.allclose(named.class_scores[1], alone.class_scores[0], atol=1e-5)
+    everything = make(sound_thr=None)(frames, queries, NAMES, PAD)
+    assert torch.equal(everything.masks, queries.masks[[0, 1, 2, 4]]), 'without a threshold nothing is dropped'

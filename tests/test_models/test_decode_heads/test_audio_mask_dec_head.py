@@ -57,7 +57,7 @@ def test_shapes(head, batch, frames, height, width):
     assert predictions.mask_embed.shape == (LAYERS + 1, batch, QUERIES, 32)
     assert predictions.pixel_embed.shape == (batch, frames, 32, *sizes[0])
     assert predictions.masks().shape == (batch, QUERIES, frames, *sizes[0])
-    assert all(x.isfinite().all() for x in predictions)
+    assert all(x.isfinite().all() for x in predictions[:4])
 
 
 def test_masks_are_query_times_pixel():
@@ -412,3 +412,35 @@ def test_init_weights_draws_the_decoder_and_the_pixel_decoder():
 def test_arguments_are_checked(deltas, message):
     with pytest.raises(ValueError, match=message):
         make_head(**deltas)
+
+
+# ------------------------------------------------------------------ scores of frames
+SCORES = [dict(type='FrameSoundScore'), dict(type='PresenceScore')]
+
+
+def test_scores_of_frames_gate_the_sound_scores():
+    """Silent frames have no score, and a query has that of its loudest frame."""
+    head = make_head(frame_scores=SCORES)
+    x = make_input(2)
+    predictions, clips = head(x), head.predict(x)
+    plain = predictions.sound_logits[-1].softmax(-1)[..., 0]
+    gates = predictions.frame_logits[0][-1].sigmoid() * predictions.frame_logits[1][-1].sigmoid()
+    for clip, scores, gate in zip(clips, plain, gates, strict=True):
+        assert clip.frame_sounds.shape == (QUERIES, 5)
+        assert torch.allclose(clip.frame_sounds, (scores[:, None] * gate).float(), atol=1e-6)
+        assert torch.equal(clip.scores, clip.frame_sounds.amax(1))
+    assert 'frame_sounds' not in make_head().predict(x)[0]
+
+
+def test_each_score_of_frames_has_a_loss_a_layer_and_learns():
+    head = make_head(frame_scores=SCORES)
+    losses = head.loss(make_input(2), make_samples(2))
+    for name in ('loss_frame_sound', 'loss_presence'):
+        assert {f'd{i}.{name}' for i in range(LAYERS)} < set(losses) and losses[name] > 0
+    sum(value for name, value in losses.items() if 'frame_sound' in name or 'presence' in name).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.frame_scores.parameters())
+
+
+def test_scores_of_frames_need_tokens():
+    with pytest.raises(ValueError, match='frame_scores need audio tokens, which NoAudioPrompt does not give'):
+        make_head(frame_scores=SCORES, transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt')))

@@ -3,6 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from tiny_model import draw_weights
 
 from ovavss_mm.models import AVFusionNeck
@@ -151,3 +153,53 @@ def test_fused_levels_are_checked(levels):
 def test_four_levels_are_needed():
     with pytest.raises(ValueError, match=r'f4, f8, f16, f32, got \[4, 6\]'):
         AVFusionNeck([4, 6], 16)
+
+
+# ------------------------------------------------------------------ hearing
+def make_gated(**kwargs) -> AVFusionNeck:
+    fusion = dict(type='GatedFusion', embed_dims=8, num_heads=2, dropout=0.0)
+    return draw_weights(AVFusionNeck(CHANNELS, 16, 12, dict(type='GN', num_groups=4), fusion, **kwargs)).double()
+
+
+def make_samples(clips: int, frames: int) -> list[SegDataSample]:
+    samples = []
+    for clip in range(clips):
+        labels = torch.zeros(frames, 32, 48, dtype=torch.uint8)
+        labels[:, 8:24, 8:32] = clip + 1
+        sample = SegDataSample(metainfo=dict(vocabulary=('dog', 'cat'), names=(('dog', 'cat')[clip],)))
+        sample.gt_sem_seg = PixelData(data=labels)
+        samples.append(sample)
+    return samples
+
+
+@pytest.mark.parametrize('tokens', [(), (3,)], ids=['one token', 'three'])
+def test_the_match_of_positions_and_sounds_is_trained(tokens):
+    neck = make_gated(loss_match=dict(type='SoundMatchLoss', loss_weight=2.0))
+    feats, audio = make_maps(4), torch.randn(4, *tokens, 12, dtype=torch.double, requires_grad=True)
+    losses = neck.loss(feats, audio, make_samples(2, 2))
+    assert list(losses) == ['loss_match'] and losses['loss_match'] > 0
+    losses['loss_match'].backward()
+    grads = {name.split('.')[1]: p.grad for name, p in neck.named_parameters() if p.grad is not None}
+    learned = {name for name, grad in grads.items() if grad.abs().sum() > 0}
+    assert {'query_v', 'key_a', 'norm_v', 'norm_a', 'bias', '0', '1', '2'} <= learned
+    assert (audio.grad.flatten(1).abs().sum(1) > 0).all()
+    assert make_gated().loss(feats, audio, make_samples(2, 2)) == {}
+
+
+def test_audio_channels_are_dropped_in_training_only():
+    neck, feats, audio = make_gated(audio_dropout=0.5), make_maps(), make_audio()
+    assert not torch.equal(neck(feats, audio, 1)[1], neck(feats, audio, 1)[1])
+    neck.eval()
+    assert torch.equal(neck(feats, audio, 1)[1], neck(feats, audio, 1)[1])
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (dict(audio_dropout=1.0), r'audio_dropout must be in \[0, 1\), got 1.0'),
+        (dict(fusion=dict(type='AddFusion'), loss_match=dict(type='SoundMatchLoss')), 'the fusion is AddFusion'),
+    ],
+)
+def test_ways_of_hearing_are_checked(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        AVFusionNeck(CHANNELS, 16, 12, dict(type='GN', num_groups=4), **wrong)

@@ -463,3 +463,25 @@ def test_a_model_without_sound_gives_the_same_for_any():
 def test_a_part_that_needs_sound_needs_its_encoder(part):
     with pytest.raises(ValueError, match=f'without audio_encoder cannot have a {part} that needs audio'):
         tiny_model(**{key: value for key, value in DEAF.items() if key != part})
+
+
+def test_a_model_that_gates_what_it_hears_trains_and_predicts():
+    """All parts of docs/hearing.md together: every weight of theirs learns, and silence gates what is found."""
+    fusion = dict(type='GatedFusion')
+    torch.manual_seed(0)
+    model = tiny_model(
+        audio_encoder=dict(tokens=dict(type='ClusterTokens')),
+        neck=dict(fusion=fusion, loss_match=dict(type='SoundMatchLoss'), audio_dropout=0.1),
+        decode_head=dict(frame_scores=[dict(type='FrameSoundScore'), dict(type='PresenceScore')]),
+    ).train()
+    clips = [make_clip(), make_clip(), make_clip(3)]
+    for _, _, sample in clips:
+        sample.set_metainfo(dict(names=NAMES[:2]))
+    losses = losses_of(model, clips)
+    assert losses['neck.loss_match'] > 0 and losses['decode.d0.loss_presence'] > 0
+    sum(losses.values()).backward()
+    parts = (model.audio_encoder.tokens, model.neck.fusion, model.decode_head.frame_scores)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for part in parts for p in part.parameters())
+    with torch.no_grad():
+        model.decode_head.frame_scores[0].bias.fill_(-100)
+    assert not any(sample.pred_sem_seg.data.any() for sample in predict(model.eval(), clips))
