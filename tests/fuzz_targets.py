@@ -201,6 +201,11 @@ def _label2idx(path: str) -> None:
         _must(len(name.splitlines()) == 1, f'{name!r} is more than a line')
 
 
+def _visible(path: str) -> None:
+    for uid, names in metadata.read_visible(path).items():
+        _must(isinstance(uid, str) and len(names) > 0, 'no text')
+
+
 def _names(path: str) -> None:
     for name in read_names(path):
         _must(name == name.strip() != '' and len(name.splitlines()) == 1, f'{name!r} is no name')
@@ -335,6 +340,7 @@ def make_targets() -> dict[str, Target]:
     table = json.dumps({n: i for i, n in enumerate(('background', *archive.NAMES))}).encode()
     targets = (
         Target('metadata.csv', '.csv', (_csv(),), _metadata, text=True),
+        Target('visible.csv', '.csv', (b'uid,v_obj\na,dog_cat\nb,cat\n',), _visible, text=True),
         Target('index', '.txt', (_index_text(),), _index, text=True),
         Target('label2idx.json', '.json', (table,), _label2idx, text=True),
         Target('base_names.txt', '.txt', ('\n'.join(archive.BASE).encode(),), _names, text=True),

@@ -100,14 +100,17 @@ def read_visible(path: str) -> dict[str, tuple[str, ...]]:
         dict: names by uid; empty if there is no such file.
 
     Raises:
-        ValueError: it has other columns.
+        ValueError: the file is malformed.
     """
     if not exists(path):
         return {}
-    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=''))
-    if reader.fieldnames != ['uid', 'v_obj']:
-        raise ValueError(f'{path}, line 1: expected the columns uid and v_obj, got {reader.fieldnames}')
-    return {row['uid']: tuple((row['v_obj'] or '').split('_')) for row in reader}
+    try:
+        columns, *rows = csv.reader(io.StringIO(read_utf8(path), newline=''))
+        if columns != ['uid', 'v_obj'] or any(len(row) != 2 for row in rows):
+            raise ValueError('each line must have a uid and v_obj, as the first one says')
+    except (csv.Error, ValueError) as err:
+        raise ValueError(f'{path}: {one_line(str(err), MAX_SHOWN)}') from err
+    return {uid: tuple(names.split('_')) for uid, names in rows}
 
 
 def _refuse_names(path: str, clips: Iterable[tuple[int, str, str, tuple]], classes: Collection[str]) -> None:

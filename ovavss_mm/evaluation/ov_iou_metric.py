@@ -18,7 +18,7 @@ from prettytable import PrettyTable
 
 from ..utils.files import atomic_path, write_atomic
 from . import functional as F
-from .other_sounds import false_positive_rates, part_by_sound
+from .other_sounds import OWN, false_positive_rates, part_by_sound
 
 _SUMMARY = {
     'Base': 'base_mIoU',
@@ -98,7 +98,8 @@ class OVIoUMetric(BaseMetric):
         ignore_index (int): label of the pixels, or whole frames, that count nowhere. Defaults to 255.
         beta2 (float): beta squared of F. Defaults to 0.3.
         output_dir (str, optional): where predicted label maps are saved as palette PNG files,
-            ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted; None: not saved. Defaults to None.
+            ``<output_dir>/<subset>/<clip_id>/<frame>.png``, at the size predicted, with another sound than their own
+            below a folder of its name; None: not saved. Defaults to None.
         save_confusion (bool): whether the confusion matrix is left beside the run's log, if it has one, as
             ``confusion.json`` (``confusion_<prefix>.json`` with a prefix): ``counts`` (C, C), rows labels, columns
             predictions, ``classes``, ``base_names`` and ``novel_names``. The last evaluation of a run counts. Defaults
@@ -173,7 +174,7 @@ class OVIoUMetric(BaseMetric):
             if self.boundary:
                 valid = label != self.ignore_index
                 result['boundary'] = F.boundary_f((pred > 0) & valid, (label > 0) & valid)
-            heard = dict(sound=sample.get('sound', 'own'), sound_visible=bool(sample.get('sound_visible', True)))
+            heard = dict(sound=sample.get('sound', OWN), sound_visible=bool(sample.get('sound_visible', True)))
             self.results.append(dict(result, **heard))
 
     def _map_of(self, sample: dict, key: str) -> np.ndarray:
@@ -189,11 +190,12 @@ class OVIoUMetric(BaseMetric):
     def _save(self, sample: dict, pred: np.ndarray) -> None:
         """Save the predicted maps of a clip."""
         clip, subset = str(sample.get('clip_id', '')), str(sample.get('subset') or '')
-        if not clip or any(osp.basename(p) != p or p == '..' for p in (clip, subset)):
+        sound = sample.get('sound', OWN)
+        if not clip or any(osp.basename(p) != p or p == '..' for p in (clip, subset, sound)):
             raise ValueError(f'cannot save predictions: clip_id {clip!r} (subset {subset!r}) is no folder name')
         if pred.max(initial=0) > 255:
             raise ValueError(f'clip {clip}: PNG files hold labels up to 255, got {pred.max()}')
-        folder = osp.join(self.output_dir, subset, clip)
+        folder = osp.join(self.output_dir, '' if sound == OWN else sound, subset, clip)
         paths = sample.get('frame_paths') or [str(i) for i in range(len(pred))]
         if len(paths) != len(pred):
             raise ValueError(f'clip {clip}: {len(pred)} frames predicted, {len(paths)} frame_paths')

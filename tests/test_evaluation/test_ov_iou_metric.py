@@ -309,6 +309,8 @@ def test_saved_maps_are_palette_pictures_of_the_prediction(tmp_path):
             np.testing.assert_array_equal(np.asarray(image), expected)
             colors = np.asarray(META['palette'])[expected]
             np.testing.assert_array_equal(np.asarray(image.convert('RGB')), colors)
+    run([[s | dict(sound='noise')]], output_dir=str(tmp_path))
+    assert len(list((tmp_path / 'noise' / 'v2' / 'clip2').iterdir())) == count, 'not in the place of the others'
 
 
 @pytest.mark.parametrize(

@@ -426,6 +426,10 @@ def test_differences_are_taken_seed_by_seed(world):
     assert list(base.get_xdata()) == [0, 0.5] and list(base.get_ydata()) == [8, 7]
     base = plot_sweep.draw(key, panels, difference=True).axes[0].lines[0]
     assert list(base.get_ydata()) == [0, -1]
+    lines = plot_sweep.draw(key, panels, figures=('novel', 'mIoU')).axes[1].lines
+    assert [line.get_label() for line in lines] == ['novel', 'mIoU'] and list(lines[1].get_ydata()) == [7]
+    with pytest.raises(ValueError, match="no column 'noise'; it has row, seed"):
+        plot_sweep.draw(key, panels, figures=('noise',))
     plot_sweep.main([str(world.out / 'sweep.csv')])
     assert (world.out / 'sweep_sweep.png').stat().st_size > 1000
     run(world.plan(seeds=[0], out=world.root / 'one'))

@@ -2,17 +2,20 @@
 """Draw a suite of ablations whose rows are points of a sweep, as lines with 95 % intervals over the seeds.
 
 The argument is the CSV file that tools/ablate.py wrote. Rows are named `KEY = NUMBER, PANEL`, as `a = 0.1, noise`:
-each panel has the number as x, and a line for base, novel and harmonic. The picture is written beside the file.
+each panel has the number as x, and a line for base, novel and harmonic, or for other columns of the table. The picture
+is written beside the file.
 With --difference lines are differences to the first point of their panel, seed by seed: models differ more than points.
 
-Example:
+Examples:
   python tools/analysis_tools/plot_sweep.py work_dirs/ablate/mini/sound-naming.csv
+  python tools/analysis_tools/plot_sweep.py hearing-threshold.csv --figures harmonic 'frames, noise'
 """
 
 import argparse
 import csv
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,6 +23,7 @@ from matplotlib.figure import Figure
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
+FIGURES = ('base', 'novel', 'harmonic')
 NAME = re.compile(r'(.+?) = ([\d.]+)(?:, (.*))?')
 
 
@@ -29,9 +33,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('table', type=Path, metavar='SUITE.csv', help='of tools/ablate.py')
     parser.add_argument('--out', type=Path, metavar='FILE', help='default: SUITE_sweep.png beside it')
     parser.add_argument('--difference', action='store_true', help='draw differences to the first point, seed by seed')
+    words = 'columns of the table that are drawn (default: base novel harmonic)'
+    parser.add_argument('--figures', nargs='+', metavar='NAME', default=FIGURES, help=words)
     args = parser.parse_args(argv)
     try:
-        figure = draw(*read(args.table), args.difference)
+        figure = draw(*read(args.table), args.difference, args.figures)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     out = args.out or args.table.with_name(f'{args.table.stem}_sweep.png')
@@ -57,15 +63,27 @@ def read(table: Path) -> tuple[str, dict[str, dict[float, list[dict[str, str]]]]
     return key, panels
 
 
-def draw(key: str, panels: dict[str, dict[float, list[dict[str, str]]]], difference: bool = False) -> Figure:
-    """A panel each, with a line a figure, or its differences to the first point; one seed has no interval."""
+def draw(
+    key: str,
+    panels: dict[str, dict[float, list[dict[str, str]]]],
+    difference: bool = False,
+    figures: Sequence[str] = FIGURES,
+) -> Figure:
+    """A panel each, with a line a figure, or its differences to the first point; one seed has no interval.
+
+    Raises:
+        ValueError: a figure is no column of the table.
+    """
     from ablation.tables import COLORS, student
 
+    columns = next(iter(next(iter(panels.values())).values()))[0]
+    if unknown := [name for name in figures if name not in columns]:
+        raise ValueError(f'the table has no column {unknown[0]!r}; it has {", ".join(columns)}')
     figure = Figure(figsize=(1 + 3.5 * len(panels), 3.6), layout='constrained', dpi=110)
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (panel, points) in zip(all_axes, panels.items(), strict=True):
-        for name, color in zip(('base', 'novel', 'harmonic'), COLORS, strict=False):
+        for name, color in zip(figures, COLORS, strict=False):
             first = {line['seed']: float(line[name] or 'nan') for line in points[min(points)]} if difference else {}
             values = {
                 x: [float(line[name]) - first.get(line['seed'], 0.0) for line in lines if line[name]]
@@ -78,7 +96,8 @@ def draw(key: str, panels: dict[str, dict[float, list[dict[str, str]]]], differe
             low, high = ([end[place] for end in ends] for place in (1, 2))
             axes.fill_between(list(values), low, high, color=color, alpha=0.2, linewidth=0)
         axes.set(title=panel, xlabel=key)
-    all_axes[0].set_ylabel(f'mIoU, {"difference in points" if difference else "percent"}')
+    words = 'mIoU, ' if tuple(figures) == FIGURES else ''
+    all_axes[0].set_ylabel(words + ('difference in points' if difference else 'percent'))
     all_axes[-1].legend(frameon=False)
     return figure
 

@@ -102,7 +102,9 @@ class AVSegVisualizationHook(SegVisualizationHook):
         for index, data_sample in enumerate(outputs, self._index):
             if not self.draw or (index % self.interval if self._wanted is None else index not in self._wanted):
                 continue
-            clip = str(data_sample.metainfo.get('clip_id', index))
+            meta = data_sample.metainfo
+            clip, sound = str(meta.get('clip_id', index)), meta.get('sound', 'own')
+            title = clip if sound == 'own' else f'{clip}, sound: {sound}'
             self._visualizer.add_datasample(
                 f'{stage}_{clip}',
                 read_frames(data_sample),
@@ -110,6 +112,6 @@ class AVSegVisualizationHook(SegVisualizationHook):
                 show=self.show,
                 wait_time=self.wait_time,
                 step=index if iteration is None else iteration,
-                title=clip if iteration is None else f'{clip}, iteration {iteration}',
+                title=title if iteration is None else f'{title}, iteration {iteration}',
             )
         self._index += len(outputs)

@@ -113,6 +113,10 @@ def test_each_validation_draws_the_same_few_clips(tmp_path, recorder, batch_size
     hook.before_test_epoch(None)
     hook.after_test_iter(None, 0, {}, samples)  # goes by the interval, 50
     assert recorder.calls[6:] == [('test_clip0', 0, 0)] and recorder.titles[6:] == ['clip0']
+    samples[0].set_metainfo(dict(sound='noise'))
+    hook.before_test_epoch(None)
+    hook.after_test_iter(None, 0, {}, samples[:1])
+    assert recorder.titles[7:] == ['clip0, sound: noise']
 
 
 def test_several_processes_choose_from_their_share(recorder, monkeypatch):
