@@ -3,7 +3,6 @@ _base_ = ['../ovavss/ovavss_r50_clip-vit-b16_1xb1-82k_avsbench-ov.py']
 clap = dict(type='SoundNamer', config=dict(), init_cfg=dict(type='Pretrained', checkpoint='laion/clap-htsat-unfused'))
 seen = dict(classifier=_base_.model.classifier, sound_weight=0.3)
 model = dict(classifier=dict(_delete_=True, type='SoundNameScorer', namer=clap, **seen))
-swap = dict(type='SwapClipAudio', source='own')  # for tests with other sounds
 hear = dict(type='LoadClipAudio', key='naming_audio', front_end=dict(type='CLAPLogMel'))
-test_pipeline = [swap, hear, *_base_.test_pipeline]
+test_pipeline = [hear, *_base_.test_pipeline]
 val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

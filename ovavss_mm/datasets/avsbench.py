@@ -53,9 +53,9 @@ class ClipDataset(BaseSegDataset):
             another one; see :class:`BadClipsHook`, which logs and counts them. With test_mode=True it is always
             'raise': figures of another test set would not be comparable. Defaults to 'raise'.
         metainfo (dict, optional): what to add to ``metainfo``. Defaults to None.
-        sounds (Sequence[str]): names of :class:`SwapClipAudio`, such as 'own', 'noise' and 'off_screen_6dB', for tests:
-            each clip is there once with each of them, all clips with the first of them first. Defaults to none: each
-            clip is there once, as it is.
+        sounds (str | Sequence[str]): names of :class:`SwapClipAudio`, such as 'own', 'noise' and 'off_screen_6dB', for
+            tests: each clip is there once with each of them. Defaults to none: each clip is there once, as it is.
+        sound_seed (int): of the other clips' sounds, and the noise, that are drawn for ``sounds``. Defaults to 0.
         **kwargs: ann_file, pipeline, test_mode, lazy_init, indices, serialize_data and max_refetch of
             :class:`mmseg.datasets.BaseSegDataset`. max_refetch (default 20) is how many clips in a row may be bad.
 
@@ -76,10 +76,16 @@ class ClipDataset(BaseSegDataset):
         with_labels: bool = True,
         on_bad_clip: str = 'raise',
         metainfo: dict | None = None,
-        sounds: Sequence[str] = (),
+        sounds: str | Sequence[str] = (),
+        sound_seed: int = 0,
         **kwargs,
     ):
-        self.swaps = [SwapClipAudio.named(sound) for sound in sounds]
+        sounds = [sounds] if isinstance(sounds, str) else list(sounds)
+        if len(set(sounds)) < len(sounds) or (len(sounds) > 1 and 'own' not in sounds):
+            raise ValueError(f"sounds must be different, with 'own' among them if there are several, got {sounds}")
+        if sounds and not kwargs.get('test_mode'):
+            raise ValueError(f'sounds are for tests; training has MixClipAudio: got {sounds} without test_mode=True')
+        self.swaps = [SwapClipAudio.named(sound, sound_seed) for sound in sounds]
         if split not in SPLITS:
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
         if on_bad_clip not in ('raise', 'skip'):
@@ -132,7 +138,7 @@ class ClipDataset(BaseSegDataset):
             ) from problems[0]
         log_sounds(self.split, clips)
         self.other_sounds = OtherSounds(clips)
-        return [clip | dict(swap=i) for i in range(len(self.swaps)) for clip in clips] or clips
+        return [clip | dict(swap=i) for clip in clips for i in range(len(self.swaps))] or clips
 
     def find_files(self, row: Mapping) -> tuple[str, dict[int, str], dict[int, str], str | None]:
         """Folder of a clip, its frames and label maps by number, and its sound; None is silence.

@@ -97,20 +97,27 @@ def read_visible(path: str) -> dict[str, tuple[str, ...]]:
     """Read which names clips show, sounding or not: a table of uid and v_obj, names joined by ``_`` as in a_obj.
 
     Returns:
-        dict: names by uid; empty if there is no such file.
+        dict: names by uid; empty if there is no such file. Names that are no class are kept: no sound has them.
 
     Raises:
-        ValueError: the file is malformed.
+        ValueError: the file is malformed; the message names the line.
     """
     if not exists(path):
         return {}
+    reader, seen = csv.reader(io.StringIO(read_utf8(path), newline='')), {}
     try:
-        columns, *rows = csv.reader(io.StringIO(read_utf8(path), newline=''))
-        if columns != ['uid', 'v_obj'] or any(len(row) != 2 for row in rows):
-            raise ValueError('each line must have a uid and v_obj, as the first one says')
+        for row in reader:
+            row = [field.strip() for field in row]
+            if reader.line_num == 1 and row != ['uid', 'v_obj']:
+                raise ValueError(f'expected the columns uid and v_obj, got {row}')
+            if row and (len(row) != 2 or row[0] in seen):
+                raise ValueError(f'expected the uid of another clip and names joined by "_", got {row}')
+            if row:
+                seen[row[0]] = tuple(name.strip() for name in row[1].split('_') if name.strip())
     except (csv.Error, ValueError) as err:
-        raise ValueError(f'{path}: {one_line(str(err), MAX_SHOWN)}') from err
-    return {uid: tuple(names.split('_')) for uid, names in rows}
+        raise ValueError(f'{path}, line {reader.line_num}: {one_line(str(err), MAX_SHOWN)}') from err
+    seen.pop('uid', None)
+    return seen
 
 
 def _refuse_names(path: str, clips: Iterable[tuple[int, str, str, tuple]], classes: Collection[str]) -> None:

@@ -33,8 +33,8 @@ class AVSBinaryMetric(BaseMetric):
 
     ``J_video@x`` and ``J_split@x`` are the same of what is above x, for each threshold x other than 0.5. Rates of what
     is labelled that does not sound, ``silent_pixel_fpr`` and ``silent_frame_fpr``, and the figures of clips that come
-    with other sounds than their own, ``noise/FPR`` and so on, are those of :class:`OVIoUMetric`; there are ``J_split``,
-    and ``J_kept`` where what is visible still sounds.
+    with other sounds than their own, ``noise/FPR`` and so on, are those of :class:`OVIoUMetric`; there is ``J_split``,
+    of which ``kept`` is the share where what is visible still sounds.
 
     None depends on batch size, order or number of processes. Frames without annotation are left out.
 
@@ -111,12 +111,13 @@ class AVSBinaryMetric(BaseMetric):
             figures |= {f'J_video{at}': mean([mean(video) for video in j]), f'J_split{at}': mean(sum(j, []))}
         figures |= dict(F_video=mean([best(video) for video in f]), F_split=best(np.concatenate(f)) if f else math.nan)
         figures |= {key: rates[key] for key in ('silent_pixel_fpr', 'silent_frame_fpr')}
+        x, at = self.thresholds[0], next(iter(figures)).removeprefix('J_video')
         for sound, group in others.items():
-            j = mean(sum((r['j'][self.thresholds[0]] for r in group), []))
-            found = dict(_rates(group), J_split=j)
+            found, own = _rates(group), figures[f'J_split{at}']
+            found[f'J_split{at}'] = j = mean(sum((r['j'][x] for r in group), []))
             if group[0]['sound_visible']:
                 del found['FPR']
-                found['J_kept'] = j / mean(sum((r['j'][self.thresholds[0]] for r in results), []))
+                found['kept'] = j / own if own else math.nan
             figures |= {f'{sound}/{key}': value for key, value in found.items()}
         figures = {key: 100 * value for key, value in figures.items()}
         print_log('  '.join(f'{key} {value:.2f}' for key, value in figures.items()), 'current')

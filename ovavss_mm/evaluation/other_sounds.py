@@ -16,8 +16,10 @@ def part_by_sound(results: Sequence[dict]) -> tuple[list[dict], dict[str, list[d
         results (Sequence[dict]): one a clip, with ``sound``, the name that :class:`SwapClipAudio` gave it.
 
     Raises:
-        ValueError: there are several sounds, and none is 'own'.
+        ValueError: there is no result; there are several sounds, and none is 'own'.
     """
+    if not results:
+        raise ValueError('there is nothing to evaluate: no clip was processed')
     names = sorted({result['sound'] for result in results})
     if len(names) > 1 and OWN not in names:
         raise ValueError(f"clips were tested with the sounds {', '.join(names)}, but not with their 'own'")

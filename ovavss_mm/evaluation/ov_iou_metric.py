@@ -36,7 +36,7 @@ _SUMMARY = {
 }
 
 _OTHER = {key: _SUMMARY[key] for key in ('Base', 'Novel', 'Harmonic', 'silent px FPR', 'silent frame FPR')}
-_OTHER |= {'FPR': 'FPR', 'harmonic kept': 'harmonic_kept'}
+_OTHER |= {'FPR': 'FPR', 'kept': 'kept'}
 
 
 @METRICS.register_module()
@@ -88,7 +88,7 @@ class OVIoUMetric(BaseMetric):
     ``FPR``                                 where nothing visible sounds: the false positive rate of
                                             AVSBench-Robust, the share of the picture that is given a
                                             name, mean over frames
-    ``harmonic_kept``                       where it still sounds: ``harmonic_mIoU`` as a share of that
+    ``kept``                                where it still sounds: ``harmonic_mIoU`` as a share of that
                                             with the clips' own sound
     ======================================= ==========================================================
 
@@ -222,8 +222,6 @@ class OVIoUMetric(BaseMetric):
             ValueError: there is no clip, or no labelled pixel in any.
         """
         classes = self._classes()
-        if not results:
-            raise ValueError('OVIoUMetric has nothing to evaluate: no clip was processed')
         main, others = part_by_sound(results)
         confusion, rates, frames = self._accumulate(main, len(classes))
         if confusion.sum() == 0:
@@ -255,7 +253,7 @@ class OVIoUMetric(BaseMetric):
         found |= {key: means[key] for key in ('base_mIoU', 'novel_mIoU', 'harmonic_mIoU')}
         if results[0]['sound_visible']:
             del found['FPR']
-            found['harmonic_kept'] = found['harmonic_mIoU'] / own if own else float('nan')
+            found['kept'] = found['harmonic_mIoU'] / own if own else float('nan')
         return found
 
     def _accumulate(

@@ -80,7 +80,7 @@ def test_transform(features, weights):
 def test_sounds_of_no_file_are_refused(features, weights, source):
     load = LoadClipAudioFeatures(features, weights)
     results = dict(audio_path='/x/v2/b/audio.wav', other_sounds=Always('/x/v1s/a/audio.wav'), clip_id='b', num_frames=5)
-    with pytest.raises(ValueError, match=rf"the sound '{source}.*waveforms.*f\.safetensors.*LoadClipAudio"):
+    with pytest.raises(LookupError, match=rf"the sound '{source}.*waveforms.*f\.safetensors.*LoadClipAudio"):
         load(SwapClipAudio(source)(results))
 
 

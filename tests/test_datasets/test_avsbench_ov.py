@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from ovavss_mm.datasets import AVSBenchOVDataset, LoadClipLabels, read_metadata, select_clips, voc_palette
+from ovavss_mm.datasets.metadata import read_visible
 
 HEADER = 'vid,uid,s_min,s_sec,a_obj,split,label\n'
 
@@ -125,21 +126,56 @@ def test_visible_names_are_those_that_sound_and_those_of_the_list(tmp_path):
     assert found['test_horse']['visible_names'] == ('horse', 'violin')
     assert found['test_violin_dog']['visible_names'] == ('violin', 'dog')
     (own / 'visible.csv').write_text('uid,names\ntest_horse,horse\n')
-    with pytest.raises(ValueError, match=r'visible\.csv: each line must have a uid and v_obj'):
+    with pytest.raises(ValueError, match=r"visible\.csv, line 1: expected the columns uid and v_obj, got \['uid', 'na"):
         make(own, 'test')
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        ('uid,v_obj\n a , dog_ cat\n\nb,\n', dict(a=('dog', 'cat'), b=())),
+        ('uid, v_obj\r\na,dog\r\n', dict(a=('dog',))),
+        ('uid,v_obj\na,dog\na,cat\n', 'line 3: expected the uid of another clip'),
+        ('uid,v_obj\na,dog,cat\n', 'line 2: .*got .*cat'),
+    ],
+)
+def test_the_list_of_visible_names_is_read_with_care(tmp_path, text, found):
+    (tmp_path / 'visible.csv').write_text(text)
+    if isinstance(found, dict):
+        assert read_visible(str(tmp_path / 'visible.csv')) == found
+        return
+    with pytest.raises(ValueError, match=rf'visible\.csv, {found}'):
+        read_visible(str(tmp_path / 'visible.csv'))
 
 
 def test_each_clip_comes_with_each_of_several_sounds(root):
     sounds = ['own', 'other', 'off_screen_6dB']
-    plain, several = make(root, 'test'), make(root, 'test', sounds=sounds)
+    plain, several = make(root, 'test'), make(root, 'test', sounds=sounds, test_mode=True)
     assert len(several) == 3 * len(plain)
     for i in range(len(several)):
-        info, own = several.get_data_info(i), plain.get_data_info(i % len(plain))
+        info, own = several.get_data_info(i), plain.get_data_info(i // 3)
         assert info['clip_id'] == own['clip_id'] and info['frame_paths'] == own['frame_paths']
-        assert info['sound'] == sounds[i // len(plain)]
+        assert info['sound'] == sounds[i % 3]
         assert (info['audio_path'] == own['audio_path']) == (info['sound'] != 'other')
-    with pytest.raises(ValueError, match="source must be one of .* got 'loud'"):
-        make(root, 'test', sounds=['loud'])
+    assert [make(root, 'test', sounds='noise', test_mode=True).get_data_info(i)['sound'] for i in range(2)] == [
+        'noise'
+    ] * 2
+    others = [make(root, 'test', sounds='other', sound_seed=seed, test_mode=True) for seed in range(6)]
+    assert len({tuple(d.get_data_info(i)['audio_path'] for i in range(3)) for d in others}) > 1, 'drawn anew by seed'
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (dict(sounds=['loud']), r"must be one of own, .* or such as 'off_screen_6dB', got 'loud'"),
+        (dict(sounds=['own', 'own']), r"sounds must be different, .* got \['own', 'own'\]"),
+        (dict(sounds=['noise', 'other']), "with 'own' among them if there are several"),
+        (dict(sounds=['noise'], test_mode=False), 'sounds are for tests; training has MixClipAudio'),
+    ],
+)
+def test_sounds_are_checked(root, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        make(root, 'test', **(dict(test_mode=True) | wrong))
 
 
 def test_without_labels(own):

@@ -51,8 +51,12 @@ def test_shorter_sounds_are_drawn_only_where_there_is_no_longer_one():
 
 def test_a_clip_without_a_partner_is_named():
     clips = [clip('a', 'x'), clip('b', 'xy')]
-    with pytest.raises(ValueError, match=r"clip b has no partner: each of the 2 sounds .* \(x, y\)\. .*'silence'"):
+    with pytest.raises(LookupError, match=r"clip b has no partner: each of the 2 sounds .* \(x, y\)\. .*'silence'"):
         OtherSounds(clips).draw(clips[1], np.random.RandomState(0))
-    # of clips whose names are not known, at least the own sound is none
-    with pytest.raises(ValueError, match='clip a has no partner: .*of unknown names'):
-        OtherSounds([clip('a', '')]).draw(clip('a', ''), np.random.RandomState(0))
+    with pytest.raises(LookupError, match='clip a has no partner: .*of unknown names'):
+        OtherSounds(clips).draw(clip('a', ''), np.random.RandomState(0))
+
+
+def test_sounds_of_unknown_source_are_never_drawn():
+    clips = [clip('a', 'x'), clip('b', ''), clip('c', 'z') | dict(names=('off-the-screen',)), clip('d', 'w')]
+    assert draws(OtherSounds(clips), clips[0]) == {'d.wav'}

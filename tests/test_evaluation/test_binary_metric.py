@@ -118,5 +118,17 @@ def test_other_sounds_have_rates_and_what_is_kept():
     assert figures['silent_pixel_fpr'] == pytest.approx(100 * silent.mean().item())
     assert figures['silent_frame_fpr'] == figures['noise/silent_frame_fpr'] == 100
     kept = 100 * figures['off_screen_0dB/J_split'] / figures['J_split']
-    assert figures['off_screen_0dB/J_kept'] == pytest.approx(kept)
-    assert 'noise/J_kept' not in figures and 'off_screen_0dB/FPR' not in figures
+    assert figures['off_screen_0dB/kept'] == pytest.approx(kept)
+    assert 'noise/kept' not in figures and 'off_screen_0dB/FPR' not in figures
+    with pytest.raises(ValueError, match='nothing to evaluate: no clip was processed'):
+        metric.compute_metrics([])
+
+
+def test_of_a_model_that_finds_nothing_nothing_is_kept():
+    metric = AVSBinaryMetric(thresholds=(0.4,))
+    label = torch.ones(1, 3, 3)
+    for sound in ('own', 'off_screen_0dB'):
+        metric.process({}, [dict(seg_logits=dict(data=-9 * label), gt_sem_seg=dict(data=label), sound=sound)])
+    figures = metric.evaluate(2)
+    assert figures['J_split@0.4'] == figures['off_screen_0dB/J_split@0.4'] == 0
+    assert np.isnan(figures['off_screen_0dB/kept'])

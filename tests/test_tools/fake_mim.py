@@ -61,7 +61,7 @@ def test(folder: Path, stem: str, seed: int) -> None:
         sounds['silent_frame_fpr'] = float('nan')
         for sound in ('silence', 'noise', 'other', 'off_screen_0dB', 'off_screen_6dB', 'off_screen_12dB'):
             sounds[f'{sound}/silent_frame_fpr'] = 1.5 + seed
-            sounds[f'{sound}/{"harmonic_kept" if "off" in sound else "FPR"}'] = 90.0 - seed
+            sounds[f'{sound}/{"kept" if "off" in sound else "FPR"}'] = 90.0 - seed
     name = f'2026_{time.time_ns()}'
     (folder / name).mkdir(parents=True)
     (folder / name / f'{name}.json').write_text(json.dumps({**figures, **sounds}))

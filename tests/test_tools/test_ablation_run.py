@@ -3,6 +3,7 @@
 
 import csv
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -492,6 +493,11 @@ def test_a_model_that_is_given_is_tested_and_nothing_is_trained(world):
     assert run(plan) == 0
     own, none, _ = cells(world.out / 'sound.md')
     assert own['seeds done'] == '1/1' and none['seeds done'] == 'no model here'
+    assert (own['row'], none['row']) == ('small', 'none'), 'the row of the base has its name'
     other = world.root / 'other.pth'
     other.write_text('weights')
     assert world.plan(checkpoint=other, seeds=[3]).jobs[0].digest != plan.jobs[0].digest
+    os.utime(checkpoint, (1, 1))
+    assert world.plan(checkpoint=checkpoint, seeds=[3]).jobs[0].status().state == 'failed', 'it was written again'
+    world.suites(SOUNDS.replace('config: small/large_mini', 'config: small/large_mini, train: none'))
+    assert len(world.plan(checkpoint=other).jobs) == 1, 'nor is what needs no training tested'

@@ -140,9 +140,10 @@ class Plan:
         bases, catalogue = read_suites(self.configs / 'ablations/suites.yml')
         self.base, self.base_config, self.data = self._base(base, bases)
         self.checkpoint = checkpoint
-        self.out = out or Path('work_dirs', 'ablate', self.base, checkpoint.stem if checkpoint else '')
         if checkpoint and not checkpoint.is_file():
             raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+        given = f'{checkpoint.resolve().parent.name}_{checkpoint.stem}' if checkpoint else ''
+        self.out = out or Path('work_dirs', 'ablate', self.base, given)
         self.seeds, self.options = list(dict.fromkeys(seeds)), list(options)
         chosen = list(catalogue) if 'all' in suites else dict.fromkeys(suites)
         if unknown := [name for name in chosen if name not in catalogue]:
@@ -191,12 +192,14 @@ class Plan:
             where = f'suite {suite!r}, row {name!r}'
             config = self._file(entry['config'], where)
             options = tuple(f'{key}={value}' for key, value in entry['options'].items())
-            if entry.get('train') == UNTRAINED:  # no seed changes anything
+            untrained = entry.get('train') == UNTRAINED  # no seed changes anything
+            train = None if untrained else self._file(entry.get('train', entry['config']), where)
+            if self.checkpoint and train == self.base_config:
+                tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options, self.checkpoint)}
+                name = self.base_config.stem if config == train else name  # whatever model the suite has there
+            elif untrained and not self.checkpoint:
                 tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options)}
-            elif (train := self._file(entry.get('train', entry['config']), where)) and self.checkpoint:
-                if train == self.base_config:
-                    tests = {self.seeds[0]: self._job('test', config, self.seeds[0], None, options, self.checkpoint)}
-            else:
+            elif not self.checkpoint:
                 tests = {seed: self._job('test', config, seed, train, options) for seed in self.seeds}
         is_chosen = chosen is None or name in chosen
         return Row(suite, name, entry.get('published', {}), config, tests, is_chosen, entry.get('against'))
@@ -228,7 +231,7 @@ class Plan:
             fault = read if isinstance(read, str) else self._other_data(read) if is_test else ''
             text = '' if fault else json.dumps(read.to_dict(), sort_keys=True, default=str)
             parts = (text.replace(str(self.configs), 'configs'), seed, training and training.digest)
-            parts += (str(given.resolve()),) if given else ()
+            parts += (str(given.resolve()), given.stat().st_mtime_ns) if given else ()
             digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = self.out / (train or config).stem / f'seed{seed}'
             folder = folder / ('_'.join(['test', config.stem, *last_keys(options)]) if is_test else 'train')

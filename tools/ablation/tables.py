@@ -34,10 +34,13 @@ SOUNDS = {
 # Of tests with several sounds: frames labelled in which nothing visible sounds, and what is kept where it still does.
 FRAMES = {'frames, own sound': 'silent_frame_fpr'}
 FRAMES |= {f'frames, {name}': f'{key}/silent_frame_fpr' for name, key in SOUNDS.items()}
-KEPT = {f'kept, {k}': f'{v}/harmonic_kept' for k, v in SOUNDS.items() if v.startswith('off')}
+KEPT = {f'kept, {k}': f'{v}/kept' for k, v in SOUNDS.items() if v.startswith('off')}
 FPR = {f'FPR, {k}': f'{v}/FPR' for k, v in SOUNDS.items() if not v.startswith('off')}
-MEASURED = (BOUNDARY, FRAMES, KEPT, FPR)  # columns that are there if a test of the suite has their last one
-ALL = SCORES | BOUNDARY | FRAMES | KEPT | FPR
+MEASURED = BOUNDARY | FRAMES | KEPT | FPR  # columns that are there if a test of the suite has them
+PIXELS = {'pixels, own sound': 'silent_pixel_fpr'}
+PIXELS |= {f'pixels, {name}': f'{key}/silent_pixel_fpr' for name, key in SOUNDS.items()}
+HEARD = {f'{name}, {sound}': f'{k}/{v}' for sound, k in SOUNDS.items() for name, v in SCORES.items() if name != 'mIoU'}
+ALL = SCORES | MEASURED | PIXELS | HEARD  # of CSV files
 UNPAIRED = 'mIoU'  # of all others, differences to another row are shown
 SIZES = dict(total_mib='Param. MiB', trainable_mib='trainable MiB')
 COLORS = ('#2b6cb0', '#dd6b20', '#2f855a', '#718096', '#805ad5', '#d53f8c')
@@ -128,7 +131,7 @@ class Tables:
         """Bars of what was measured here, with their spread; of several sounds, what is wrong over what is right."""
         rows = [row for row in self.plan.rows if row.suite == suite and row.tests]
         names = self.columns(suite)
-        with_sounds = not FRAMES.keys().isdisjoint(names)
+        with_sounds = any(name in names for name in list(FRAMES)[2:])
         size = (13, 5) if with_sounds else (1.5 + 1.5 * max(3, len(rows)), 4)
         figure = Figure(figsize=size, layout='constrained', dpi=110)
         FigureCanvasAgg(figure)
@@ -140,8 +143,10 @@ class Tables:
     def columns(self, suite: str) -> dict[str, str]:
         """Headings and keys of what is shown: the scores, and what else its tests measured."""
         found = [figures for row in self.plan.rows if row.suite == suite for figures in measured(row)[0].values()]
-        more = (part for part in MEASURED if any(list(part.values())[-1] in figures for figures in found))
-        return SCORES | {name: key for part in more for name, key in part.items()}
+        seen = {key for figures in found for key in figures}
+        if not any(key.endswith('/silent_frame_fpr') for key in seen):  # every test has that of the own sound
+            seen.discard('silent_frame_fpr')
+        return SCORES | {name: key for name, key in MEASURED.items() if key in seen}
 
     def differences(self, row: Row, key: str) -> list[float]:
         """A figure less that of the row which this one is compared with, of the seeds that both have done."""
@@ -181,8 +186,8 @@ def draw_bars(figure: Figure, rows: list[Row], names: Mapping[str, str]) -> None
 
 def draw_sounds(figure: Figure, rows: list[Row], names: Mapping[str, str]) -> None:
     """A point a row with 95 % intervals: frames labelled in which nothing visible sounds, over the harmonic mIoU."""
-    shown = ('noise', "another clip's", 'off-screen')
-    for axes, sound in zip(figure.subplots(1, len(shown), sharey=True), shown, strict=True):
+    shown = [name for name in ('noise', "another clip's", 'off-screen') if f'frames, {name}' in names]
+    for axes, sound in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         for index, row in enumerate(rows):
             found = measured(row)[0]
             pair = [values_of(found, key) for key in (SCORES['harmonic'], FRAMES[f'frames, {sound}'])]

@@ -185,11 +185,11 @@ class LoadClipAudioFeatures(BaseTransform):
         """Set audio.
 
         Raises:
-            LookupError: the clip is not in the file.
-            ValueError: it had fewer frames when its embeddings were extracted, or its sound is one that no file has.
+            LookupError: the clip is not in the file, or its sound is one that no file has.
+            ValueError: it had fewer frames when its embeddings were extracted.
         """
         if 'audio_noise' in results or 'extra_audio' in results:
-            raise ValueError(
+            raise LookupError(
                 f'the sound {results["sound"]!r} of SwapClipAudio or MixClipAudio is made of waveforms, and '
                 f'{self.features.path} holds embeddings of files: use LoadClipAudio (a config whose audio encoder '
                 "hears log-mel patches), or only 'silence' and 'other'"

@@ -27,12 +27,15 @@ class SoundSwap(BaseTransform):
         """Set what is heard; see :class:`SwapClipAudio` for source and level.
 
         Raises:
-            ValueError: the sound has been loaded or swapped already, or no other one can be heard.
+            LookupError: no other clip's sound fits.
+            ValueError: the sound has been loaded or swapped already.
         """
         if any(key in results for key in KEYS):
             raise ValueError(f'{type(self).__name__} must come before LoadClipAudio: the sound is loaded')
         if 'sound' in results:
-            raise ValueError('the sound is swapped already: a pipeline has SwapClipAudio or MixClipAudio once')
+            raise ValueError(
+                'the sound is swapped already: SwapClipAudio, MixClipAudio and sounds of a data set exclude each other'
+            )
         results['sound'] = f'{OFF_SCREEN}_{level:g}dB' if source == OFF_SCREEN else source
         if source == OFF_SCREEN:
             results['extra_audio'] = (results['other_sounds'].draw(results, rng), level)
@@ -80,24 +83,24 @@ class SwapClipAudio(SoundSwap):
         seed (int): of what is drawn. Defaults to 0.
 
     Raises:
-        ValueError: an unknown source, or a level under -20 dB.
+        ValueError: an unknown source, or a level that is not from -20 to 100 dB.
     """
 
     def __init__(self, source: str, level: float = 0.0, seed: int = 0):
         if source not in SOURCES:
-            raise ValueError(f'source must be one of {", ".join(SOURCES)}, got {source!r}')
+            raise ValueError(f"must be one of {', '.join(SOURCES)}, or such as 'off_screen_6dB', got {source!r}")
         check_level('level', level)
         self.source, self.level, self.seed = source, level, seed
 
     @classmethod
-    def named(cls, name: str) -> 'SwapClipAudio':
+    def named(cls, name: str, seed: int = 0) -> 'SwapClipAudio':
         """One by the name that its results have: the source, or such as 'off_screen_6dB'.
 
         Raises:
             ValueError: no such name.
         """
-        match = re.fullmatch(f'{OFF_SCREEN}_(-?[0-9.]+)dB', str(name))
-        return cls(OFF_SCREEN, float(match[1])) if match else cls(name)
+        match = re.fullmatch(rf'{OFF_SCREEN}_(-?\d+(\.\d+)?)dB', str(name))
+        return cls(OFF_SCREEN, float(match[1]), seed) if match else cls(name, seed=seed)
 
     def transform(self, results: dict) -> dict:
         """Set what the source says, see :meth:`SoundSwap.swap`."""
@@ -125,7 +128,7 @@ class MixClipAudio(SoundSwap):
             (0, 12).
 
     Raises:
-        ValueError: a share that is negative, or shares whose sum is over 1; levels that are none.
+        ValueError: a share that is negative or no number, or shares whose sum is over 1; levels that are none.
     """
 
     def __init__(
@@ -137,12 +140,15 @@ class MixClipAudio(SoundSwap):
         levels: Sequence[float] = (0.0, 12.0),
     ):
         self.shares = dict(silence=silence, noise=noise, other=other, off_screen=off_screen)
-        if min(self.shares.values()) < 0 or sum(self.shares.values()) > 1 + 1e-9:
+        numbers = all(isinstance(share, (int, float)) and share >= 0 for share in self.shares.values())
+        if not numbers or sum(self.shares.values()) > 1 + 1e-9:
             raise ValueError(f'shares of clips must not be negative, and their sum at most 1, got {self.shares}')
-        if len(levels) != 2 or levels[0] > levels[1]:
+        if not isinstance(levels, Sequence) or len(levels) != 2:
             raise ValueError(f'levels must be two, the least dB under the own sound first, got {levels!r}')
         for level in levels:
             check_level('levels', level)
+        if levels[0] > levels[1]:
+            raise ValueError(f'levels must be two, the least dB under the own sound first, got {levels!r}')
         self.levels = tuple(levels)
 
     def transform(self, results: dict) -> dict:

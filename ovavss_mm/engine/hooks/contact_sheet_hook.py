@@ -12,7 +12,7 @@ from mmseg.registry import HOOKS
 
 from ...visualization.av_seg_visualizer import AVSegVisualizer, write_picture
 from ...visualization.sheet import contact_sheet
-from .visualization_hook import check_positive, read_frames, spread, spread_share
+from .visualization_hook import check_positive, read_frames, spread, spread_share, title_of
 
 
 @HOOKS.register_module()
@@ -56,7 +56,7 @@ class ContactSheetHook(Hook):
         for index, data_sample in enumerate(outputs, self._index):
             if index in self._wanted:
                 image = read_frames(data_sample)
-                title, frames = str(data_sample.metainfo.get('clip_id', index)), spread(len(image), self.num_frames)
+                title, frames = title_of(data_sample, index), spread(len(image), self.num_frames)
                 sheet = runner.visualizer.draw_clip(image, data_sample, title=title, frames=frames, activity=False)
                 self._sheets.append(sheet)
         self._index += len(outputs)

@@ -49,6 +49,12 @@ def read_frames(data_sample: SegDataSample) -> np.ndarray:
     return LoadClipFrames().transform(dict(frame_paths=paths, num_frames=len(paths)))['imgs']
 
 
+def title_of(data_sample: SegDataSample, index: int) -> str:
+    """Name of a clip, else its number, with the sound that was put in place of its own."""
+    clip, sound = (data_sample.metainfo.get(key) for key in ('clip_id', 'sound'))
+    return str(clip or index) + ('' if sound in (None, 'own') else f', sound: {sound}')
+
+
 @HOOKS.register_module()
 class AVSegVisualizationHook(SegVisualizationHook):
     """Hands clips to the visualizer, while validating and testing.
@@ -102,9 +108,7 @@ class AVSegVisualizationHook(SegVisualizationHook):
         for index, data_sample in enumerate(outputs, self._index):
             if not self.draw or (index % self.interval if self._wanted is None else index not in self._wanted):
                 continue
-            meta = data_sample.metainfo
-            clip, sound = str(meta.get('clip_id', index)), meta.get('sound', 'own')
-            title = clip if sound == 'own' else f'{clip}, sound: {sound}'
+            clip, title = str(data_sample.metainfo.get('clip_id', index)), title_of(data_sample, index)
             self._visualizer.add_datasample(
                 f'{stage}_{clip}',
                 read_frames(data_sample),

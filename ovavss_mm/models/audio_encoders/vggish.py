@@ -51,9 +51,11 @@ class VGGishEncoder(FrozenModule):
         Raises:
             ValueError: another shape; embeddings where ``tokens`` needs the map of which they were made.
         """
-        audio = check_audio(audio, None if self.tokens else self.out_channels)
         if self.tokens is not None:
-            return self.tokens(self.vggish.features(audio))
+            if audio.ndim == 2:
+                raise ValueError('tokens are made of the map of VGGish, not of extracted embeddings: use LoadClipAudio')
+            return self.tokens(self.vggish.features(check_audio(audio)))
+        audio = check_audio(audio, self.out_channels)
         return audio if audio.ndim == 2 else self.vggish(audio)
 
 

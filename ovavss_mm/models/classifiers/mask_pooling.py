@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...datasets.vocabulary import Vocabulary
 from ..layers.clip import resnet_maps
 from ..layers.mask_pooling import attention_pool, mean_pool
+from ..layers.sounding import sounding
 from .open_vocabulary import CPU_IMAGES, OpenVocabularyClassifier
 
 COMBINE, SYNONYMS = ('clip_vis', 'mean'), ('max', 'mean')
@@ -107,8 +108,7 @@ class MaskPoolingClassifier(OpenVocabularyClassifier):
         Raises:
             ValueError: the map of the backbone is missing, or of other channels.
         """
-        if self.sound_thr is not None:
-            queries = queries[queries.scores > self.sound_thr]
+        queries = sounding(queries, self.sound_thr)
         logits, valid = self.frame_logits(frames, queries, names, pad_shape)
         if self.combine == 'mean':
             named = valid.any(1)

@@ -16,7 +16,7 @@ from ...utils.known_weights import package_file
 from ...utils.text import shorten
 from ..layers.clip import CLIP_NUMBERS, build_clip, check_tag, clip_weights_file
 from ..layers.frozen import FrozenModule
-from ..layers.resize import drop_frames
+from ..layers.sounding import sounding
 from .text_embeddings import RemembersText, TextEmbeddings
 
 SCORES = ('softmax', 'sigmoid')
@@ -184,10 +184,7 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
             [0, 1].
         """
         text = self.text_embeddings(names)
-        if self.sound_thr is not None:
-            queries = queries[queries.scores > self.sound_thr]
-            if 'frame_sounds' in queries:
-                queries.masks = drop_frames(queries.masks, queries.frame_sounds <= self.sound_thr)
+        queries = sounding(queries, self.sound_thr)
         embeddings, valid = self.embed_masks(frames, queries, pad_shape)
         queries, valid = queries[valid.any(1)], valid[valid.any(1)]
         queries.class_scores = self._class_scores(embeddings, valid, text)

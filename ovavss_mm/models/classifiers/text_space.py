@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from ..layers.sounding import sounding
 from .open_vocabulary import OpenVocabularyClassifier
 
 
@@ -62,8 +63,7 @@ class TextSpaceClassifier(OpenVocabularyClassifier):
                 f'the text tower gives {rows.shape[1]} channels, the head {given}: set decode_head.text_channels='
                 f'{rows.shape[1]}, and train with it'
             )
-        if self.sound_thr is not None:
-            queries = queries[queries.scores > self.sound_thr]
+        queries = sounding(queries, self.sound_thr)
         with torch.autocast(rows.device.type, enabled=False):
             logits = queries.text_embeds @ rows.T  # (S, T, N)
         per_frame = queries.scores[:, None]  # (S, T or 1)

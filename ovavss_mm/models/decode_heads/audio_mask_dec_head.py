@@ -67,11 +67,11 @@ class AudioMaskDecHead(BaseModule):
         text_channels (int, optional): D of queries in the space of text embeddings, for :class:`TextSpaceClassifier`,
             whose text tower is then there in training too. None: there are none. Defaults to None.
         frame_scores (Sequence[dict]): configs of :class:`FrameSoundScore` and :class:`PresenceScore`, scores of single
-            frames that gate the sound scores, for a prompt with audio tokens. Defaults to none.
+            frames that gate the sound scores, for a prompt with audio tokens and one class. Defaults to none.
 
     Raises:
         ValueError: ``num_frames``, ``num_queries`` or ``num_classes`` under 1, a decoder of other channels, or scores
-            of frames without audio tokens.
+            of frames that it cannot have.
     """
 
     align_corners = False
@@ -133,8 +133,11 @@ class AudioMaskDecHead(BaseModule):
                 nn.Linear(audio_channels, feat_channels), nn.ReLU(inplace=True), nn.Linear(feat_channels, feat_channels)
             )
             self.audio_embed = nn.Embedding(num_frames, feat_channels)
-        elif frame_scores:
-            raise ValueError(f'frame_scores need audio tokens, which {type(prompt).__name__} does not give')
+        if frame_scores and not (prompt.with_tokens and num_classes == 1):
+            raise ValueError(
+                'frame_scores need a prompt with audio tokens and num_classes=1, '
+                f'got {type(prompt).__name__} and {num_classes}'
+            )
         self.frame_scores = ModuleList([MODELS.build(dict(cfg, feat_channels=feat_channels)) for cfg in frame_scores])
         prompt.init_audio(num_frames, audio_channels)
         self.criterion = None if criterion is None else self.criterion_type(**criterion)

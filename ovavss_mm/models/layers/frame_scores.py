@@ -14,7 +14,6 @@ class FrameScore(BaseModule):
     Args:
         feat_channels (int): C of queries and audio tokens. Defaults to 256.
         loss_weight (float): of the binary cross-entropy. Defaults to 2.
-        no_object_weight (float): of queries without a target, beside 1 for those with one. Defaults to 0.1.
 
     Raises:
         ValueError: a negative weight.
@@ -22,11 +21,11 @@ class FrameScore(BaseModule):
 
     loss_name = ''
 
-    def __init__(self, feat_channels: int = 256, loss_weight: float = 2.0, no_object_weight: float = 0.1) -> None:
+    def __init__(self, feat_channels: int = 256, loss_weight: float = 2.0) -> None:
         super().__init__()
-        if min(loss_weight, no_object_weight) < 0:
-            raise ValueError(f'weights must not be negative, got {loss_weight} and {no_object_weight}')
-        self.loss_weight, self.no_object_weight = loss_weight, no_object_weight
+        if loss_weight < 0:
+            raise ValueError(f'loss_weight must not be negative, got {loss_weight}')
+        self.loss_weight, self.scale = loss_weight, feat_channels**-0.5
         self.norm = nn.LayerNorm(feat_channels)
         self.audio = nn.Linear(feat_channels, feat_channels)
 
@@ -56,7 +55,7 @@ class FrameScore(BaseModule):
         """Weighted mean of the binary cross-entropy in a clip's annotated frames, (layers,); see :meth:`targets`."""
         wanted, weights = self.targets(sounds, matches, logits)
         loss = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction='none')
-        return self.loss_weight * loss.sum((1, 2)) / weights.sum((1, 2))
+        return self.loss_weight * loss.sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-6)  # 0 of nothing
 
 
 @MODELS.register_module()
@@ -64,12 +63,20 @@ class FrameSoundScore(FrameScore):
     """Whether each query sounds in each frame: how well it matches one of the frame's audio tokens.
 
     Trained on silence per frame and query: a query's target is silent in the frames in which it has no pixel.
+
+    Args:
+        feat_channels (int): C. Defaults to 256.
+        no_object_weight (float): of queries without a target, beside 1 for those with one. Defaults to 0.1.
+        **kwargs: see :class:`FrameScore`.
     """
 
     loss_name = 'loss_frame_sound'
 
-    def __init__(self, feat_channels: int = 256, **kwargs) -> None:
+    def __init__(self, feat_channels: int = 256, no_object_weight: float = 0.1, **kwargs) -> None:
         super().__init__(feat_channels, **kwargs)
+        if no_object_weight < 0:
+            raise ValueError(f'no_object_weight must not be negative, got {no_object_weight}')
+        self.no_object_weight = no_object_weight
         self.query = nn.Sequential(
             nn.Linear(feat_channels, feat_channels), nn.ReLU(), nn.Linear(feat_channels, feat_channels)
         )
@@ -78,7 +85,7 @@ class FrameSoundScore(FrameScore):
     def forward(self, query: Tensor, audio: Tensor) -> Tensor:
         """Logits (layers, B, Q, T), see the base class."""
         audio = self.audio(self.norm(audio))
-        logits = torch.einsum('lbqc,btsc->lbqts', self.query(query), audio) * audio.shape[-1] ** -0.5
+        logits = torch.einsum('lbqc,btsc->lbqts', self.query(query) * self.scale, audio)
         return logits.logsumexp(-1) + self.bias
 
     def targets(self, sounds: Tensor, matches: list[tuple[Tensor, Tensor]], logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +114,7 @@ class PresenceScore(FrameScore):
     def forward(self, query: Tensor, audio: Tensor) -> Tensor:
         """Logits (layers, B, 1, T), see the base class."""
         audio = self.audio(self.norm(audio)).mean(2)  # (B, T, C)
-        weights = torch.einsum('lbqc,btc->lbtq', self.query(query), audio) * audio.shape[-1] ** -0.5
+        weights = torch.einsum('lbqc,btc->lbtq', self.query(query) * self.scale, audio)
         return self.out(weights.softmax(-1) @ query + audio).mT  # (layers, B, T, 1) -> (layers, B, 1, T)
 
     def targets(self, sounds: Tensor, matches: list[tuple[Tensor, Tensor]], logits: Tensor) -> tuple[Tensor, Tensor]:

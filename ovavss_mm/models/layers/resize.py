@@ -9,8 +9,3 @@ def resize_masks(masks: Tensor, pad_shape: tuple[int, int], img_shape: tuple[int
     """Mask logits (S, T, h4, w4) at the padded input size, without the padding if ``img_shape`` is given."""
     masks = F.interpolate(masks, size=pad_shape, mode='bilinear', align_corners=False)
     return masks if img_shape is None else masks[..., : img_shape[0], : img_shape[1]]
-
-
-def drop_frames(masks: Tensor, dropped: Tensor) -> Tensor:
-    """Mask logits (M, T, h, w), -1 in the dropped (M, T) frames, so that resizing makes no pixel of them positive."""
-    return masks.masked_fill(dropped[:, :, None, None], -1.0)

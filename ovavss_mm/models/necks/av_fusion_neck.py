@@ -25,8 +25,9 @@ class AVFusionNeck(BaseModule):
         out_channels (int): C. Defaults to 256.
         audio_channels (int): Da. Defaults to 128.
         norm_cfg (dict, optional): norm of the projections. Defaults to None.
-        fusion (dict, optional): config of the fusion, :class:`BiAttention` (the paper's) or :class:`AddFusion`, without
-            the two channel numbers. None for no early fusion: maps are projected, audio passes unchanged.
+        fusion (dict, optional): config of the fusion, :class:`BiAttention` (the paper's), :class:`AddFusion` or
+            :class:`GatedFusion`, without the two channel numbers. None for no early fusion: maps are projected, audio
+            passes unchanged.
         fused_levels (Sequence[str]): maps that are fused, of ``LEVELS``; the others are only projected (paper Table 3).
         audio_dropout (float): share of audio channels that are dropped in training. Defaults to 0.
         loss_match (dict, optional): config of :class:`SoundMatchLoss`, for a fusion with a ``match``, as
@@ -102,14 +103,17 @@ class AVFusionNeck(BaseModule):
     def loss(self, feats: Sequence[Tensor], audio: Tensor, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         """Losses of the fusion itself, of B clips; the first two as for :meth:`forward`, in training.
 
+        Maps are projected a second time here: :meth:`forward` keeps nothing.
+
         Returns:
             dict[str, Tensor]: ``loss_match``, a scalar, if there is such a loss.
         """
         if self.loss_match is None:
             return {}
         maps = self._project(feats)
-        logits = self.fusion.match(*self._tokens(maps, audio))
-        return dict(loss_match=self.loss_match(logits, [maps[i].shape[-2:] for i in self.fused], data_samples))
+        shapes = [maps[i].shape[-2:] for i in self.fused]
+        loss = self.loss_match(self.fusion.match, *self._tokens(maps, audio), shapes, data_samples)
+        return dict(loss_match=loss)
 
     def _project(self, feats: Sequence[Tensor]) -> list[Tensor]:
         """f8, f16 and f32 in C channels."""

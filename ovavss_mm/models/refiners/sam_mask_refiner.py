@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..layers.resize import resize_masks
+from ..layers.sounding import sounding
 
 CHUNK = 8  # masks of a frame that are refined together: at full size they are large
 
@@ -69,7 +70,7 @@ class SAMMaskRefiner(BaseModule):
         Returns:
             InstanceData: the S queries that sound, with ``masks`` (S, T, H, W) logits at the size of the padded input.
         """
-        queries = queries[queries.scores > self.sound_thr]
+        queries = sounding(queries, self.sound_thr)
         masks = resize_masks(queries.masks, pad_shape)  # (S, T, H, W)
         may_have = (queries.masks > 0).flatten(2).any(-1)  # (S, T)
         for t in may_have.any(0).nonzero()[:, 0].tolist():

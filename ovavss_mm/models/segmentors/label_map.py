@@ -6,7 +6,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..layers.resize import drop_frames, resize_masks
+from ..layers.resize import resize_masks
+from ..layers.sounding import drop_frames
 
 FRAME_SHARE = 0.1  # of a pair's score in its clip, under which a frame of it is dropped
 

@@ -67,7 +67,7 @@ def test_what_is_drawn_depends_on_clip_and_seed_alone():
 def test_sound_is_swapped_once_and_before_it_is_loaded(step):
     with pytest.raises(ValueError, match=f'{type(step).__name__} must come before LoadClipAudio'):
         step(labelled(naming_audio=np.zeros(1)))
-    with pytest.raises(ValueError, match='SwapClipAudio or MixClipAudio once'):
+    with pytest.raises(ValueError, match='sounds of a data set exclude each other'):
         step(labelled(sound='own'))
 
 
@@ -131,10 +131,14 @@ def test_without_labels_none_can_follow():
 @pytest.mark.parametrize(
     ('make', 'words'),
     [
-        (lambda: SwapClipAudio('loud'), "source must be one of own, silence, .* got 'loud'"),
+        (lambda: SwapClipAudio('loud'), "must be one of own, silence, .* or such as 'off_screen_6dB', got 'loud'"),
         (lambda: SwapClipAudio('off_screen', level=-30), r'level is in dB under .* -20 \(louder\) to 100, got -30'),
         (lambda: SwapClipAudio('off_screen', level=float('nan')), 'got nan'),
         (lambda: MixClipAudio(silence=0.6, other=0.5), "sum at most 1, got .*'silence': 0.6"),
+        (lambda: MixClipAudio(silence=float('nan')), 'got .*nan'),
+        (lambda: MixClipAudio(silence='0.5'), "got .*'0.5'"),
+        (lambda: MixClipAudio(levels=3), 'levels must be two, .* got 3'),
+        (lambda: SwapClipAudio.named('off_screen_1.2.3dB'), "got 'off_screen_1.2.3dB'"),
         (lambda: MixClipAudio(noise=-0.1), "not be negative.*'noise': -0.1"),
         (lambda: MixClipAudio(levels=(6, 0)), r'the least dB under the own sound first, got \(6, 0\)'),
         (lambda: MixClipAudio(levels=(-40, 0)), 'levels is in dB under .*got -40'),

@@ -442,5 +442,7 @@ def test_each_score_of_frames_has_a_loss_a_layer_and_learns():
 
 
 def test_scores_of_frames_need_tokens():
-    with pytest.raises(ValueError, match='frame_scores need audio tokens, which NoAudioPrompt does not give'):
+    with pytest.raises(ValueError, match='frame_scores need a prompt with audio tokens .* got NoAudioPrompt and 1'):
         make_head(frame_scores=SCORES, transformer_decoder=dict(audio_prompt=dict(type='NoAudioPrompt')))
+    with pytest.raises(ValueError, match='num_classes=1, got AudioMaskDecPrompt and 3'):
+        make_head(frame_scores=SCORES, num_classes=3)

@@ -51,6 +51,17 @@ def test_loss_is_a_weighted_mean_of_what_each_query_does_in_each_frame():
     assert torch.allclose(score.loss(logits, sounds, matches), expected)
 
 
+@KINDS
+@pytest.mark.parametrize('frames', [0, 3])
+def test_where_nothing_counts_the_loss_is_0_and_not_nan(kind, frames):
+    """No annotated frame; or no target, and no weight of queries without one."""
+    score = make(kind, **(dict(no_object_weight=0.0) if kind is FrameSoundScore else {}))
+    logits = torch.randn(2, QUERIES if kind is FrameSoundScore else 1, frames, requires_grad=True)
+    loss = score.loss(logits, torch.zeros(0, frames).bool(), [(torch.zeros(0).long(),) * 2] * 2)
+    loss.sum().backward()
+    assert logits.grad.isfinite().all() and (loss == 0).all() == (frames == 0 or kind is FrameSoundScore)
+
+
 def test_presence_is_whether_any_target_sounds():
     score, logits = make(PresenceScore, loss_weight=1.0), torch.randn(2, 1, 3, dtype=torch.double)
     sounds = torch.tensor([[1, 0, 0], [1, 0, 1]]).bool()
@@ -72,5 +83,7 @@ def test_silence_alone_has_a_loss_that_lowers_all_scores(kind):
 
 @KINDS
 def test_weights_are_checked(kind):
-    with pytest.raises(ValueError, match='not be negative, got -1 and 0.1'):
+    with pytest.raises(ValueError, match='loss_weight must not be negative, got -1'):
         kind(CHANNELS, loss_weight=-1)
+    with pytest.raises(ValueError, match='no_object_weight must not be negative, got -2'):
+        FrameSoundScore(CHANNELS, no_object_weight=-2)
