@@ -26,7 +26,7 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
 
     Returns:
         Pairs, highest score first: ``scores``, ``labels`` (0-based names), ``sound_scores``, ``masks``; and of their
-        queries ``class_scores`` (M, N) and, if there are such, ``query_embeds`` (M, C).
+        queries ``class_scores`` (M, N) and, if there are such, ``frame_sounds`` (M, T) and ``query_embeds`` (M, C).
     """
     num_names = named.class_scores.shape[-1]
     scores, order = named.class_scores.flatten().topk(min(max_pairs, named.class_scores.numel()))
@@ -43,6 +43,8 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
         query, labels, scores, masks = (part[best] for part in (query, labels, scores, masks))
     pairs = InstanceData(scores=scores, labels=labels, sound_scores=named.scores[query], masks=masks)
     pairs.class_scores = named.class_scores[query]
+    if 'frame_sounds' in named:
+        pairs.frame_sounds = named.frame_sounds[query]
     if 'query_embeds' in named:
         embeds = named.query_embeds[query]
         pairs.query_embeds = embeds if embeds.ndim == 2 else embeds.mean(1)  # (M, T, C) -> (M, C)

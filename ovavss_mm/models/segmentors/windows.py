@@ -151,10 +151,12 @@ class Blender:
         Args:
             numbers (list[int]): of its T frames.
             pairs (InstanceData): painted pairs, best first: ``labels``, ``scores``, ``sound_scores`` (M,), ``masks``,
-                bool (M, T, H, W), and ``ids`` (M,) of a :class:`~ovavss_mm.models.trackers.WindowLinker`, if wanted.
+                bool (M, T, H, W); ``frame_sounds`` (M, T), sound scores of single frames, if there are such; and
+                ``ids`` (M,) of a :class:`~ovavss_mm.models.trackers.WindowLinker`, if wanted.
         """
         ids = pairs.ids.tolist() if 'ids' in pairs else None
-        labels, scores, sound = (pairs[key].tolist() for key in ('labels', 'scores', 'sound_scores'))
+        labels, scores = pairs.labels.tolist(), pairs.scores.tolist()
+        sound = pairs.get('frame_sounds', pairs.sound_scores[:, None].expand(-1, len(numbers))).tolist()  # (M, T)
         there = pairs.masks.flatten(2).any(-1).tolist()  # (M, T)
         for at, number in enumerate(numbers):
             rows = [row for row in range(len(labels)) if there[row][at]]
@@ -163,7 +165,7 @@ class Blender:
                     weight=min(at + 1, len(numbers) - at),
                     labels=[labels[row] for row in rows],
                     scores=[scores[row] for row in rows],
-                    sound_scores=[sound[row] for row in rows],
+                    sound_scores=[sound[row][at] for row in rows],
                     masks=pairs.masks[rows, at],  # a copy: the masks of the window can be freed
                     ids=[] if ids is None else [ids[row] for row in rows],
                 )

@@ -59,6 +59,8 @@ def test_pairs_keep_what_their_queries_look_like():
     pairs = best_pairs(named)
     assert torch.equal(pairs.class_scores, named.class_scores[[1, 0]])
     assert torch.allclose(pairs.query_embeds, named.query_embeds.mean(1)[[1, 0]])
+    named.frame_sounds = torch.rand(2, 3)
+    assert torch.equal(best_pairs(named).frame_sounds, named.frame_sounds[[1, 0]])
     named.query_embeds = torch.randn(2, 5)
     assert torch.equal(best_pairs(named).query_embeds, named.query_embeds[[1, 0]])
 

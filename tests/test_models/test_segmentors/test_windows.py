@@ -130,6 +130,23 @@ def test_two_windows_are_averaged():
     assert labels[0] == 2  # 0.45 in the mean against 0.25
 
 
+def test_a_frame_has_its_own_sound_score_where_there_is_one():
+    pairs = InstanceData(
+        labels=torch.tensor([1]),
+        scores=torch.tensor([0.9]),
+        sound_scores=torch.tensor([0.8]),
+        masks=torch.ones(1, 2, 3, 4, dtype=torch.bool),
+    )
+    heard = []
+    for frame_sounds in (None, torch.tensor([[0.8, 0.6]])):
+        if frame_sounds is not None:
+            pairs.frame_sounds = frame_sounds
+        blender = Blender(2)
+        blender.add([0, 1], pairs)
+        heard += [frame_classes(parts, label_map)[1].sound for _, label_map, parts in blender.take(2)]
+    assert heard == pytest.approx([0.8, 0.8, 0.8, 0.6])
+
+
 def test_the_middle_of_a_window_weighs_more_than_its_end():
     """A frame that is third of one window (weight 3) and first of another (weight 1)."""
     labels, _ = two_windows([(0, 0.5, [0])], [(1, 0.9, [0, 1])], at=(2, 0))
