@@ -223,14 +223,14 @@ class OVIoUMetric(BaseMetric):
         """
         classes = self._classes()
         main, others = part_by_sound(results)
-        confusion, rates, frames = self._accumulate(main, len(classes))
+        confusion, rates = _accumulate(main, len(classes))
         if confusion.sum() == 0:
             raise ValueError(
                 f'OVIoUMetric has nothing to evaluate: none of the {len(main)} clips has a '
                 f'labelled pixel (all are {self.ignore_index})'
             )
         iou, acc = F.per_class_iou(confusion), F.per_class_acc(confusion)
-        fractions = self._means(confusion, iou, acc)
+        fractions, frames = self._means(confusion, iou, acc), self._frame_means(main, len(classes))
         fractions.update({key: F.mean_of(values) for key, values in frames.items()})
         fractions.update(silent_pixel_fpr=rates['silent_pixel_fpr'], silent_frame_fpr=rates['silent_frame_fpr'])
         if self.boundary:
@@ -248,7 +248,7 @@ class OVIoUMetric(BaseMetric):
 
     def _of_other_sound(self, results: list[dict], own: float) -> dict[str, float]:
         """Figures of clips with another sound, of which ``own`` is the harmonic mIoU with their own."""
-        confusion, found, _ = self._accumulate(results, len(self._classes()))
+        confusion, found = _accumulate(results, len(self._classes()))
         means = self._means(confusion, F.per_class_iou(confusion), F.per_class_acc(confusion))
         found |= {key: means[key] for key in ('base_mIoU', 'novel_mIoU', 'harmonic_mIoU')}
         if results[0]['sound_visible']:
@@ -256,24 +256,15 @@ class OVIoUMetric(BaseMetric):
             found['kept'] = found['harmonic_mIoU'] / own if own else float('nan')
         return found
 
-    def _accumulate(
-        self, results: list[dict], num_classes: int
-    ) -> tuple[np.ndarray, dict[str, float], dict[str, np.ndarray]]:
-        """Sums over the clips: confusion matrix (C, C), rates of false positives, and (C,) means over frames."""
-        confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-        wrong = []
+    def _frame_means(self, results: list[dict], num_classes: int) -> dict[str, np.ndarray]:
+        """Means of J and F over the frames, (C,) each."""
         values = {k: [] for k in ('J_frame', 'F_frame', 'J_frame_no_bg', 'F_frame_no_bg')}
         for result in results:
-            clip = np.zeros((result['num_frames'], num_classes, num_classes), dtype=np.int64)
-            clip.reshape(-1)[result['index']] = result['count']
-            confusion += clip.sum(0)
-            wrong.append(F.false_positives(clip, result['sound_visible']))
             for suffix, background in (('', True), ('_no_bg', False)):
-                j, f = F.frame_j_f(clip, self.beta2, background)
+                j, f = F.frame_j_f(_counts(result, num_classes), self.beta2, background)
                 values[f'J_frame{suffix}'].append(j)
                 values[f'F_frame{suffix}'].append(f)
-        frames = {key: _mean_over_frames(np.concatenate(v)) for key, v in values.items()}
-        return confusion, false_positive_rates(np.concatenate(wrong)), frames
+        return {key: _mean_over_frames(np.concatenate(v)) for key, v in values.items()}
 
     def _means(self, confusion: np.ndarray, iou: np.ndarray, acc: np.ndarray) -> dict[str, float]:
         """Means over all classes, base and novel ones, and their harmonic means."""
@@ -355,6 +346,23 @@ class OVIoUMetric(BaseMetric):
             figures = [_percent(100 * per_class[c][i]) for c in columns]
             table.add_row([name, part.get(i, '-'), *figures])
         print_log('per class, in percent:\n' + table.get_string(), logger='current')
+
+
+def _counts(result: dict, num_classes: int) -> np.ndarray:
+    """Confusion matrices (T, C, C) of a clip's frames, int64, of the counts that ``process`` keeps."""
+    counts = np.zeros((result['num_frames'], num_classes, num_classes), dtype=np.int64)
+    counts.reshape(-1)[result['index']] = result['count']
+    return counts
+
+
+def _accumulate(results: list[dict], num_classes: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Sums over the clips: confusion matrix (C, C), and rates of false positives."""
+    confusion, wrong = np.zeros((num_classes, num_classes), dtype=np.int64), []
+    for result in results:
+        counts = _counts(result, num_classes)
+        confusion += counts.sum(0)
+        wrong.append(F.false_positives(counts, result['sound_visible']))
+    return confusion, false_positive_rates(np.concatenate(wrong))
 
 
 def _mean_over_frames(values: np.ndarray) -> np.ndarray:

@@ -3,4 +3,4 @@ mix = dict(type='MixClipAudio', silence=0.05, noise=0.05, other=0.2, off_screen=
 frame_sound = dict(type='FrameSoundScore')
 presence = dict(type='PresenceScore')
 gates = dict(fusion=dict(type='GatedFusion'))
-gates_matched = dict(fusion=dict(type='GatedFusion'), loss_match=dict(type='SoundMatchLoss'))
+gates_matched = dict(fusion=dict(type='GatedFusion'), loss_match=dict(type='SoundMatchLoss', memory=16))
