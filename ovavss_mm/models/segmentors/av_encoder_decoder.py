@@ -21,7 +21,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
     """mmseg's encoder-decoder for clips of video with sound; see :mod:`ovavss_mm.models.interfaces` for its parts.
 
     Clips of equal shape go through the network together, others one after the other, so each clip of a batch gets
-    exactly what it gets alone.
+    exactly what it gets alone, but for a neck's loss that compares clips.
 
     Args:
         backbone (dict): config of the image backbone.
