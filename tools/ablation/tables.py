@@ -137,7 +137,7 @@ class Tables:
         FigureCanvasAgg(figure)
         figure.suptitle(f'{self.plan.titles[suite]}: on {self.plan.data}', fontweight='bold')
         (draw_sounds if with_sounds else draw_bars)(figure, rows, names)
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside right upper', frameon=False)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside right center', frameon=False)
         return figure
 
     def columns(self, suite: str) -> dict[str, str]:
@@ -197,8 +197,8 @@ def draw_sounds(figure: Figure, rows: list[Row], names: Mapping[str, str]) -> No
             (x, y), errors = (end[0] for end in ends), [[[m - low], [high - m]] for m, low, high in ends]
             marker, color = 'osD^vP'[index // len(COLORS) % 6], COLORS[index % len(COLORS)]
             axes.errorbar(x, y, errors[1], errors[0], fmt=marker, color=color, label=row.name, capsize=2)
-        axes.set(title=sound, xlabel="harmonic mIoU with the clips' own sound, percent")
-    figure.axes[0].set_ylabel('frames labelled in which nothing visible sounds, percent')
+        axes.set(title=sound, xlabel='harmonic mIoU, own sound', ylim=(-2, 102))
+    figure.axes[0].set_ylabel('frames labelled in which nothing visible sounds, %')
 
 
 def as_table(heads: list[str], lines: list[list[str]]) -> str:
