@@ -143,11 +143,10 @@ class MixClipAudio(SoundSwap):
         numbers = all(isinstance(share, (int, float)) and share >= 0 for share in self.shares.values())
         if not numbers or sum(self.shares.values()) > 1 + 1e-9:
             raise ValueError(f'shares of clips must not be negative, and their sum at most 1, got {self.shares}')
-        if not isinstance(levels, Sequence) or len(levels) != 2:
-            raise ValueError(f'levels must be two, the least dB under the own sound first, got {levels!r}')
-        for level in levels:
+        is_pair = isinstance(levels, Sequence) and len(levels) == 2
+        for level in levels if is_pair else ():
             check_level('levels', level)
-        if levels[0] > levels[1]:
+        if not is_pair or levels[0] > levels[1]:
             raise ValueError(f'levels must be two, the least dB under the own sound first, got {levels!r}')
         self.levels = tuple(levels)
 
