@@ -22,8 +22,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 # The demo: the mini world, its config, and where the results go.
 DEMO_DATA := data/mini
 DEMO_DIR := work_dirs/demo
-DEMO_CONFIG := configs/mini/ovavss_mini.py
-DEMO_SWAPPED := configs/mini/ovavss_mini_swapped-sound.py
+DEMO_CONFIG := configs/mini/ovavss_mini_hearing.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format demo web ops doctor clean distclean
@@ -82,8 +81,7 @@ format: $(READY)  ## Bring the code into the project's style
 	$(BIN)/ruff format .
 
 # ---------------------------------------------------------------------------- demo
-demo: $(DEMO_DIR)/.first $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-swapped  ## Label toy clips, then train on a toy world and test (minutes, CPU)
-	@$(BIN)/python tools/analysis_tools/compare_tests.py $(DEMO_DIR)/test $(DEMO_DIR)/test_swapped-sound
+demo: $(DEMO_DIR)/.first $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-sounds  ## Label toy clips, then train on a toy world and test (minutes, CPU)
 	@$(BIN)/python tools/analysis_tools/confusion.py $(DEMO_DIR)/test --out-dir $(DEMO_DIR)
 	@echo '==> Done: the classes are in the logs, pictures in $(DEMO_DIR)/*.png. `rm -r $(DEMO_DIR)` starts over.'
 
@@ -94,7 +92,7 @@ $(DEMO_DATA)/metadata.csv: | $(READY)
 # The trained mini model that ships with the package, on the first clips of the test split.
 $(DEMO_DIR)/.first: | $(READY) $(DEMO_DATA)/metadata.csv
 	@echo '==> 2/5 Labelling the first clips of the test split with the mini model of the package'
-	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint ovavss_mm://mini_world/ovavss_mini.safetensors \
+	$(BIN)/mim test ovavss_mm $(DEMO_CONFIG) --checkpoint ovavss_mm://mini_world/ovavss_mini_hearing.safetensors \
 		--work-dir $(DEMO_DIR)/first --cfg-options test_dataloader.dataset.indices=8
 	@echo '==> The table is above, the picture is $(DEMO_DIR)/first/contact_sheet.png. Now the same from scratch:'
 	@touch $@
@@ -110,9 +108,10 @@ $(DEMO_DIR)/.tested: $(DEMO_DIR)/.trained
 	@cp $(DEMO_DIR)/test/contact_sheet.png $(DEMO_DIR)/contact_sheet.png
 	@touch $@
 
-$(DEMO_DIR)/.tested-swapped: $(DEMO_DIR)/.trained
-	@echo '==> 5/5 Testing with the sound of other clips: the figures should fall'
-	$(BIN)/mim test ovavss_mm $(DEMO_SWAPPED) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test_swapped-sound
+$(DEMO_DIR)/.tested-sounds: $(DEMO_DIR)/.trained
+	@echo '==> 5/5 Testing with silence, noise and the sounds of other clips: nothing that is silent should be labelled'
+	$(BIN)/mim test ovavss_mm sounds.py --base $(DEMO_CONFIG) --checkpoint "$$(cat $(DEMO_DIR)/last_checkpoint)" \
+		--work-dir $(DEMO_DIR)/test_sounds
 	@touch $@
 
 web: $(READY)  ## Open the web page on this computer

@@ -35,7 +35,7 @@ EXAMPLES = """examples:
   a model of your own; a try without any download: a clip of the mini world, and the model of `make demo`
     python tools/infer.py clip.mp4 --classes dog --model CONFIG --weights CHECKPOINT --out-dir out
     python tools/dataset_converters/mini_world.py --video mini.mp4
-    python tools/infer.py mini.mp4 --classes red-star blue-disc --model ovavss_mini \\
+    python tools/infer.py mini.mp4 --classes red-star blue-disc --model ovavss_mini_hearing \\
         --weights work_dirs/demo/iter_1200.pth --out-dir out
 """
 

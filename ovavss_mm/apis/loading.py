@@ -23,10 +23,10 @@ from ..utils.text import one_line
 DEFAULT_MODELS = (
     ('ovavss_swin-b_release', 'data/weights/ovavss_swin-b_release.pth'),
     ('ovavss_r50_release', 'data/weights/ovavss_r50_release.pth'),
-    ('ovavss_mini', 'work_dirs/demo/last_checkpoint'),
+    ('ovavss_mini_hearing', 'work_dirs/demo/last_checkpoint'),
 )
 # The trained mini model that comes with the package.
-MINI_WEIGHTS = 'ovavss_mm://mini_world/ovavss_mini.safetensors'
+MINI_WEIGHTS = 'ovavss_mm://mini_world/ovavss_mini_hearing.safetensors'
 
 
 def find_config(model: str) -> str:
@@ -64,7 +64,7 @@ def find_default_model() -> tuple[str, str]:
             return config, weights
     shipped = package_file(MINI_WEIGHTS)
     if osp.isfile(shipped):
-        return 'ovavss_mini', shipped
+        return 'ovavss_mini_hearing', shipped
     raise FileNotFoundError(
         'no trained model was found: name a config and a checkpoint (--model, --weights), or\n'
         '  make demo    trains the mini model, whose names are "red-star" and the like\n'

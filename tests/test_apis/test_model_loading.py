@@ -59,7 +59,7 @@ def test_default_model(tmp_path, monkeypatch):
     """The best that is there, at least the package's own; the demo's folder may have been moved."""
     monkeypatch.chdir(tmp_path)
     config, weights = find_default_model()
-    assert config == 'ovavss_mini' and Path(weights).name == 'ovavss_mini.safetensors'
+    assert config == 'ovavss_mini_hearing' and Path(weights).name == 'ovavss_mini_hearing.safetensors'
     monkeypatch.setattr('ovavss_mm.apis.loading.MINI_WEIGHTS', 'nowhere')
     with pytest.raises(FileNotFoundError, match=r'make demo(.|\n)*ovavss_r50_release\.pth'):
         find_default_model()
@@ -67,7 +67,7 @@ def test_default_model(tmp_path, monkeypatch):
     demo.mkdir(parents=True)
     (demo / 'iter_9.pth').touch()
     (demo / 'last_checkpoint').write_text('/elsewhere/iter_9.pth')
-    assert find_default_model() == ('ovavss_mini', 'work_dirs/demo/iter_9.pth')
+    assert find_default_model() == ('ovavss_mini_hearing', 'work_dirs/demo/iter_9.pth')
     (tmp_path / 'data/weights').mkdir(parents=True)
     (tmp_path / 'data/weights/ovavss_r50_release.pth').touch()
     assert find_default_model()[0] == 'ovavss_r50_release'
@@ -161,7 +161,7 @@ def test_mmsegs_own_function_loads_a_model(tmp_path, repo_root, suffix):
     if suffix == '.pth':
         path = str(tmp_path / 'a.pth')
         torch.save(checkpoint, path)
-    model = init_model(str(repo_root / 'configs/mini/ovavss_mini.py'), path, device='cpu')
+    model = init_model(str(repo_root / 'configs/mini/ovavss_mini_hearing.py'), path, device='cpu')
     assert isinstance(model, AVEncoderDecoder) and not model.training
     state = model.state_dict()
     assert all(torch.equal(state[key], value.to(state[key].dtype)) for key, value in checkpoint['state_dict'].items())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The config that tests with other sounds, from archive to figures."""
 
+from itertools import islice
 from pathlib import Path
 
 import archive
@@ -9,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, METRICS
 
@@ -83,3 +85,19 @@ def test_figures_of_a_model_that_labels_what_it_sees(dataset):
             assert rates == [pytest.approx(100 * np.mean(named)), 100, pytest.approx(100 * np.mean(named))]
         else:  # something sounds in every frame of the archive
             assert np.isnan(result[f'{sound}/silent_frame_fpr']) and result[f'{sound}/kept'] == 100
+
+
+def test_mixed_sounds_do_not_depend_on_loader_workers(root):
+    """Clips, their sounds and labels are the same with none and with two processes."""
+    config = load_config(str(FOLDER / 'mini/ovavss_mini_hearing.py'), '').train_dataloader
+    options = dict(data_root=str(root), base_names='all')
+    drawn = []
+    for workers in (0, 2):
+        config.update(num_workers=workers, batch_size=2, dataset=config.dataset | options)
+        drawn.append([])
+        for batch in islice(Runner.build_dataloader(config.copy(), seed=3), 6):
+            for sample, audio in zip(batch['data_samples'], batch['inputs']['audio'], strict=True):
+                labels = sample.gt_sem_seg.data
+                drawn[-1].append((sample.clip_id, sample.sound, audio.sum().item(), labels.sum().item()))
+    assert drawn[0] == drawn[1]
+    assert len({sound.split('_')[0] for _, sound, *_ in drawn[0]}) > 2

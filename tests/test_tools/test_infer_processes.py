@@ -20,7 +20,7 @@ from PIL import Image
 from ovavss_mm.mini_world.video import video_scenes, write_video
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
+WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
 NAMES = ('red-star', 'blue-disc', 'green-square')
 PATIENCE = 120  # s
 START = multiprocessing.get_context('forkserver')
@@ -35,7 +35,7 @@ def run_tool(videos: list[Path], out: Path, log: Path, spoil: Any = None, *args:
     torch.set_num_threads(1)
     if spoil is not None:
         spoil(*args)
-    sys.argv = ['tools/infer.py', *map(str, videos), '--classes', *NAMES, '--model', 'ovavss_mini']
+    sys.argv = ['tools/infer.py', *map(str, videos), '--classes', *NAMES, '--model', 'ovavss_mini_hearing']
     sys.argv += ['--weights', str(WEIGHTS), '--device', 'cpu', '--fps', '2', '--out-dir', str(out)]
     with log.open('w') as file, redirect_stdout(file), redirect_stderr(file):
         runpy.run_path(str(ROOT / 'tools/infer.py'), run_name='__main__')

@@ -193,7 +193,7 @@ def test_model_index_is_valid(repo_root):
 @pytest.mark.parametrize(
     ('config', 'words'),
     [
-        ('ovavss_mini', '--checkpoint ovavss_mm://mini_world/ovavss_mini.safetensors'),
+        ('ovavss_mini_hearing', '--checkpoint ovavss_mm://mini_world/ovavss_mini_hearing.safetensors'),
         ('ovavss_r50_release', 'to get by hand: the R50 checkpoint of https://github.com/.* as data/README.md says'),
     ],
 )
@@ -224,14 +224,15 @@ def test_mim_trains_resumes_and_tests(install, request, world, repo_root, elsewh
     options += [f'{loader}.{key}' for loader in loaders for key in ('num_workers=0', 'persistent_workers=False')]
     options += ['train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1']
     mim = (python, '-m', 'mim')
-    common = ('ovavss_mini.py', '--work-dir', 'out')
+    common = ('ovavss_mini_hearing.py', '--work-dir', 'out')
     train = (*mim, 'train', 'ovavss_mm', *common)
     run(*train, '--cfg-options', 'train_cfg.max_iters=2', *options, cwd=elsewhere)
     last = 2
     if wheel:  # mim and the tools are the same in a checkout
         again = run(*train, '--resume', '--amp', '--cfg-options', 'train_cfg.max_iters=3', *options, cwd=elsewhere)
         assert 'resumed epoch: 0, iter: 2' in again
-        shutil.copy(repo_root / 'ovavss_mm/mini_world/ovavss_mini.safetensors', elsewhere / 'weights.safetensors')
+        shipped = repo_root / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
+        shutil.copy(shipped, elsewhere / 'weights.safetensors')
         test = (*mim, 'test', 'ovavss_mm', *common, '--checkpoint', 'weights.safetensors', '--cfg-options', *options)
         assert float(re.search(r' mIoU: ([\d.]+)', run(*test, cwd=elsewhere))[1]) > 50, 'the model of the package'
         last = 3

@@ -52,8 +52,8 @@ def run(tool, video, place, capsys):
     show = warnings.showwarning
 
     def run(*args):
-        weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
-        common = ['--model', 'ovavss_mini', '--weights', weights, '--device', 'cpu']
+        weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
+        common = ['--model', 'ovavss_mini_hearing', '--weights', weights, '--device', 'cpu']
         command = [video, *args, *common, '--out-dir', place]
         code = 0
         try:
@@ -142,8 +142,8 @@ def test_a_file_of_names_in_another_encoding_is_named(run, tmp_path, place):
 def test_names_of_files_do_not_steer_the_terminal(tool, place, tmp_path, capsys):
     """Neither in an error, nor in a list of several."""
     show = warnings.showwarning
-    options = ['--classes', 'dog', '--device', 'cpu', '--no-save-vis', '--model', 'ovavss_mini']
-    options += ['--weights', str(ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors')]
+    options = ['--classes', 'dog', '--device', 'cpu', '--no-save-vis', '--model', 'ovavss_mini_hearing']
+    options += ['--weights', str(ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors')]
     try:
         for videos in (['gone\x1b[31m.mp4'], ['gone\x1b[31m.mp4', '\u202eb.mp4']):
             with pytest.raises(SystemExit) as error:
@@ -164,8 +164,8 @@ def runner():
 
     from ovavss_mm.apis import AVSegInferencer
 
-    weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
-    inferencer = AVSegInferencer('ovavss_mini', str(weights), 'cpu', show_progress=False)
+    weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
+    inferencer = AVSegInferencer('ovavss_mini_hearing', str(weights), 'cpu', show_progress=False)
     with DemoRunner(inferencer, Limits()) as runner:
         yield runner
 

@@ -207,9 +207,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')
     add('--own-names', action='store_true', help='ask for the two or three names of a video, not for all 20')
     add('--seed', type=int, default=0, help='of the first video, 0 to 999999 (default: 0)')
-    add('--model', default='ovavss_mini', metavar='CONFIG', help='config of a model of the mini world')
+    add('--model', default='ovavss_mini_hearing', metavar='CONFIG', help='config of a model of the mini world')
     add(
-        '--weights', default='ovavss_mm://mini_world/ovavss_mini.safetensors', metavar='CHECKPOINT', help='of the model'
+        '--weights',
+        default='ovavss_mm://mini_world/ovavss_mini_hearing.safetensors',
+        metavar='CHECKPOINT',
+        help='of the model',
     )
     add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--out', type=Path, metavar='FILE', help='JSON file with the figures of every video')

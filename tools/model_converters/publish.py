@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 EXAMPLES = """example: the mini model that comes with the package
-  python tools/model_converters/publish.py ovavss_mini work_dirs/demo/iter_1200.pth \\
-      ovavss_mm/mini_world/ovavss_mini.safetensors
+  python tools/model_converters/publish.py ovavss_mini_hearing work_dirs/demo/iter_1200.pth \\
+      ovavss_mm/mini_world/ovavss_mini_hearing.safetensors
 """
 
 

@@ -18,7 +18,7 @@ class LogMelEncoder(BaseModule):
     Args:
         channels (int): channels of the first convolution, a multiple of 4; each next has twice as many. Defaults to 16.
         out_channels (int): Da, size of the embedding. Defaults to 128.
-        tokens (dict, optional): config of :class:`AxisTokens` or :class:`ClusterTokens`, which make several audio
+        tokens (dict, optional): config of :class:`TimeTokens` or :class:`ClusterTokens`, which make several audio
             tokens a frame of the last map, without its sizes. None: one embedding. Defaults to None.
         init_cfg (dict, optional): as in mmengine. Defaults to None.
 

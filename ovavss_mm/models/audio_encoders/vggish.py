@@ -16,7 +16,7 @@ class VGGishEncoder(FrozenModule):
             weights. Defaults to None.
         final_relu (bool): whether embeddings end with torchvggish's ReLU; GAVS was trained without it. Defaults to
             True.
-        tokens (dict, optional): config of :class:`AxisTokens` or :class:`ClusterTokens`, which make several audio
+        tokens (dict, optional): config of :class:`TimeTokens` or :class:`ClusterTokens`, which make several audio
             tokens a frame of the last map of 512 x 6 x 4, without its sizes; they are trained. None: one embedding.
             Defaults to None.
     """

@@ -3,7 +3,7 @@
 
 from .add_fusion import AddFusion
 from .audio_mask_decoder import AudioMaskDecoder, AudioMaskDecoderLayer
-from .audio_tokens import AxisTokens, ClusterTokens
+from .audio_tokens import ClusterTokens, TimeTokens
 from .bi_attention import BiAttention
 from .frame_scores import FrameSoundScore, PresenceScore
 from .frozen import FrozenModule
@@ -11,4 +11,4 @@ from .fused_pixel_decoder import FusedPixelDecoder
 from .gated_fusion import GatedFusion
 
 __all__ = ['AddFusion', 'AudioMaskDecoder', 'AudioMaskDecoderLayer', 'BiAttention', 'FrozenModule', 'FusedPixelDecoder']
-__all__ += ['AxisTokens', 'ClusterTokens', 'FrameSoundScore', 'GatedFusion', 'PresenceScore']
+__all__ += ['ClusterTokens', 'FrameSoundScore', 'GatedFusion', 'PresenceScore', 'TimeTokens']

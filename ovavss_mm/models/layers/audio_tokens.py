@@ -8,33 +8,22 @@ from torch import Tensor, nn
 
 
 @MODELS.register_module()
-class AxisTokens(BaseModule):
-    """A token for each step of the map in time, or for each of its bands in frequency, where sources seldom meet.
+class TimeTokens(BaseModule):
+    """A token for each step of the map in time, with its bands joined: sources seldom begin and end together.
 
     Args:
         in_channels (int): c of the map.
         bands (int): f of the map, its positions in frequency.
         out_channels (int): Da. Defaults to 128.
-        axis (str): 'time', with the bands joined, or 'frequency', with the mean over time and a learned position a
-            band. Defaults to 'time'.
-
-    Raises:
-        ValueError: another axis.
     """
 
-    def __init__(self, in_channels: int, bands: int, out_channels: int = 128, axis: str = 'time') -> None:
+    def __init__(self, in_channels: int, bands: int, out_channels: int = 128) -> None:
         super().__init__()
-        if axis not in ('time', 'frequency'):
-            raise ValueError(f"axis must be 'time' or 'frequency', got {axis!r}")
-        joined = axis == 'time'
-        self.embedding = nn.Linear(in_channels * (bands if joined else 1), out_channels)
-        self.band_embed = None if joined else nn.Parameter(torch.randn(bands, out_channels) * 0.5)
+        self.embedding = nn.Linear(in_channels * bands, out_channels)
 
     def forward(self, audio_map: Tensor) -> Tensor:
-        """Tokens (M, t, Da) or (M, f, Da) of a map (M, c, t, f)."""
-        if self.band_embed is None:
-            return self.embedding(audio_map.transpose(1, 2).flatten(2))  # (M, t, c * f)
-        return self.embedding(audio_map.mean(2).mT) + self.band_embed  # (M, f, c)
+        """Tokens (M, t, Da) of a map (M, c, t, f)."""
+        return self.embedding(audio_map.transpose(1, 2).flatten(2))  # (M, t, c * f)
 
 
 @MODELS.register_module()

@@ -3,13 +3,9 @@ import pytest
 import torch
 
 from ovavss_mm.models import LogMelEncoder, VGGishEncoder
-from ovavss_mm.models.layers import AxisTokens, ClusterTokens
+from ovavss_mm.models.layers import ClusterTokens, TimeTokens
 
-TOKENS = {
-    'time': (dict(type='AxisTokens'), 6),
-    'frequency': (dict(type='AxisTokens', axis='frequency'), 8),
-    'clusters': (dict(type='ClusterTokens', num_clusters=3), 3),
-}
+TOKENS = {'time': (dict(type='TimeTokens'), 6), 'clusters': (dict(type='ClusterTokens', num_clusters=3), 3)}
 
 
 @pytest.mark.parametrize('kind', TOKENS)
@@ -26,7 +22,7 @@ def test_an_encoder_gives_several_tokens_a_frame(kind):
 
 def test_tokens_in_time_hear_their_own_part():
     audio_map = torch.randn(1, 5, 6, 4)
-    step = AxisTokens(5, 4, 7)
+    step = TimeTokens(5, 4, 7)
     changed = audio_map.clone()
     changed[:, :, 2] += 1
     assert ((step(audio_map) - step(changed)).abs().amax((0, 2)) > 0).tolist() == [
@@ -37,15 +33,6 @@ def test_tokens_in_time_hear_their_own_part():
         False,
         False,
     ]
-
-
-def test_tokens_in_frequency_hear_their_own_band_whenever():
-    audio_map = torch.randn(1, 5, 6, 4)
-    step = AxisTokens(5, 4, 7, axis='frequency')
-    changed = audio_map.clone()
-    changed[..., 3] += 1
-    assert ((step(audio_map) - step(changed)).abs().amax((0, 2)) > 0).tolist() == [False, False, False, True]
-    assert torch.allclose(step(audio_map), step(audio_map.flip(2)), atol=1e-6)
 
 
 def test_clusters_part_what_sounds_between_them():
@@ -72,7 +59,5 @@ def test_vggish_gives_tokens_of_its_frozen_map():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="'time' or 'frequency', got 'space'"):
-        AxisTokens(5, 4, axis='space')
     with pytest.raises(ValueError, match='num_clusters must be at least 1, got 0'):
         ClusterTokens(5, 4, num_clusters=0)

@@ -80,6 +80,15 @@ def test_match_is_that_of_the_best_token_whatever_else_sounds():
     assert torch.allclose(match[0, 0], logits.logsumexp(1) + module.bias.mean())
 
 
+def test_bfloat16_gives_about_the_same():
+    module, tokens = make().float(), [x.float() for x in make_tokens()]
+    exact = (*module(*tokens), module.match(*tokens))
+    with torch.autocast('cpu', torch.bfloat16):
+        rough = (*module(*tokens), module.match(*tokens))
+    for x, y in zip(exact, rough, strict=True):
+        assert torch.allclose(x, y.float(), atol=0.05 * x.abs().max().item())
+
+
 @pytest.mark.parametrize(
     ('wrong', 'words'), [(dict(embed_dims=9), 'got 9 and 2'), (dict(dropout=1.0), r'in \[0, 1\), got 1.0')]
 )

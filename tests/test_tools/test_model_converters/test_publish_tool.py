@@ -13,8 +13,8 @@ from mmseg.registry import MODELS
 from ovavss_mm.apis.loading import load_strictly, names_of_training, read_checkpoint
 
 ROOT = Path(__file__).parents[3]
-CONFIG = ROOT / 'configs/mini/ovavss_mini.py'
-SHIPPED = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
+CONFIG = ROOT / 'configs/mini/ovavss_mini_hearing.py'
+SHIPPED = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
 
 
 @pytest.fixture(scope='module')
@@ -44,10 +44,10 @@ def checkpoint(model, tmp_path):
 
 def test_a_small_file_with_the_same_weights(tool, model, checkpoint, tmp_path, capsys):
     target = tmp_path / 'small.safetensors'
-    tool.main(['ovavss_mini', str(checkpoint), str(target)])
+    tool.main(['ovavss_mini_hearing', str(checkpoint), str(target)])
     assert '2.7 MB' in capsys.readouterr().out and target.stat().st_size < 3e6
     small = read_checkpoint(str(target))
-    assert small['meta']['config'] == 'ovavss_mini.py'
+    assert small['meta']['config'] == 'ovavss_mini_hearing.py'
     assert (small['meta']['iter'], small['meta']['seed']) == (12, 3)
     assert small['meta']['dataset_meta'] == dict(classes=['background', 'cat'], palette=[[0, 0, 0], [128, 0, 0]])
     assert names_of_training(small) == ('cat',)
@@ -72,11 +72,11 @@ def test_nothing_is_written_of_what_does_not_fit(tool, model, tmp_path):
     ):
         torch.save(dict(state_dict=state | change), tmp_path / 'a.pth')
         with pytest.raises(SystemExit, match=f'error: .*{message}'):
-            tool.main(['ovavss_mini', str(tmp_path / 'a.pth'), str(tmp_path / 'b.safetensors')])
+            tool.main(['ovavss_mini_hearing', str(tmp_path / 'a.pth'), str(tmp_path / 'b.safetensors')])
     with pytest.raises(SystemExit, match='no weights'):
-        tool.main(['ovavss_mini', str(tmp_path / 'no.pth'), str(tmp_path / 'b.safetensors')])
+        tool.main(['ovavss_mini_hearing', str(tmp_path / 'no.pth'), str(tmp_path / 'b.safetensors')])
     with pytest.raises(SystemExit) as error:
-        tool.main(['ovavss_mini', str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')])
+        tool.main(['ovavss_mini_hearing', str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')])
     assert error.value.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
 

@@ -56,8 +56,8 @@ def page(tmp_path_factory):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
-    command = [sys.executable, ROOT / 'tools/web_demo.py', '--model', 'ovavss_mini']
+    weights = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
+    command = [sys.executable, ROOT / 'tools/web_demo.py', '--model', 'ovavss_mini_hearing']
     command += ['--weights', weights, '--device', 'cpu', '--port', str(port)]
     command += ['--max-seconds', '6', '--max-size', '2']
     env = dict(os.environ, TMPDIR=str(folder), OMP_NUM_THREADS='1')

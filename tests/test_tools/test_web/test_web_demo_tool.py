@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 TOOL = ROOT / 'tools/web_demo.py'
-WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini.safetensors'
-MINI = ['--model', 'ovavss_mini', '--weights', str(WEIGHTS)]
+WEIGHTS = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
+MINI = ['--model', 'ovavss_mini_hearing', '--weights', str(WEIGHTS)]
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='not installed: gradio')
 
 
