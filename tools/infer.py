@@ -7,13 +7,16 @@ For each VIDEO there appear in the output folder
                       when nothing visible sounds
   pred/NAME/*.png     a label map for each labelled second, named by milliseconds:
                       0 background, 1 the first of the names, 2 the second ...
-Any length, frame rate and size will do; a long video is labelled as it is read.
+Any length, frame rate and size will do; a long video is labelled as it is read. Of several videos
+there are summary.json and summary.csv at the end: which name sounds how long, and how many objects.
 """
 
 import argparse
 import os
 import sys
 import warnings
+from collections.abc import Iterable
+from datetime import timedelta
 
 EXAMPLES = """examples:
   which of two things sounds, and where it is in the picture
@@ -25,6 +28,9 @@ EXAMPLES = """examples:
 
   many videos, names from a file (one a line); a folder of pictures, one a second, with a wav in it
     python tools/infer.py videos/*.mp4 frames_folder --classes-file names.txt --out-dir out
+
+  thousands of videos by two processes (or --launcher slurm); the same command once more goes on
+    torchrun --nproc_per_node=2 tools/infer.py videos --classes-file names.txt --out-dir out --resume
 
   only what is clearly heard
     python tools/infer.py clip.mp4 --classes dog --min-sound-score 0.8 --out-dir out
@@ -58,6 +64,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--prompt-templates', nargs='+', metavar='PROMPT', help=templates)
     out = 'where results go; they replace those of an earlier VIDEO of the same name, all together'
     add('--out-dir', metavar='DIR', help=out)
+    add('--resume', action='store_true', help='leave out what is complete for the same names, model and settings')
+    words = 'what starts several processes, which share the videos out (default: pytorch under torchrun, else none)'
+    add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), help=words)
     add('--sound', metavar='FILE', help='the sound of the video, if it has a file of its own')
     track = 'which of several sound tracks of a video, from 1 (default: the one that the file marks as default)'
     add('--audio-track', type=int, metavar='N', help=track)
@@ -89,6 +98,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.weights is not None and args.model is None:
         parser.error('--weights goes with --model')
+    if args.launcher is None:
+        args.launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'
     if args.sound and len(args.videos) != 1:
         parser.error('--sound goes with one VIDEO')
     return args
@@ -103,23 +114,26 @@ def main(argv: list[str] | None = None) -> None:
 
     apis = import_quietly('ovavss_mm.apis')
     loading = import_quietly('ovavss_mm.apis.loading')
+    runner = import_quietly('ovavss_mm.engine.runner')
     warnings.showwarning = lambda message, *_, **__: print(f'note: {printable(str(message))}', file=sys.stderr)
     try:
+        if args.launcher != 'none':
+            runner.join_group(args.launcher, timeout=timedelta(days=30))  # shares may last
         options = call_options(args)
         if args.model is None:
             args.model, args.weights = loading.find_default_model()
             print(f'model: {args.model}, weights: {args.weights}')
         inferencer = apis.AVSegInferencer(args.model, args.weights, args.device)
-        results = inferencer(**options)
+        count, failed = report_all(prediction for prediction, _ in inferencer.each(**options))
+        runner.leave_group()
     except (OSError, ValueError) as error:
         sys.exit(f'error: {printable(str(error))}')
     except KeyboardInterrupt:
-        sys.exit('interrupted: of the video that was being labelled nothing is kept')
-    predictions = results['predictions']
-    if len(predictions) == 1 and 'error' in predictions[0]:
-        sys.exit(f'error: {printable(predictions[0]["error"])}')
-    if failed := [report(prediction) for prediction in predictions].count(False):
-        sys.exit(f'error: {failed} of {len(predictions)} inputs could not be labelled')
+        sys.exit('interrupted: of the video that was being labelled nothing is kept; --resume goes on')
+    if len(failed) == count == 1:
+        sys.exit(f'error: {printable(failed[0]["error"])}')
+    if failed:
+        sys.exit(f'error: {len(failed)} of {count} inputs could not be labelled')
 
 
 def call_options(args: argparse.Namespace) -> dict:
@@ -148,17 +162,34 @@ def call_options(args: argparse.Namespace) -> dict:
         synonyms=synonyms,
         prompt_templates=templates,
         on_error='skip',
+        resume=args.resume,
         **{key: getattr(args, key) for key in (*keys, 'no_save_vis', 'no_save_pred')},
     )
 
 
-def report(prediction: dict) -> bool:
-    """Print what was found in a video; False if it could not be labelled."""
+def report_all(predictions: Iterable[dict]) -> tuple[int, list[dict]]:
+    """Print what was found in each video; their number, and those that could not be labelled.
+
+    The error of a single one is not printed.
+    """
+    count, failed = 0, []
+    for count, prediction in enumerate(predictions, 1):
+        if count == 2 and failed:
+            report(failed[0])
+        if 'error' in prediction:
+            failed.append(prediction)
+        if count > 1 or not failed:
+            report(prediction)
+    return count, failed
+
+
+def report(prediction: dict) -> None:
+    """Print what was found in a video."""
     from ovavss_mm.apis.video.timeline import NOTHING_SOUNDS, listed_objects
 
-    if 'error' in prediction:
-        say(f'{prediction["video"]}: error: {prediction["error"]}')
-        return False
+    if 'names' not in prediction:
+        said = prediction.get('busy') or f'error: {prediction["error"]}'
+        return say(f'{prediction["video"]}: {said}')
     say(f'{prediction["video"]}: {prediction["duration"]:g} s')
     for name, heard in prediction['names'].items():
         say(
@@ -176,7 +207,6 @@ def report(prediction: dict) -> bool:
         print(f'  {NOTHING_SOUNDS}: {silent["seconds"]:g} s ({_spans(silent)})')
     for path in prediction.get('files', {}).values():
         say(f'  {path}')
-    return True
 
 
 def _spans(heard: dict) -> str:

@@ -20,7 +20,6 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 import ovavss_mm.datasets
@@ -34,13 +33,12 @@ from ..models.layers.frozen import read_frozen
 from ..models.segmentors.windows import Blender, ObjectNumbers, Window, frame_classes, frame_objects, group_windows
 from ..models.trackers import linker_of
 from ..utils.text import one_line, shorten
+from .list_labeller import ListLabeller
 from .loading import binary_name, choose_device, find_config, load_strictly, names_of_training, read_checkpoint
 from .video.base import Source, frames_at
-from .video.listing import list_inputs, output_names
-from .video.record import OutputOptions, Recorder
+from .video.record import OutputOptions
 from .video.request import InferenceRequest, LabelledFrame, check_separate
 from .video.sound import SoundReader
-from .video.sources import open_source
 
 SETTINGS = ('synonyms', 'prompt_templates', 'score_thr', 'min_sound_score', 'fps', 'overlap', 'batch_size', 'opacity')
 OUTPUTS = tuple(field.name for field in fields(OutputOptions))
@@ -133,7 +131,19 @@ class AVSegInferencer:
         return Compose(kept), front_ends if self.model.hears else {}
 
     # ------------------------------------------------------------------ a call
-    def __call__(
+    def __call__(self, inputs: Any, classes: Sequence[str] | None = None, **kwargs: Any) -> dict[str, list]:
+        """Segment videos: :meth:`each`, with all results in memory.
+
+        Returns:
+            dict: ``predictions`` and ``visualization``, of each input what :meth:`each` gives.
+        """
+        results: dict[str, list] = dict(predictions=[], visualization=[])
+        for prediction, path in self.each(inputs, classes, **kwargs):
+            results['predictions'].append(prediction)
+            results['visualization'].append(path)
+        return results
+
+    def each(
         self,
         inputs: Any,
         classes: Sequence[str] | None = None,
@@ -141,9 +151,13 @@ class AVSegInferencer:
         return_datasamples: bool = False,
         on_error: str = 'raise',
         audio_track: int | None = None,
+        resume: bool = False,
         **kwargs: Any,
-    ) -> dict[str, list]:
-        """Segment videos.
+    ) -> Iterator[tuple[Any, str | None]]:
+        """Segment videos one after the other; memory does not grow with their number.
+
+        The processes of a process group share the inputs out by their length. Of several inputs there is a summary in
+        ``out_dir`` at the end (docs/outputs.md).
 
         Args:
             inputs (Any): a video with sound; a folder of pictures, one per second, with a sound file in it; an array
@@ -160,6 +174,8 @@ class AVSegInferencer:
                 ``dict(video=..., error=...)``. Defaults to 'raise'.
             audio_track (int): which sound track of the videos, from 1. Defaults to the one that a file marks as
                 default.
+            resume (bool): whether to leave out what is complete in ``out_dir`` with the same names, model and settings,
+                and what another process is labelling now. Defaults to False.
             **kwargs: ``synonyms``, dict of names to lists of other words; ``prompt_templates``, a list or the name of a
                 set; ``score_thr`` of the label map; ``min_sound_score``, 0 to 1, which sound scores of what
                 is labelled are above (both: the model's own); ``fps``, labelled frames per second (1); ``overlap`` of
@@ -167,10 +183,9 @@ class AVSegInferencer:
                 ``no_save_pred``.
 
         Returns:
-            dict: ``predictions``, one per input: a :class:`SegDataSample`, or what ``pred/NAME.json`` holds, with
-            ``objects`` beside ``names`` (docs/identities.md) and ``silent``, the intervals without a label, where the
-            records of frames are left out if that file was written; and ``visualization``: paths of the mp4 files, or
-            None.
+            Iterator[tuple]: of each input the prediction, a :class:`SegDataSample`, or what ``pred/NAME.json`` holds,
+            with ``objects`` beside ``names`` (docs/identities.md) and ``silent``, the intervals without a label, where
+            the records of frames are left out if that file was written; and the path of the mp4 file or None.
 
         Raises:
             FileNotFoundError: an input is missing.
@@ -183,25 +198,7 @@ class AVSegInferencer:
         wanted = {key: kwargs.pop(key) for key in OUTPUTS if key in kwargs}
         options = OutputOptions(out_dir, return_datasamples=return_datasamples, **wanted)
         request = self.make_request(classes, **kwargs)
-        items = list_inputs(inputs)
-        results: dict[str, list] = dict(predictions=[], visualization=[])
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn('frames'), TimeRemainingColumn())
-        description = TextColumn('{task.description}')
-        with Progress(description, *columns, disable=not self.show_progress) as progress:
-            for item, name in zip(items, output_names(items), strict=True):
-                try:
-                    source = open_source(item, audio_track)
-                    recorder = Recorder(source, request, options, name)
-                    header, frames = self.describe(source, request), self.stream(source, request)
-                    prediction, path = recorder.record(frames, header, progress)
-                except (OSError, ValueError) as error:
-                    if on_error == 'raise':
-                        raise
-                    video = str(item) if isinstance(item, (str, Path)) else name
-                    prediction, path = dict(video=video, error=str(error)), None
-                results['predictions'].append(prediction)
-                results['visualization'].append(path)
-        return results
+        return ListLabeller(self, request, options, on_error == 'skip', audio_track, resume)(inputs)
 
     def make_request(
         self,
@@ -270,20 +267,23 @@ class AVSegInferencer:
 
     def describe(self, source: Source, request: InferenceRequest) -> dict[str, Any]:
         """What a prediction says of a source and of the model, ready for JSON."""
+        return dict(video=getattr(source, 'path', source.name), **self.settings(request), size=list(source.size))
+
+    def settings(self, request: InferenceRequest) -> dict[str, Any]:
+        """What a prediction says of the model and of the request."""
         vocabulary, thr, least = request.vocabulary, request.score_thr, request.min_sound_score
         own = [part.sound_thr for part in self.model.sound_gates if part.sound_thr is not None]
         return dict(
-            video=getattr(source, 'path', source.name),
             model=self.config_name,
             weights=self.weights and str(self.weights),
             vocabulary=list(vocabulary),
             synonyms={name: list(words) for name, words in vocabulary.synonyms.items() if words},
+            prompt_templates=vocabulary.templates,
             score_thr=(self.model.test_cfg['score_thr'] if thr is None else thr) if self.model.namer else None,
             min_sound_score=max(own, default=None) if least is None else least,
             fps=request.fps,
             window=request.window,
             overlap=request.overlap,
-            size=list(source.size),
         )
 
     # ------------------------------------------------------------------ frame after frame

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, master_only
+from mmengine.dist import init_dist, is_distributed, master_only
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import MODELS, RUNNERS, TASK_UTILS
@@ -144,7 +144,19 @@ class AVRunner(Runner):
         self.cfg.dump(osp.join(self.work_dir, f'{stem}_resolved.py'))
 
 
-def init_gloo(launcher: str) -> None:
+def join_group(launcher: str, **kwargs: Any) -> None:
+    """Join the process group of a launcher by gloo; where there are GPUs, each process gets its own.
+
+    Raises:
+        ValueError: there is no GPU, and the processes were not started by torchrun.
+    """
+    if torch.cuda.is_available():
+        init_dist(launcher, 'gloo', **kwargs)
+    else:
+        init_gloo(launcher, **kwargs)
+
+
+def init_gloo(launcher: str, **kwargs: Any) -> None:
     """Join torchrun's process group without a GPU; mmengine's ``init_dist`` asks for one.
 
     Raises:
@@ -155,7 +167,7 @@ def init_gloo(launcher: str) -> None:
             f'launcher {launcher!r}: several processes without a GPU are started with torchrun and '
             '--launcher pytorch, or with mim train ... --launcher pytorch --gpus N'
         )
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', **kwargs)
 
 
 def leave_group() -> None:

@@ -207,7 +207,7 @@ def test_lists_in_any_order(inferencer, video, tmp_path):
         content.append({str(f.relative_to(tmp_path / name)): f.read_bytes() for f in files})
     assert content[0] == content[1]
     names = {Path(name).name for name in content[0] if name.endswith('.json')}
-    assert names == {f'{video.parent.name}_clip.json', f'{tmp_path.name}_clip.json', 'pictures.json'}
+    assert names == {f'{video.parent.name}_clip.json', f'{tmp_path.name}_clip.json', 'pictures.json', 'summary.json'}
 
 
 def test_no_sound_is_silence_with_a_warning(inferencer, tmp_path):

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -120,8 +121,8 @@ def content_of(path: Path) -> str:
 
 
 def content(folder: Path) -> dict[str, str]:
-    """All files under final names, decoded."""
-    files = [path for path in sorted(folder.rglob('*')) if path.is_file()]
+    """All files of videos under final names, decoded."""
+    files = [path for path in sorted(folder.rglob('*')) if path.is_file() and path.parent != folder]
     files = [path.relative_to(folder) for path in files]
     shown = [path for path in files if not any(part.startswith('.') for part in path.parts)]
     return {str(path): content_of(folder / path) for path in shown}
@@ -222,7 +223,7 @@ def test_killed_at_any_moment(videos, alone, tmp_path):
             if name.endswith('.json'):  # the last to get its name
                 own = {key for key in whole if stem_of(key) == stem_of(name)}
                 assert own <= set(left), moment
-        assert all('.part' in str(path) for path in hidden(out)), moment
+        assert all('.part' in str(path) or '.labelling' in str(path) for path in hidden(out)), moment
         if moment in MOMENTS[::3]:
             assert end_of(start(videos, out, log)) == 0, log.read_text()
             assert content(out) == whole and not hidden(out), moment
@@ -242,3 +243,20 @@ def test_killed_while_older_files_are_replaced(videos, alone, tmp_path):
         videos = videos[::-1]
         assert end_of(start([videos[0]], out, log)) == 0, log.read_text()
         assert content(out) == old and not hidden(out), moment
+
+
+# ------------------------------------------------------------------ several processes of one start
+def test_processes_share_the_videos_out(videos, alone, tmp_path):
+    """As one process leaves them; a video that is spoiled later is labelled anew by the next start, and only that."""
+    out = tmp_path / 'out'
+    options = ['--classes', *NAMES, '--model', 'ovavss_mini_hearing', '--weights', WEIGHTS, '--device', 'cpu']
+    options += ['--fps', '2', '--out-dir', out, '--resume']
+    command = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', ROOT / 'tools/infer.py']
+    command = [sys.executable, *map(str, [*command, *videos, *options])]
+    environment = os.environ | dict(OMP_NUM_THREADS='1')
+    for states in (['labelled'] * 3, ['labelled', 'complete', 'complete']):
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert content(out) == alone[3] and not hidden(out)
+        assert [row['state'] for row in json.loads((out / 'summary.json').read_text())] == states
+        (out / 'vis/a_clip.mp4').unlink()

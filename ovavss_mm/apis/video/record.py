@@ -45,6 +45,16 @@ class OutputOptions:
     show: bool = False
     wait_time: float = 0.001
 
+    def paths(self, name: str) -> dict[str, Path]:
+        """What is written of a video, by kind; the one that appears last is the last."""
+        vis = dict(video=Path(self.out_dir, 'vis', f'{name}.mp4')) if self.vis else {}
+        pred = (
+            dict(labels=Path(self.out_dir, 'pred', name), json=Path(self.out_dir, 'pred', f'{name}.json'))
+            if self.pred
+            else {}
+        )
+        return vis | pred
+
     @property
     def vis(self) -> bool:
         """Whether the mp4 is written."""
@@ -71,7 +81,7 @@ class Recorder:
         self.notes: list[str] = []
         self.records: list[dict] = []
         self.maps: list[np.ndarray] = []
-        self.files: dict[str, str] = {}  # final names
+        self.files = {kind: str(path) for kind, path in options.paths(name).items()}  # final names
         self.video: OverlayVideo | None = None
         self.labels: LabelPictures | None = None
         self.json: TimelineFile | None = None
@@ -124,14 +134,11 @@ class Recorder:
         """Open the writers."""
         request, options = self.request, self.options
         if options.vis:
-            self.files['video'] = str(Path(options.out_dir, 'vis', f'{self.name}.mp4'))
             path = outputs.add(self.files['video'])
             self.video = outputs.closing(OverlayVideo(path, self.source, request))
         if options.pred:
-            self.files['labels'] = str(Path(options.out_dir, 'pred', self.name))
             self.labels = LabelPictures(outputs.add(self.files['labels']), request.palette)
             # added last: where it is, the others are of the same call
-            self.files['json'] = f'{self.files["labels"]}.json'
             path = outputs.add(self.files['json'])
             self.json = outputs.closing(TimelineFile(path, header))
 

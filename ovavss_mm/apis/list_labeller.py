@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels a list of videos: this process's share of them, as far as they are not complete."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mmengine.dist import get_rank
+
+from .video.many import Job, claimed, list_jobs, read_complete, share_jobs, summary_row, write_summary
+from .video.progress import ListProgress
+from .video.record import OutputOptions, Recorder
+from .video.request import InferenceRequest
+from .video.sources import open_source
+
+if TYPE_CHECKING:
+    from .inferencer import AVSegInferencer
+
+BUSY = 'another process is labelling it'
+
+
+class ListLabeller:
+    """Labels the inputs of a call one after the other.
+
+    Args:
+        inferencer (AVSegInferencer): with the model.
+        request (InferenceRequest): names and settings.
+        options (OutputOptions): which outputs.
+        skips (bool): whether an input that fails is left out; else its error is raised.
+        audio_track (int): of the videos, see :func:`open_source`.
+        resume (bool): whether complete videos, and those that another process holds, are left out.
+
+    Raises:
+        ValueError: ``resume`` without the JSON files that it reads, or with data samples.
+    """
+
+    def __init__(
+        self,
+        inferencer: 'AVSegInferencer',
+        request: InferenceRequest,
+        options: OutputOptions,
+        skips: bool,
+        audio_track: int | None,
+        resume: bool,
+    ) -> None:
+        if resume and (not options.pred or options.return_datasamples):
+            raise ValueError('resume reads the JSON files in out_dir: it goes with out_dir, and without no_save_pred')
+        self.inferencer, self.request, self.options = inferencer, request, options
+        self.skips, self.audio_track, self.resume = skips, audio_track, resume
+
+    def __call__(self, inputs: Any) -> Iterator[tuple[Any, str | None]]:
+        """Give of each input of this process the prediction, and the path of its mp4 or None."""
+        jobs, rows = list_jobs(inputs), []
+        complete = {i: found for i, job in enumerate(jobs) if (found := self._complete(job)) is not None}
+        wanted = [i for i in range(len(jobs)) if i not in complete]
+        mine = share_jobs(jobs, wanted)
+        if get_rank() == 0:
+            for index, prediction in complete.items():
+                rows.append(summary_row(jobs[index], 'complete', prediction))
+                yield prediction, prediction['files'].get('video')
+        with self._progress(jobs, wanted, mine) as progress:
+            for index in mine:
+                state, prediction, path = self._label(jobs[index], progress)
+                said = prediction if isinstance(prediction, dict) else prediction.timeline
+                rows.append(summary_row(jobs[index], state, said))
+                progress.end_video(index)
+                yield prediction, path
+        if self.options.out_dir is not None and len(jobs) > 1:
+            write_summary(self.options.out_dir, rows)
+
+    def _complete(self, job: Job) -> dict | None:
+        """The prediction of an earlier call that need not be made again."""
+        if not self.resume:
+            return None
+        settings = self.inferencer.settings(self.request)
+        return read_complete(job, settings, self.options.paths(job.name), self.inferencer.weights)
+
+    def _progress(self, jobs: list[Job], wanted: list[int], mine: list[int]) -> ListProgress:
+        """Bars of the videos that are labelled now, by all processes."""
+        frames = {i: max(1, round(jobs[i].seconds * self.request.fps)) for i in wanted}
+        paths = {i: self.options.paths(jobs[i].name) for i in wanted if i not in set(mine)}
+        others = {i: list(files.values())[-1] for i, files in paths.items() if files}
+        return ListProgress(frames, others, disable=not self.inferencer.show_progress)
+
+    def _label(self, job: Job, progress: ListProgress) -> tuple[str, Any, str | None]:
+        """Label a video: what became of it, its prediction, and the path of its mp4 or None."""
+        try:
+            if self.options.out_dir is None:
+                return 'labelled', *self._record(job, progress)
+            with claimed(self.options.out_dir, job.name) as ours:
+                if self.resume and not ours:
+                    return 'busy', dict(video=job.video, busy=BUSY), None
+                if (found := self._complete(job)) is not None:  # by another process meanwhile
+                    return 'complete', found, found['files'].get('video')
+                return 'labelled', *self._record(job, progress)
+        except (OSError, ValueError) as error:
+            if not self.skips:
+                raise
+            return 'failed', dict(video=job.video, error=str(error)), None
+
+    def _record(self, job: Job, progress: ListProgress) -> tuple[Any, str | None]:
+        """Label a video and write its outputs."""
+        source = open_source(job.item, self.audio_track)
+        recorder = Recorder(source, self.request, self.options, job.name)
+        header = self.inferencer.describe(source, self.request)
+        return recorder.record(self.inferencer.stream(source, self.request), header, progress)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of videos that go on after an interruption, beside other starts, and with a bar over all."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovavss_mm.apis.video import record
+from ovavss_mm.apis.video.many import claimed
+from ovavss_mm.apis.video.progress import ListProgress
+
+NAMES = ['dog', 'violin']
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+@pytest.fixture
+def inputs() -> list[dict]:
+    rng = np.random.default_rng(0)
+    return [dict(frames=rng.integers(0, 256, (2, 24, 32, 3), np.uint8), name=f'clip{i}') for i in range(4)]
+
+
+def states(out: Path) -> dict[str, str]:
+    return {row['output']: row['state'] for row in json.loads((out / 'summary.json').read_text())}
+
+
+def test_what_is_complete_is_left_out(inferencer, inputs, tmp_path, monkeypatch):
+    """After an error in the third of four, for the same names; results are those of one call."""
+    call = dict(classes=NAMES, out_dir=str(tmp_path / 'out'), no_save_vis=True)
+    whole = inferencer(inputs, NAMES, out_dir=str(tmp_path / 'whole'), no_save_vis=True)['predictions']
+    write = record.LabelPictures.write
+
+    def full(self, *args):
+        if 'clip2' in str(self.folder):
+            raise OSError(28, 'No space left on device')
+        write(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record.LabelPictures, 'write', full)
+        with pytest.raises(OSError, match='No space'):
+            inferencer(inputs, **call)
+    assert sorted(path.name for path in (tmp_path / 'out/pred').iterdir()) == [
+        'clip0', 'clip0.json', 'clip1', 'clip1.json'
+    ]  # fmt: skip
+    found = inferencer(inputs, **call, resume=True)['predictions']
+    assert states(tmp_path / 'out') == dict(clip0='complete', clip1='complete', clip2='labelled', clip3='labelled')
+    assert [dict(x, files=None) for x in found] == [dict(x, files=None) for x in whole]
+    assert inferencer(inputs, **call, resume=True)['predictions'] == found
+    assert set(states(tmp_path / 'out').values()) == {'complete'}
+    inferencer(inputs, **dict(call, classes=NAMES[::-1]), resume=True)
+    assert set(states(tmp_path / 'out').values()) == {'labelled'}
+    inferencer(inputs, **dict(call, classes=NAMES[::-1]))
+    assert set(states(tmp_path / 'out').values()) == {'labelled'}, 'not asked to resume'
+
+
+def test_what_another_start_labels_is_left_to_it(inferencer, inputs, tmp_path):
+    call = dict(classes=NAMES, out_dir=str(tmp_path), no_save_vis=True)
+    with claimed(str(tmp_path), 'clip1'):
+        found = inferencer(inputs, **call, resume=True)['predictions']
+        assert found[1] == dict(video='clip1', busy='another process is labelling it')
+        assert states(tmp_path)['clip1'] == 'busy'
+    inferencer(inputs, **call, resume=True)
+    assert states(tmp_path)['clip1'] == 'labelled'
+
+
+def test_resume_needs_what_it_reads(inferencer, inputs, tmp_path):
+    for options in (dict(), dict(out_dir=str(tmp_path), no_save_pred=True)):
+        with pytest.raises(ValueError, match='resume reads the JSON files in out_dir'):
+            inferencer(inputs, NAMES, resume=True, **options)
+
+
+def test_results_come_one_by_one(inferencer, inputs, tmp_path):
+    stream = inferencer.each(inputs, NAMES, out_dir=str(tmp_path), no_save_vis=True)
+    next(stream)
+    assert (tmp_path / 'pred/clip0.json').is_file() and not (tmp_path / 'pred/clip1.json').exists()
+    assert len(list(stream)) == 3
+
+
+def test_the_bar_of_all_counts_what_other_processes_do(tmp_path):
+    bar = ListProgress({0: 4, 1: 6, 2: 10}, {1: tmp_path / 'one', 2: tmp_path / 'two'}, disable=True)
+    overall = bar.tasks[0]
+    assert overall.total == 20
+    task = bar.add_task('video', total=3)
+    bar.advance(task)
+    assert overall.completed == 1
+    (tmp_path / 'two').write_text('')
+    bar.end_video(0)
+    assert overall.completed == 14 and [x.id for x in bar.tasks] == [overall.id]
+    single = ListProgress({0: 4}, {}, disable=True)
+    assert single.tasks == []
