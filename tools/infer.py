@@ -32,6 +32,12 @@ EXAMPLES = """examples:
   thousands of videos by two processes (or --launcher slurm); the same command once more goes on
     torchrun --nproc_per_node=2 tools/infer.py videos --classes-file names.txt --out-dir out --resume
 
+  the stretches in which a dog is heard, with a second before and after, as videos of their own
+    python tools/infer.py videos --classes dog violin --clips dog --pad 1 --out-dir out
+
+  in which of the labelled videos a violin is heard for two seconds or more
+    python tools/infer.py out --query violin --min-seconds 2
+
   only what is clearly heard
     python tools/infer.py clip.mp4 --classes dog --min-sound-score 0.8 --out-dir out
 
@@ -67,6 +73,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--resume', action='store_true', help='leave out what is complete for the same names, model and settings')
     words = 'what starts several processes, which share the videos out (default: pytorch under torchrun, else none)'
     add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), help=words)
+    cut = 'cut the stretches in which these names sound out of the videos, into out/clips'
+    add('--clips', nargs='+', default=(), metavar='NAME', help=cut)
+    pad = 'seconds before and after a stretch; a key frame so near to it allows a cut without encoding (default: 0)'
+    add('--pad', type=float, default=0.0, metavar='S', help=pad)
+    query = 'label nothing: list the videos in which these names sound, from results; VIDEO is a folder of results'
+    add('--query', nargs='+', metavar='NAME', help=query)
+    add('--min-seconds', type=float, default=0.0, metavar='S', help='with --query: how long they sound at least')
     add('--sound', metavar='FILE', help='the sound of the video, if it has a file of its own')
     track = 'which of several sound tracks of a video, from 1 (default: the one that the file marks as default)'
     add('--audio-track', type=int, metavar='N', help=track)
@@ -108,6 +121,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Segment the videos and print what was found."""
     args = parse_args(argv)
+    if args.query:
+        return print_found(args.videos, args.query, args.min_seconds)
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')
     # Imported here, as torch takes seconds.
     from ovavss_mm.compat import import_quietly
@@ -156,6 +171,7 @@ def call_options(args: argparse.Namespace) -> dict:
     if templates and len(templates) == 1 and '{}' not in templates[0]:
         templates = templates[0]
     keys = ('out_dir', 'audio_track', 'fps', 'overlap', 'batch_size', 'score_thr', 'min_sound_score', 'opacity', 'show')
+    keys += ('clips', 'pad')
     return dict(
         inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
         classes=classes,
@@ -165,6 +181,21 @@ def call_options(args: argparse.Namespace) -> dict:
         resume=args.resume,
         **{key: getattr(args, key) for key in (*keys, 'no_save_vis', 'no_save_pred')},
     )
+
+
+def print_found(folders: list[str], names: list[str], min_seconds: float) -> None:
+    """Print the labelled videos in which names sound, those in which they sound longest first."""
+    from ovavss_mm.compat import import_quietly
+
+    results = import_quietly('ovavss_mm.apis.video.results')
+    try:
+        found = results.find_videos(folders, names, min_seconds)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {printable(str(error))}')
+    for video, name, heard in found:
+        say(f'{video}: {name} {heard["seconds"]:g} s ({_spans(heard)})')
+    if not found:
+        print('none')
 
 
 def report_all(predictions: Iterable[dict]) -> tuple[int, list[dict]]:

@@ -2,10 +2,14 @@
 """Labels a list of videos: this process's share of them, as far as they are not complete."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import get_rank
 
+from ..utils.text import shorten
+from .video.base import Source
+from .video.clips import write_clips
 from .video.many import Job, claimed, list_jobs, read_complete, share_jobs, summary_row, write_summary
 from .video.progress import ListProgress
 from .video.record import OutputOptions, Recorder
@@ -30,7 +34,8 @@ class ListLabeller:
         resume (bool): whether complete videos, and those that another process holds, are left out.
 
     Raises:
-        ValueError: ``resume`` without the JSON files that it reads, or with data samples.
+        ValueError: ``resume`` without the JSON files that it reads, or with data samples; clips of other names than
+            those that are looked for.
     """
 
     def __init__(
@@ -44,13 +49,16 @@ class ListLabeller:
     ) -> None:
         if resume and (not options.pred or options.return_datasamples):
             raise ValueError('resume reads the JSON files in out_dir: it goes with out_dir, and without no_save_pred')
+        if unknown := [name for name in options.clips if name not in request.vocabulary.names]:
+            raise ValueError(f'clips must be of names that are looked for, got {shorten(map(repr, unknown))}')
         self.inferencer, self.request, self.options = inferencer, request, options
         self.skips, self.audio_track, self.resume = skips, audio_track, resume
 
     def __call__(self, inputs: Any) -> Iterator[tuple[Any, str | None]]:
         """Give of each input of this process the prediction, and the path of its mp4 or None."""
         jobs, rows = list_jobs(inputs), []
-        complete = {i: found for i, job in enumerate(jobs) if (found := self._complete(job)) is not None}
+        complete = {} if self.options.clips else {i: self._complete(job) for i, job in enumerate(jobs)}
+        complete = {i: found for i, found in complete.items() if found is not None}
         wanted = [i for i in range(len(jobs)) if i not in complete]
         mine = share_jobs(jobs, wanted)
         if get_rank() == 0:
@@ -89,7 +97,9 @@ class ListLabeller:
             with claimed(self.options.out_dir, job.name) as ours:
                 if self.resume and not ours:
                     return 'busy', dict(video=job.video, busy=BUSY), None
-                if (found := self._complete(job)) is not None:  # by another process meanwhile
+                if (found := self._complete(job)) is not None:
+                    if self.options.clips:
+                        self._cut(job, open_source(job.item, self.audio_track), found)
                     return 'complete', found, found['files'].get('video')
                 return 'labelled', *self._record(job, progress)
         except (OSError, ValueError) as error:
@@ -102,4 +112,14 @@ class ListLabeller:
         source = open_source(job.item, self.audio_track)
         recorder = Recorder(source, self.request, self.options, job.name)
         header = self.inferencer.describe(source, self.request)
-        return recorder.record(self.inferencer.stream(source, self.request), header, progress)
+        prediction, path = recorder.record(self.inferencer.stream(source, self.request), header, progress)
+        if self.options.clips:
+            self._cut(job, source, prediction if isinstance(prediction, dict) else prediction.timeline)
+        return prediction, path
+
+    def _cut(self, job: Job, source: Source, prediction: dict) -> None:
+        """Cut the wanted stretches out of a labelled video."""
+        folder = Path(self.options.out_dir, 'clips', job.name)
+        write_clips(folder, source, prediction, self.options.clips, self.options.pad)
+        if 'files' in prediction:
+            prediction['files']['clips'] = str(folder)

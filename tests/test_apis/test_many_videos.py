@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of videos that go on after an interruption, beside other starts, and with a bar over all."""
 
+import csv
 import json
 import warnings
 from pathlib import Path
@@ -96,3 +97,31 @@ def test_the_bar_of_all_counts_what_other_processes_do(tmp_path):
     assert overall.completed == 14 and [x.id for x in bar.tasks] == [overall.id]
     single = ListProgress({0: 4}, {}, disable=True)
     assert single.tasks == []
+
+
+# ------------------------------------------------------------------ clips
+def test_clips_are_cut_of_new_and_of_complete_videos(inferencer, inputs, tmp_path):
+    call = dict(classes=NAMES, out_dir=str(tmp_path), no_save_vis=True)
+    predictions = inferencer(inputs[:3], **call)['predictions']
+    inferencer(inputs, **call, clips=['dog'], pad=0.25, resume=True)
+    assert list(states(tmp_path).values()) == ['complete'] * 3 + ['labelled']
+    for prediction in predictions:
+        folder = tmp_path / 'clips' / Path(prediction['files']['json']).stem
+        with open(folder / 'clips.csv', newline='') as file:
+            rows = list(csv.DictReader(file))
+        stretches = prediction['names'].get('dog', {}).get('intervals', [])
+        assert len(rows) <= len(stretches) and bool(rows) == bool(stretches)
+        assert {row['file'] for row in rows} | {'clips.csv'} == {path.name for path in folder.iterdir()}
+        assert {row['name'] for row in rows} <= {'dog'}
+    assert any((tmp_path / 'clips').rglob('*.mp4'))
+
+
+def test_wrong_clips_are_named_before_anything_is_labelled(inferencer, inputs, tmp_path):
+    for options, words in (
+        (dict(out_dir=str(tmp_path), clips=['cow']), "clips must be of names that are looked for, got 'cow'"),
+        (dict(clips=['dog']), r"give out_dir, their folder; got clips=\['dog'\]"),
+        (dict(out_dir=str(tmp_path), clips=['dog'], pad=-1), 'pad must be from 0 to 3600 seconds, got -1'),
+    ):
+        with pytest.raises(ValueError, match=words):
+            inferencer(inputs, NAMES, **options)
+    assert list(tmp_path.iterdir()) == []

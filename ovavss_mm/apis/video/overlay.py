@@ -2,7 +2,7 @@
 """Writes the input video with its sound and the predicted masks overlaid."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -20,7 +20,6 @@ from .request import InferenceRequest, LabelledFrame
 from .sound import SoundReader, SoundTrack
 from .timeline import NOTHING_SOUNDS
 
-MAX_RATE = 30  # frames a second that are written at most
 CLOCK = 90000  # ticks a second
 # Sound of these kinds goes into an mp4 file as it is.
 COPIED = ('aac', 'mp3', 'ac3', 'eac3', 'opus', 'flac', 'alac')
@@ -91,17 +90,17 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (places, present) if present[0] == 0 else (places + 1, np.insert(present, 0, 0))
 
 
-class OverlayVideo:
-    """Writes an H.264 mp4 of all frames of a source (at most 30 per second), labelled, with the source's sound.
+class SourceVideo:
+    """Writes an H.264 mp4 of all frames of a source, which may be changed, with the source's sound.
 
     Args:
         path (Path): of the file.
-        source (Source): read a second time, behind the labels.
-        request (InferenceRequest): class names, colours and opacity.
+        source (Source): of the frames.
+        max_rate (float): frames a second that are written at most. Defaults to 30.
     """
 
-    def __init__(self, path: Path, source: Source, request: InferenceRequest) -> None:
-        self.source, self.request = source, request
+    def __init__(self, path: Path, source: Source, max_rate: float = 30.0) -> None:
+        self.source, self.max_rate = source, max_rate
         self.end = 0.0  # of the last frame that was written, in seconds
         self._pictures = source.pictures()
         self._pending: Picture | None = next(self._pictures, None)
@@ -117,7 +116,7 @@ class OverlayVideo:
 
     def _add_stream(self) -> av.video.stream.VideoStream:
         """The stream of pictures."""
-        rate = Fraction(min(self.source.rate, MAX_RATE)).limit_denominator(1001)
+        rate = Fraction(min(self.source.rate, self.max_rate)).limit_denominator(1001)
         if 'libx264' in av.codecs_available:
             stream = self._file.add_stream('libx264', rate=rate)
             stream.options = {'preset': 'veryfast', 'crf': '20'}
@@ -130,27 +129,26 @@ class OverlayVideo:
         stream.codec_context.time_base = Fraction(1, CLOCK if stream.name == 'libx264' else 1000)
         return stream
 
-    def write(self, labelled: LabelledFrame, until: float | None) -> None:
-        """Write the frames to which a labelled one belongs: from its time to the next one's in seconds (None: the end).
+    def write_changed(self, change: Callable[[np.ndarray], np.ndarray], time: float, until: float | None) -> None:
+        """Write the frames from a time on until another in seconds (None: the end), each changed in the same way.
 
-        A picture that is shown longer than its label map is written again with the next one.
+        A picture that is shown longer is written again, with the next change.
         """
-        overlay, time = Overlay.of_frame(labelled, self.request), labelled.time
         tolerance = self.source.tolerance
         held = self._shown
-        if held is not None and time + tolerance < held.end and time >= self._written + 0.9 / MAX_RATE:
-            self._write_frame(overlay, Picture(time, held.end, held.rgb), until)
+        if held is not None and time + tolerance < held.end and time >= self._written + 0.9 / self.max_rate:
+            self._write_frame(change, Picture(time, held.end, held.rgb), until)
         while self._pending is not None and (until is None or self._pending.time + tolerance < until):
             picture, self._pending = self._pending, next(self._pictures, None)
-            if picture.time >= self._written + 0.9 / MAX_RATE:
-                self._write_frame(overlay, picture, until)
+            if picture.time >= self._written + 0.9 / self.max_rate:
+                self._write_frame(change, picture, until)
             self._shown = picture
         if self._sound is not None:
             self._sound.mux(self.end)
 
-    def _write_frame(self, overlay: Overlay, picture: Picture, until: float | None) -> None:
-        """Encode a picture, to be shown until its end or the next label map's time."""
-        rgb = overlay.over(picture.rgb())
+    def _write_frame(self, change: Callable[[np.ndarray], np.ndarray], picture: Picture, until: float | None) -> None:
+        """Encode a picture, to be shown until its end or the next change."""
+        rgb = change(picture.rgb())
         height, width = rgb.shape[:2]
         if height % 2 or width % 2:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
@@ -179,6 +177,27 @@ class OverlayVideo:
                 self._sound.finish(self.end)
         finally:
             file.close()
+
+
+class OverlayVideo(SourceVideo):
+    """Writes an H.264 mp4 of all frames of a source (at most 30 per second), labelled, with the source's sound.
+
+    Args:
+        path (Path): of the file.
+        source (Source): read a second time, behind the labels.
+        request (InferenceRequest): class names, colours and opacity.
+    """
+
+    def __init__(self, path: Path, source: Source, request: InferenceRequest) -> None:
+        super().__init__(path, source)
+        self.request = request
+
+    def write(self, labelled: LabelledFrame, until: float | None) -> None:
+        """Write the frames to which a labelled one belongs: from its time to the next one's in seconds (None: the end).
+
+        A picture that is shown longer than its label map is written again with the next one.
+        """
+        self.write_changed(Overlay.of_frame(labelled, self.request).over, labelled.time, until)
 
 
 def _can_copy(track: SoundTrack) -> bool:

@@ -2,7 +2,7 @@
 """Records the labelled frames of one source: files, timeline, notes and the prediction that is returned."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,11 @@ class OutputOptions:
         return_datasamples (bool): whether to return all label maps as a data sample. Defaults to False.
         show (bool): whether to show labelled frames in a window. Defaults to False.
         wait_time (float): how long each is shown, in seconds. Defaults to 0.001.
+        clips (Sequence[str]): class names whose stretches are cut out of the video. Defaults to none.
+        pad (float): seconds that are kept before and after a stretch, 0 to 3600. Defaults to 0.
+
+    Raises:
+        ValueError: clips without a folder, or a pad out of range.
     """
 
     out_dir: str | None = None
@@ -44,6 +49,14 @@ class OutputOptions:
     return_datasamples: bool = False
     show: bool = False
     wait_time: float = 0.001
+    clips: Sequence[str] = ()
+    pad: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.clips and self.out_dir is None:
+            raise ValueError(f'clips are files: give out_dir, their folder; got clips={list(self.clips)}')
+        if not 0 <= self.pad <= 3600:
+            raise ValueError(f'pad must be from 0 to 3600 seconds, got {self.pad!r}')
 
     def paths(self, name: str) -> dict[str, Path]:
         """What is written of a video, by kind; the one that appears last is the last."""

@@ -63,7 +63,7 @@ class VideoSource(Source):
                 self.notes.append(f'the sound of {self.name} is of a format that is not known')
             own_index = own and own.index
             clock = read_clock(container)
-            self._index, self._shifts = stream.index, clock.shifts.get(stream.index, [])
+            self.index, self.shifts = stream.index, clock.shifts.get(stream.index, [])
             self.damage = _missing(container, self.path, clock) or clock.damage
         first = next(self._decode(), None)
         if first is None:
@@ -93,7 +93,7 @@ class VideoSource(Source):
 
     def _set_times(self, first: av.VideoFrame, clock: Clock, own_index: int | None) -> None:
         """Set start and duration, and say what is odd with the clock."""
-        begin, end = clock.spans.get(self._index, (0.0, 0.0))
+        begin, end = clock.spans.get(self.index, (0.0, 0.0))
         self.start = begin if first.time is None else float(first.time)
         sound = clock.spans.get(own_index)
         for at in clock.jumps:
@@ -145,7 +145,7 @@ class VideoSource(Source):
             stream = picture_stream(container)
             stream.thread_type = 'AUTO'
             try:
-                for packet in shifted_packets(container, stream, self._shifts):
+                for packet in shifted_packets(container, stream, self.shifts):
                     try:
                         yield from packet.decode()
                     except av.error.EOFError:
