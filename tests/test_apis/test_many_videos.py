@@ -103,16 +103,16 @@ def test_the_bar_of_all_counts_what_other_processes_do(tmp_path):
 def test_clips_are_cut_of_new_and_of_complete_videos(inferencer, inputs, tmp_path):
     call = dict(classes=NAMES, out_dir=str(tmp_path), no_save_vis=True)
     predictions = inferencer(inputs[:3], **call)['predictions']
-    inferencer(inputs, **call, clips=['dog'], pad=0.25, resume=True)
+    inferencer(inputs, **call, clips=['violin'], pad=0.25, resume=True)
     assert list(states(tmp_path).values()) == ['complete'] * 3 + ['labelled']
     for prediction in predictions:
         folder = tmp_path / 'clips' / Path(prediction['files']['json']).stem
         with open(folder / 'clips.csv', newline='') as file:
             rows = list(csv.DictReader(file))
-        stretches = prediction['names'].get('dog', {}).get('intervals', [])
+        stretches = prediction['names'].get('violin', {}).get('intervals', [])
         assert len(rows) <= len(stretches) and bool(rows) == bool(stretches)
         assert {row['file'] for row in rows} | {'clips.csv'} == {path.name for path in folder.iterdir()}
-        assert {row['name'] for row in rows} <= {'dog'}
+        assert {row['name'] for row in rows} <= {'violin'}
     assert any((tmp_path / 'clips').rglob('*.mp4'))
 
 

@@ -24,7 +24,7 @@ def numbered(i: int, height: int = 48, width: int = 64) -> np.ndarray:
 
 
 def write_video(path: Path, seconds: int, fps: int = 10, keys: int = 20, sound: bool = True) -> Path:
-    """Frame i has the stripes of i, second s of the sound the loudness (s + 1) / 20; a key frame each ``keys`` frames."""
+    """Frame i has the stripes of i, second s the loudness (s + 1) / 20; a key frame each ``keys`` frames."""
     with av.open(str(path), 'w') as file:
         video = file.add_stream(
             'libx264', rate=fps, options={'crf': '10', 'g': str(keys), 'keyint_min': str(keys), 'sc_threshold': '0'}
