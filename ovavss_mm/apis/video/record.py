@@ -2,7 +2,7 @@
 """Records the labelled frames of one source: files, timeline, notes and the prediction that is returned."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from mmseg.structures import SegDataSample
 from rich.markup import escape
 from rich.progress import Progress
 
+from ...exports import Exports, Origin, check_formats, export_paths
 from ...utils.text import shorten
 from ...visualization.fonts import unreadable
-from .base import Source, frames_at
+from .base import Source, frames_at, pictures_at
 from .outputs import LabelPictures, Outputs, TimelineFile
 from .overlay import Overlay, OverlayVideo
 from .request import InferenceRequest, LabelledFrame
@@ -36,6 +37,10 @@ class OutputOptions:
         return_datasamples (bool): whether to return all label maps as a data sample. Defaults to False.
         show (bool): whether to show labelled frames in a window. Defaults to False.
         wait_time (float): how long each is shown, in seconds. Defaults to 0.001.
+        export (Sequence[str]): formats of other tools to write, of ``ovavss_mm.exports.FORMATS``. Defaults to none.
+
+    Raises:
+        ValueError: a format that is not known, or no folder for exports.
     """
 
     out_dir: str | None = None
@@ -44,6 +49,12 @@ class OutputOptions:
     return_datasamples: bool = False
     show: bool = False
     wait_time: float = 0.001
+    export: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.export = check_formats(self.export)
+        if self.export and self.out_dir is None:
+            raise ValueError(f'export {self.export} needs out_dir (--out-dir), the folder of its files')
 
     @property
     def vis(self) -> bool:
@@ -75,6 +86,7 @@ class Recorder:
         self.video: OverlayVideo | None = None
         self.labels: LabelPictures | None = None
         self.json: TimelineFile | None = None
+        self.exports: Exports | None = None
         self.timeline = ClassTimeline(request.vocabulary, request.fps)
 
     def record(
@@ -110,6 +122,9 @@ class Recorder:
                 self._open(outputs, header)
                 self._write_all(self._shown(frames) if options.show else frames, progress)
                 footer = self._footer()
+                if self.exports is not None:
+                    for note in self.exports.finish(footer):
+                        self._note(f'{self.source.name}: {note}')
                 if self.json is not None:
                     self.json.finish(footer)
         except av.FFmpegError as error:
@@ -127,6 +142,8 @@ class Recorder:
             self.files['video'] = str(Path(options.out_dir, 'vis', f'{self.name}.mp4'))
             path = outputs.add(self.files['video'])
             self.video = outputs.closing(OverlayVideo(path, self.source, request))
+        if options.export:
+            self.exports = self._open_exports(outputs)
         if options.pred:
             self.files['labels'] = str(Path(options.out_dir, 'pred', self.name))
             self.labels = LabelPictures(outputs.add(self.files['labels']), request.palette)
@@ -134,6 +151,15 @@ class Recorder:
             self.files['json'] = f'{self.files["labels"]}.json'
             path = outputs.add(self.files['json'])
             self.json = outputs.closing(TimelineFile(path, header))
+
+    def _open_exports(self, outputs: Outputs) -> Exports:
+        """Open the writers of other formats."""
+        source, request = self.source, self.request
+        paths = export_paths(self.options.export, self.options.out_dir, self.name)
+        self.files |= {kind: str(path) for kind, path in paths.items()}
+        origin = Origin(self.name, getattr(source, 'path', None), source.size, request.fps, source.rate)
+        paths = {kind: outputs.add(path) for kind, path in paths.items()}
+        return Exports(paths, origin, request.vocabulary, pictures_at(source, request.fps), outputs.closing)
 
     def _write_all(self, frames: Iterable[LabelledFrame], progress: Progress) -> None:
         """Hand all labelled frames to the writers."""
@@ -159,6 +185,8 @@ class Recorder:
             self.maps.append(frame.label_map)
         if self.video is not None:
             self.video.write(frame, frame.time + 1 / self.request.fps)
+        if self.exports is not None:
+            self.exports.write(frame)
 
     def _shown(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
         """Pass frames on and show them in a window."""
