@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """COCO: each labelled frame as an image with masks; and YouTube-VIS: each object as a track of masks."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pycocotools import mask as coco
 
 from ..models.segmentors.windows import FrameObject
 from ..utils.json_stream import JsonStream
-from .base import Export, Origin, objects_of, rle_of, rounded
+from .base import Export, Origin, objects_of, rle_of, rounded, runs_of
 
 if TYPE_CHECKING:
     from ..apis.video.request import LabelledFrame
@@ -113,39 +115,44 @@ class CocoVideo(_Json):
 
     def finish(self, footer: dict[str, Any]) -> list[str]:
         """Write the tracks, and the video."""
-        height, width = self.origin.size
-        shape = dict(width=width, height=height, length=len(self.files))
-        changing = 0
         for identity, track in self.tracks.items():
-            parts = [track.frames.get(number, (None,) * 3) for number in range(len(self.files))]
-            masks, boxes, areas = zip(*parts, strict=True)
-            label = Counter(track.labels).most_common(1)[0][0]
-            means = dict(score=track.score / len(track.labels), sound=track.sound / len(track.labels))
-            annotation = dict(
-                id=identity,
-                video_id=1,
-                category_id=label + 1,
-                segmentations=masks,
-                bboxes=boxes,
-                areas=areas,
-                iscrowd=0,
-                **{key: rounded(value) for key, value in means.items()},
-                **shape,
-            )
-            if len(set(track.labels)) > 1:
-                changing += 1
-                of_frame = dict(zip(track.frames, track.labels, strict=True))
-                ids = [of_frame[number] + 1 if number in of_frame else None for number in range(len(self.files))]
-                annotation['category_ids'] = ids
-            self._json.write(annotation)
-        video = dict(id=1, file_names=self.files, times=self.times, frames=self.origin.numbers, fps=self.origin.fps)
-        self._json.finish(dict(videos=[video | shape]))
+            self._json.write_text(self._annotation(identity, track))
+        files = dict(file_names=self.files, times=self.times, frames=self.origin.numbers, fps=self.origin.fps)
+        self._json.finish(dict(videos=[dict(id=1, **self._shape, **files)]))
+        changing = sum(len(set(track.labels)) > 1 for track in self.tracks.values())
         if not changing:
             return []
         return [
             f'{changing} objects change their name, and a track of YouTube-VIS has one: it is that of most frames, and '
             'those of all frames are in the key category_ids, which is no part of the format'
         ]
+
+    @property
+    def _shape(self) -> dict[str, int]:
+        """Size and length of the video."""
+        height, width = self.origin.size
+        return dict(width=width, height=height, length=len(self.files))
+
+    def _annotation(self, identity: int, track: Track) -> str:
+        """A track as JSON; its masks become the longer lists only here, one after the other."""
+        places, seen = range(len(self.files)), len(track.labels)
+        (most, _), *others = Counter(track.labels).most_common()
+        annotation = dict(id=identity, video_id=1, category_id=most + 1, iscrowd=0, **self._shape)
+        annotation |= dict(score=rounded(track.score / seen), sound=rounded(track.sound / seen))
+        for i, key in enumerate(('bboxes', 'areas'), 1):
+            annotation[key] = [track.frames[place][i] if place in track.frames else None for place in places]
+        if others:
+            ids = dict(zip(track.frames, (label + 1 for label in track.labels), strict=True))
+            annotation['category_ids'] = [ids.get(place) for place in places]
+        masks = ', '.join(_listed(track.frames[place][0]) if place in track.frames else 'null' for place in places)
+        return f'{json.dumps(annotation)[:-1]}, "segmentations": [{masks}]}}'
+
+
+def _listed(rle: dict[str, Any]) -> str:
+    """An RLE as JSON with its counts as a list, as YouTube-VIS has them."""
+    values = coco.decode(rle).ravel('F')  # column by column
+    runs = runs_of(values).tolist()
+    return json.dumps(dict(size=rle['size'], counts=[0, *runs] if values[0] else runs))
 
 
 def coco_box(found: FrameObject) -> list[int]:

@@ -33,7 +33,11 @@ class JsonStream:
 
     def write(self, entry: Any) -> None:
         """Write an entry of the list."""
-        self._file.write((',\n' if self.count else '\n') + self._dumps(entry))
+        self.write_text(self._dumps(entry))
+
+    def write_text(self, text: str) -> None:
+        """Write an entry that is JSON already."""
+        self._file.write((',\n' if self.count else '\n') + text)
         self.count += 1
 
     def finish(self, footer: Mapping[str, Any]) -> None:
