@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from ovavss_mm.exports import to_detections
+from ovavss_mm.exports.label_studio import brush_rle
 
 LINES = [' '.join(name.split()) for name in NAMES]  # as formats of lines spell them
 SCENES = [dict(seed=1, count=7, silence=0.3), dict(seed=2, size=(1, 1), count=3), dict(seed=4, count=4, linked=False)]
@@ -122,8 +123,6 @@ def test_label_studio_brushes(frames, tmp_path):
 @pytest.mark.parametrize('length', [1, 2, 3, 4, 5, 64, 65, 16384, 16385, 40000])
 def test_brushes_of_long_runs(length):
     brush = pytest.importorskip('label_studio_sdk.converter.brush')
-    from ovavss_mm.exports.label_studio import brush_rle
-
     mask = np.zeros((1, 40001), bool)
     mask[:, :length] = True
     assert (brush.decode_rle(brush_rle(mask)).reshape(1, -1, 4) == mask[..., None] * 255).all()
@@ -136,7 +135,10 @@ def test_label_studio_configs(config, tmp_path):
     paths, _, _ = export(['label-studio'], scene(5, count=4, silence=0), tmp_path)
     labels = interface.LabelInterface((paths['label-studio'] / f'{config}.xml').read_text('utf-8'))
     for task in json.loads((paths['label-studio'] / f'{config}.json').read_text()):
-        assert labels.validate_task(task)
+        assert labels.validate_task(dict(data=task['data']))
+        for prediction in task['predictions']:
+            assert labels.validate_prediction(prediction, return_errors=True) == []
+            assert all(labels.validate_region(region) for region in prediction['result'])
 
 
 @pytest.mark.parametrize('fps', [1, 4])
