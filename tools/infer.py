@@ -7,6 +7,7 @@ For each VIDEO there appear in the output folder
                       when nothing visible sounds
   pred/NAME/*.png     a label map for each labelled second, named by milliseconds:
                       0 background, 1 the first of the names, 2 the second ...
+  export/FORMAT/      with --export: the same for other tools, docs/outputs.md says what each keeps
 Any length, frame rate and size will do; a long video is labelled as it is read. Of several videos
 there are summary.json and summary.csv at the end: which name sounds how long, and how many objects.
 """
@@ -41,6 +42,9 @@ EXAMPLES = """examples:
   only what is clearly heard
     python tools/infer.py clip.mp4 --classes dog --min-sound-score 0.8 --out-dir out
 
+  files for other tools: masks to correct in CVAT, a data set in COCO's form, subtitles
+    python tools/infer.py clip.mp4 --classes violin dog --export cvat coco srt --out-dir out
+
   a video whose sound is in another file
     python tools/infer.py clip.mp4 --sound clip.wav --classes violin --out-dir out
 
@@ -70,6 +74,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--prompt-templates', nargs='+', metavar='PROMPT', help=templates)
     out = 'where results go; they replace those of an earlier VIDEO of the same name, all together'
     add('--out-dir', metavar='DIR', help=out)
+    export = (
+        'also write export/FORMAT/NAME for other tools: coco, youtube-vis, mots, cvat, label-studio and datumaro have '
+        'the masks, vtt, srt, rttm and audacity the times'
+    )
+    add('--export', nargs='+', default=[], metavar='FORMAT', help=export)
     add('--resume', action='store_true', help='leave out what is complete for the same names, model and settings')
     words = 'what starts several processes, which share the videos out (default: pytorch under torchrun, else none)'
     add('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), help=words)
@@ -171,14 +180,13 @@ def call_options(args: argparse.Namespace) -> dict:
     if templates and len(templates) == 1 and '{}' not in templates[0]:
         templates = templates[0]
     keys = ('out_dir', 'audio_track', 'fps', 'overlap', 'batch_size', 'score_thr', 'min_sound_score', 'opacity', 'show')
-    keys += ('clips', 'pad')
+    keys += ('export', 'clips', 'pad', 'resume')
     return dict(
         inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
         classes=classes,
         synonyms=synonyms,
         prompt_templates=templates,
         on_error='skip',
-        resume=args.resume,
         **{key: getattr(args, key) for key in (*keys, 'no_save_vis', 'no_save_pred')},
     )
 

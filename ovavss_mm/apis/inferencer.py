@@ -180,8 +180,9 @@ class AVSegInferencer:
                 set; ``score_thr`` of the label map; ``min_sound_score``, 0 to 1, which sound scores of what
                 is labelled are above (both: the model's own); ``fps``, labelled frames per second (1); ``overlap`` of
                 windows in frames (1); ``batch_size`` (1); ``opacity`` (0.6); ``show``, ``wait_time``; ``no_save_vis``,
-                ``no_save_pred``; ``clips``, names whose stretches are cut out into ``clips/NAME``, and ``pad``, seconds
-                kept around them (0).
+                ``no_save_pred``; ``export``, a list of formats of other tools (``ovavss_mm.exports.FORMATS``), which
+                are written to ``export/FORMAT/NAME`` in the folder (docs/outputs.md); ``clips``, names whose stretches
+                are cut out into ``clips/NAME``, and ``pad``, seconds kept around them (0).
 
         Returns:
             Iterator[tuple]: of each input the prediction, a :class:`SegDataSample`, or what ``pred/NAME.json`` holds,

@@ -36,6 +36,11 @@ def part_path(path: str | Path) -> Path:
     return path.with_name(f'.{path.stem}.{_HOST}-{os.getpid()}-{next(_numbers)}.part{path.suffix}')
 
 
+def milliseconds(time: float) -> str:
+    """What a file of a time in seconds is called, without its ending: 1.5 s is 000001500."""
+    return f'{round(time * 1000):09d}'
+
+
 @contextmanager
 def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
     """Write a file, or a folder that is not there yet, so that nobody ever meets half of it.

@@ -119,7 +119,7 @@ def test_clips_are_cut_of_new_and_of_complete_videos(inferencer, inputs, tmp_pat
 def test_wrong_clips_are_named_before_anything_is_labelled(inferencer, inputs, tmp_path):
     for options, words in (
         (dict(out_dir=str(tmp_path), clips=['cow']), "clips must be of names that are looked for, got 'cow'"),
-        (dict(clips=['dog']), r"give out_dir, their folder; got clips=\['dog'\]"),
+        (dict(clips=['dog']), r"clips \['dog'\] needs out_dir"),
         (dict(out_dir=str(tmp_path), clips=['dog'], pad=-1), 'pad must be from 0 to 3600 seconds, got -1'),
     ):
         with pytest.raises(ValueError, match=words):

@@ -16,6 +16,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from ovavss_mm.exports import FORMATS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -88,6 +90,29 @@ def test_label_a_video(run, mini, tmp_path, capsys):
     assert (tmp_path / 'out/vis/mini.mp4').is_file()
     out = capsys.readouterr().out
     assert f'{video}: 3 s' in out and str(tmp_path / 'out/pred/mini.json') in out
+
+
+def test_files_for_other_tools(run, mini, tmp_path, capsys):
+    video, weights = mini
+    out, formats = tmp_path / 'out', ('coco', 'mots', 'srt')
+    run(
+        *(video, '--classes', 'red-star', '--model', 'ovavss_mini', '--weights', weights, '--device', 'cpu'),
+        *('--export', *formats, '--no-save-vis', '--out-dir', out),
+    )
+    printed = capsys.readouterr().out
+    for path in ('export/coco/mini.json', 'export/mots/mini', 'export/srt/mini.srt', 'export/frames/mini'):
+        assert (out / path).exists() and str(out / path) in printed
+    with pytest.raises(SystemExit, match="error: no export 'ass' .*there are coco, youtube-vis"):
+        run(video, '--classes', 'a', '--model', 'ovavss_mini', '--weights', weights, '--export', 'ass')
+    with pytest.raises(SystemExit, match=r"error: export \['srt'\] needs out_dir \(--out-dir\)"):
+        run(video, '--classes', 'a', '--model', 'ovavss_mini', '--weights', weights, '--export', 'srt')
+
+
+def test_help_names_every_export(script, capsys):
+    with pytest.raises(SystemExit):
+        script.parse_args(['--help'])
+    text = ' '.join(capsys.readouterr().out.replace('-\n', '-').split())
+    assert [kind for kind in FORMATS if kind not in text] == [] and '--export cvat coco srt' in text
 
 
 @pytest.mark.parametrize(

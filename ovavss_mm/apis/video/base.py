@@ -20,6 +20,7 @@ class Picture:
     time: float  # when it is shown, in seconds from the first frame
     end: float  # when it is shown no more
     rgb: Callable[[], np.ndarray]  # makes the array, uint8 RGB (H, W, 3)
+    number: int = 0  # among all that were decoded, from 0
 
 
 class Source:
@@ -57,6 +58,12 @@ class Source:
 
 
 def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
+    """Times and arrays, uint8 RGB (H, W, 3), of :func:`pictures_at`."""
+    for time, picture in pictures_at(source, fps):
+        yield time, picture.rgb()
+
+
+def pictures_at(source: Source, fps: int) -> Iterator[tuple[float, Picture]]:
     """The frames that are shown at whole ``1 / fps`` seconds.
 
     Args:
@@ -64,9 +71,8 @@ def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
         fps (int): frames per second.
 
     Yields:
-        tuple[float, np.ndarray]: time ``j / fps``, and the last frame, uint8 RGB (H, W, 3), that is shown by then or up
-        to ``source.tolerance`` later. There is at least one; a rest at the end of less than ``LEAST_REST`` of the time
-        between two has none.
+        tuple[float, Picture]: time ``j / fps``, and the last frame that is shown by then or up to ``source.tolerance``
+        later. There is at least one; a rest at the end of less than ``LEAST_REST`` of the time between two has none.
     """
     rest = max(source.tolerance, LEAST_REST / fps)
     number, before, pace = 0, None, 0.0
@@ -76,13 +82,12 @@ def frames_at(source: Source, fps: int) -> Iterator[tuple[float, np.ndarray]]:
             due.append((number / fps, before))
             number += 1
         while due and (due[0][0] == 0 or due[0][0] + rest <= picture.end):
-            time, shown = due.pop(0)
-            yield time, shown.rgb()
+            yield due.pop(0)
         if before is not None:
             pace = picture.time - before.time
         before = picture
     if pace > rest:  # how long the last one of slow pictures is shown is not known
         rest = source.tolerance
     while before is not None and (number == 0 or number / fps + rest <= before.end):
-        yield number / fps, before.rgb()
+        yield number / fps, before
         number += 1

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written while the video is labelled and get their final names together, when all are complete."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...utils.files import FolderLock, part_path, remove_leftovers, remove_path
+from ...utils.files import FolderLock, milliseconds, part_path, remove_leftovers, remove_path
+from ...utils.json_stream import JsonStream
 
 
 class Outputs:
@@ -96,32 +96,11 @@ class LabelPictures:
         image = Image.fromarray(label_map.astype(np.uint8 if small else np.uint16))
         if small:
             image.putpalette(self.palette.tobytes())
-        image.save(self.folder / f'{round(time * 1000):09d}.png')
+        image.save(self.folder / f'{milliseconds(time)}.png')
 
 
-class TimelineFile:
+class TimelineFile(JsonStream):
     """Writes the timeline as JSON as it comes: a header, a line per frame, and a footer."""
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
-        self._file = path.open('w', encoding='utf-8', errors='backslashreplace')
-        self._file.write('{\n' + ',\n'.join(map(self._pair, header, header.values())))
-        self._file.write(',\n"frames": [')
-        self._first = True
-
-    @staticmethod
-    def _pair(key: str, value: Any) -> str:
-        """A key and its value in one line."""
-        return f'{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}'
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Write the record of a frame."""
-        self._file.write(('\n' if self._first else ',\n') + json.dumps(record, ensure_ascii=False))
-        self._first = False
-
-    def finish(self, footer: dict[str, Any]) -> None:
-        """Write what is known after the last frame."""
-        self._file.write('\n],\n' + ',\n'.join(map(self._pair, footer, footer.values())) + '\n}\n')
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        super().__init__(path, header, 'frames')

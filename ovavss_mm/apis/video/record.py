@@ -16,9 +16,10 @@ from mmseg.structures import SegDataSample
 from rich.markup import escape
 from rich.progress import Progress
 
+from ...exports import Exports, Origin, check_formats, export_paths
 from ...utils.text import shorten
 from ...visualization.fonts import unreadable
-from .base import Source, frames_at
+from .base import Source, frames_at, pictures_at
 from .outputs import LabelPictures, Outputs, TimelineFile
 from .overlay import Overlay, OverlayVideo
 from .request import InferenceRequest, LabelledFrame
@@ -36,11 +37,12 @@ class OutputOptions:
         return_datasamples (bool): whether to return all label maps as a data sample. Defaults to False.
         show (bool): whether to show labelled frames in a window. Defaults to False.
         wait_time (float): how long each is shown, in seconds. Defaults to 0.001.
+        export (Sequence[str]): formats of other tools to write, of ``ovavss_mm.exports.FORMATS``. Defaults to none.
         clips (Sequence[str]): class names whose stretches are cut out of the video. Defaults to none.
         pad (float): seconds that are kept before and after a stretch, 0 to 3600. Defaults to 0.
 
     Raises:
-        ValueError: clips without a folder, or a pad out of range.
+        ValueError: a format that is not known, exports or clips without a folder, or a pad out of range.
     """
 
     out_dir: str | None = None
@@ -49,24 +51,25 @@ class OutputOptions:
     return_datasamples: bool = False
     show: bool = False
     wait_time: float = 0.001
+    export: Sequence[str] = ()
     clips: Sequence[str] = ()
     pad: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.clips and self.out_dir is None:
-            raise ValueError(f'clips are files: give out_dir, their folder; got clips={list(self.clips)}')
+        self.export = check_formats(self.export)
+        for key in ('export', 'clips'):
+            if getattr(self, key) and self.out_dir is None:
+                raise ValueError(f'{key} {list(getattr(self, key))} needs out_dir (--out-dir), the folder of its files')
         if not 0 <= self.pad <= 3600:
             raise ValueError(f'pad must be from 0 to 3600 seconds, got {self.pad!r}')
 
     def paths(self, name: str) -> dict[str, Path]:
         """What is written of a video, by kind; the one that appears last is the last."""
         vis = dict(video=Path(self.out_dir, 'vis', f'{name}.mp4')) if self.vis else {}
-        pred = (
-            dict(labels=Path(self.out_dir, 'pred', name), json=Path(self.out_dir, 'pred', f'{name}.json'))
-            if self.pred
-            else {}
-        )
-        return vis | pred
+        exports = export_paths(self.export, self.out_dir, name) if self.export else {}
+        folder = Path(self.out_dir or '', 'pred')
+        pred = dict(labels=folder / name, json=folder / f'{name}.json') if self.pred else {}
+        return vis | exports | pred
 
     @property
     def vis(self) -> bool:
@@ -98,6 +101,7 @@ class Recorder:
         self.video: OverlayVideo | None = None
         self.labels: LabelPictures | None = None
         self.json: TimelineFile | None = None
+        self.exports: Exports | None = None
         self.timeline = ClassTimeline(request.vocabulary, request.fps)
 
     def record(
@@ -133,6 +137,9 @@ class Recorder:
                 self._open(outputs, header)
                 self._write_all(self._shown(frames) if options.show else frames, progress)
                 footer = self._footer()
+                if self.exports is not None:
+                    for note in self.exports.finish(footer):
+                        self._note(f'{self.source.name}: {note}')
                 if self.json is not None:
                     self.json.finish(footer)
         except av.FFmpegError as error:
@@ -149,11 +156,21 @@ class Recorder:
         if options.vis:
             path = outputs.add(self.files['video'])
             self.video = outputs.closing(OverlayVideo(path, self.source, request))
+        if options.export:
+            self.exports = self._open_exports(outputs)
         if options.pred:
             self.labels = LabelPictures(outputs.add(self.files['labels']), request.palette)
             # added last: where it is, the others are of the same call
             path = outputs.add(self.files['json'])
             self.json = outputs.closing(TimelineFile(path, header))
+
+    def _open_exports(self, outputs: Outputs) -> Exports:
+        """Open the writers of other formats."""
+        source, request = self.source, self.request
+        origin = Origin(self.name, getattr(source, 'path', None), source.size, request.fps, source.rate)
+        paths = export_paths(self.options.export, self.options.out_dir, self.name)
+        paths = {kind: outputs.add(path) for kind, path in paths.items()}
+        return Exports(paths, origin, request.vocabulary, pictures_at(source, request.fps), outputs.closing)
 
     def _write_all(self, frames: Iterable[LabelledFrame], progress: Progress) -> None:
         """Hand all labelled frames to the writers."""
@@ -179,6 +196,8 @@ class Recorder:
             self.maps.append(frame.label_map)
         if self.video is not None:
             self.video.write(frame, frame.time + 1 / self.request.fps)
+        if self.exports is not None:
+            self.exports.write(frame)
 
     def _shown(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
         """Pass frames on and show them in a window."""

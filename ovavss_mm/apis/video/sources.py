@@ -50,7 +50,7 @@ class PicturesSource(Source):
     def pictures(self) -> Iterator[Picture]:
         """The frames, ``1 / rate`` seconds each."""
         for i in range(len(self.frames)):
-            yield Picture(i / self.rate, (i + 1) / self.rate, lambda i=i: self._load(i, self.size))
+            yield Picture(i / self.rate, (i + 1) / self.rate, lambda i=i: self._load(i, self.size), i)
 
     def _load(self, i: int, size: tuple[int, int] | None) -> np.ndarray:
         """Frame i, which must be of the size of the first."""

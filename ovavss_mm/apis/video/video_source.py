@@ -161,8 +161,8 @@ class VideoSource(Source):
 
     def pictures(self) -> Iterator[Picture]:
         """Frames from the first on; those without a time stamp follow at the mean rate."""
-        before, time, end = None, 0.0, 0.0
-        for frame in self._decode():
+        before, at, time, end = None, 0, 0.0, 0.0
+        for number, frame in enumerate(self._decode()):
             stamp = end if frame.time is None else frame.time - self.start
             if before is not None:
                 if stamp <= time:  # two of one time: the later one is shown
@@ -170,16 +170,17 @@ class VideoSource(Source):
                 elif stamp > MAX_SECONDS:
                     break
                 else:
-                    yield self._picture(before, time, stamp)
+                    yield self._picture(before, time, stamp, at)
             length = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / self.rate
-            before, time, end = frame, max(stamp, 0.0), max(stamp, 0.0) + min(max(length, 0.0), float(MAX_STILL))
+            before, at, time = frame, number, max(stamp, 0.0)
+            end = time + min(max(length, 0.0), float(MAX_STILL))
         if before is not None:
             self.duration = min(max(end, self._last), float(MAX_SECONDS))  # packets may say more than is there
-            yield self._picture(before, time, self.duration)
+            yield self._picture(before, time, self.duration, at)
 
-    def _picture(self, frame: av.VideoFrame, time: float, end: float) -> Picture:
-        """A frame that is shown from one time to another."""
-        return Picture(time, end, lambda: self._shown.rgb(frame))
+    def _picture(self, frame: av.VideoFrame, time: float, end: float, number: int) -> Picture:
+        """A frame of a number that is shown from one time to another."""
+        return Picture(time, end, lambda: self._shown.rgb(frame), number)
 
 
 def _missing(container: av.container.InputContainer, path: str, clock: Clock) -> str | None:
