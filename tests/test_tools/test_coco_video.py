@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ HEIGHT, WIDTH = 20, 30
 
 @pytest.fixture(scope='module')
 def script():
+    sys.path.insert(0, str(SCRIPT.parent))  # as of a script that is run
     spec = importlib.util.spec_from_file_location('coco_video', SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
