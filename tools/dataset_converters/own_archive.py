@@ -22,7 +22,7 @@ class Mask(NamedTuple):
 
     name: str
     pixels: np.ndarray  # bool (H, W)
-    height: int = 0  # what is higher covers what is lower; of one height, the smaller covers the larger
+    layer: int = 0  # what is higher covers what is lower; in one layer, the smaller covers the larger
 
 
 def archive_name(name: str) -> str:
@@ -133,7 +133,7 @@ class Clip:
             frame.convert('RGB').save(self.folder / 'frames' / f'{name}.jpg', quality=95)
         labels = np.zeros(frame.size[::-1], np.uint8)
         # Small objects last: what lies on a large one stays visible.
-        for mask in sorted(masks, key=lambda mask: (mask.height, -mask.pixels.sum())):
+        for mask in sorted(masks, key=lambda mask: (mask.layer, -mask.pixels.sum())):
             labels[mask.pixels] = self.archive.labels[mask.name]
             if mask.pixels.any():
                 self.heard.add(mask.name)
