@@ -169,13 +169,14 @@ def decode_region(region: dict, shape: tuple[int, int], video: str) -> np.ndarra
 
 def decode_polygon(points: object, shape: tuple[int, int]) -> np.ndarray:
     """The pixels of a polygon, bool (H, W), from corners [x, y] in percent of the picture."""
-    numbers = all(
-        isinstance(point, list)
-        and len(point) == 2
-        and all(type(x) in (int, float) and abs(x) < MAX_PERCENT for x in point)
-        for point in (points if isinstance(points, list) else [None])
-    )
-    if not numbers:
+
+    def is_corner(point: object) -> bool:
+        return isinstance(point, list) and len(point) == 2 and all(map(is_percent, point))
+
+    def is_percent(x: object) -> bool:
+        return type(x) in (int, float) and abs(x) < MAX_PERCENT
+
+    if not isinstance(points, list) or not all(map(is_corner, points)):
         raise ValueError(f'points must be a list of [x, y] in percent, got {one_line(repr(points))}')
     corners = np.array(points, float).reshape(-1, 2) * [shape[1] / 100, shape[0] / 100]  # (n, 2)
     return decode_polygons([corners.ravel().tolist()], shape)

@@ -103,8 +103,8 @@ def clip_names(folder: str, paths: Sequence[Path]) -> dict[Path, str]:
 class _Numbered(Source):
     """The frames of a source with their numbers; ``rgb()`` gives the number, and what makes the array.
 
-    Of the frames from the start of ``grid`` to its stop only those on it are there, for the times nearest to them;
-    others give None.
+    Of the frames from the start of ``grid`` to its stop only those on it are there, for the times nearest to them.
+    Frames before and after give None.
     """
 
     def __init__(self, source: Source, grid: range) -> None:
@@ -113,12 +113,14 @@ class _Numbered(Source):
 
     def pictures(self) -> Iterator[Picture]:
         """The frames, from the first on."""
-        early = (self.grid.step - 1) / 2 / self.rate
+        half = (self.grid.step - 1) / 2 / self.rate  # as long a frame stands for times before and after it
         for number, picture in enumerate(self.source.pictures()):
             if number in self.grid:
-                yield Picture(picture.time - early, picture.end, lambda i=number, make=picture.rgb: (i, make))
-            elif not self.grid.start <= number < self.grid.stop:
+                yield Picture(picture.time - half, picture.end, lambda i=number, make=picture.rgb: (i, make))
+            elif number < self.grid.start:
                 yield Picture(picture.time, picture.end, lambda: None)
+            elif number >= self.grid.stop:
+                yield Picture(picture.time + half, picture.end, lambda: None)
 
 
 def write_clips(
