@@ -11,7 +11,6 @@ import pytest
 import soundfile
 from PIL import Image
 from pycocotools import mask as coco
-from video_files import clicks, numbered, write_mp4
 
 from ovavss_mm.datasets import AVSBenchOVDataset, LoadClipAudio, LoadClipFrames, LoadClipLabels
 from ovavss_mm.datasets.files import SOUNDS
@@ -421,42 +420,3 @@ def test_wrong_arguments(script, args, capsys):
         script.main([*args, '--frames', 'f', '--sounds', 's', '--out', 'o'])
     assert stop.value.code == 2
     assert '--step must be at least 1' in capsys.readouterr().err
-
-
-# --- several files a split, and the sound of videos
-def test_several_files(script, source, tmp_path):
-    """Each has its own ids and categories, as exports of one video each."""
-    content = json.loads((source / 'train.json').read_text())
-    for index, name in enumerate('ab'):
-        videos = [content['videos'][index] | {'id': 1}]
-        notes = [note | {'video_id': 1} for note in content['annotations'] if note['video_id'] == index + 1]
-        write(source / f'{name}.json', videos, [{'id': 7, 'name': f'truck-{name}'}, {'id': 3, 'name': 'dog'}], notes)
-    args = ['--frames', str(source / 'frames'), '--sounds', str(source / 'wav')]
-    args += ['--train', str(source / 'a.json'), str(source / 'b.json')]
-    script.main([*args, '--out', str(tmp_path / 'own')])
-    train = AVSBenchOVDataset(str(tmp_path / 'own'), 'train', base_names='all')
-    assert train.metainfo['classes'] == ('background', 'dog', 'truck-a', 'truck-b')
-    assert [train.get_data_info(i)['names'] for i in range(2)] == [('dog', 'truck-a'), ('truck-b',)]
-    with pytest.raises(SystemExit, match='two videos have the name a'):
-        script.main([*args, str(source / 'a.json'), '--out', str(tmp_path / 'other')])
-
-
-def test_sound_of_videos(script, source, tmp_path, capsys):
-    """A wav file of the same name comes first; a video may be silent."""
-    frames = numbered(10)
-    write_mp4(source / 'wav' / 'a.mp4', frames, 5.0, clicks(2, [1.5]))
-    write_mp4(source / 'wav' / 'b.MOV', frames, 5.0, clicks(2, [0.5]), start=3.0)
-    write_mp4(source / 'wav' / 'c.mkv', frames, 5.0)
-    call(script, source, tmp_path / 'own')
-    assert '2 of 3 clips have sound' in (out := capsys.readouterr().out)
-    assert 'videos that have no sound in them: 1 (c.mkv)' in out and 'belong to no video' not in out
-    copied, given = (path.read_bytes() for path in (tmp_path / 'own/v2/a/audio.wav', source / 'wav/a.wav'))
-    assert copied == given
-    wave, rate = soundfile.read(tmp_path / 'own/v2/b/audio.wav')
-    assert (len(wave), rate) == (2 * 16000, 16000) and abs(np.abs(wave).argmax() / rate - 0.5) < 0.01
-
-
-def test_video_that_cannot_be_read(script, source, tmp_path):
-    (source / 'wav' / 'b.mp4').write_text('no video')
-    with pytest.raises(SystemExit, match=r'b\.mp4 cannot be read as a video'):
-        call(script, source, tmp_path / 'own')

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people labelled in CVAT becomes the label maps that the data set reads, beside the frames that they saw."""
 
+import sys
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -11,9 +12,11 @@ import soundfile
 from label_files import Made, cvat_mask, load_tool, write_cvat
 from video_files import clicks, number_of, numbered, write_mp4
 
+from ovavss_mm.apis.video.request import MAX_FPS
 from ovavss_mm.apis.video.sound import SoundReader
 from ovavss_mm.apis.video.sources import open_source
 from ovavss_mm.datasets import LoadClipAudio
+from ovavss_mm.datasets.transforms.audio import MAX_SECONDS
 
 SIZE = (32, 48)
 FPS = 5.0
@@ -317,72 +320,7 @@ def test_nothing_is_labelled(call, tmp_path):
         call(path)
 
 
-# --- what can be wrong; nothing is left under the final name
-GOOD = cvat_mask(5, SMALL)
-FRAME = r'a\.xml, track 1 \(id 1, dog\), frame 5: '
-
-
-@pytest.mark.parametrize(
-    ('shape', 'message'),
-    [
-        (GOOD.replace('left="6" ', ''), FRAME + 'there is no left'),
-        (GOOD.replace('left="6"', 'left="x"'), FRAME + "left must be a number, got 'x'"),
-        (GOOD.replace('left="6"', 'left="6.5"'), FRAME + "left must be a whole number, got '6.5'"),
-        (GOOD.replace('left="6"', 'left="43"'), FRAME + 'a mask must lie in the frame of 48 x 32 pixels, got left 43'),
-        (GOOD.replace('left="6"', 'left="-1"'), FRAME + 'a mask must lie in'),
-        (GOOD.replace('height="5"', 'height="0"'), FRAME + 'a mask must lie in'),
-        (GOOD.replace('width="6"', 'width="1e300"'), FRAME + 'a mask must lie in'),
-        (GOOD.replace('height="5"', 'height="6"'), FRAME + r'rle must be numbers from 0 up, 36 in all .* got 0, 30'),
-        (GOOD.replace('rle="0, 30"', 'rle="-1, 31"'), FRAME + 'rle must be numbers from 0 up'),
-        (GOOD.replace('rle="0, 30"', 'rle=""'), FRAME + "rle must be a number, got ''"),
-        (GOOD.replace('rle="0, 30"', 'rle="0, nan"'), FRAME + 'rle must be a number'),
-        (polygon(5, '1,2;3,4'), FRAME + 'a polygon must have x and y of 3 or more corners'),
-        (polygon(5, '1,2;3,4;5'), FRAME + 'a polygon must have'),
-        (polygon(5, '1,2;3,4;5,1e9'), FRAME + 'a polygon must be a list of numbers'),
-        (polygon(5, '1,2;3,4;5,y'), FRAME + "points must be a number, got 'y'"),
-        (box(5, 1, 2, 3, 4).replace('xtl="1"', ''), FRAME + 'there is no xtl'),
-        (GOOD.replace('frame="5"', 'frame="-5"'), r"track 1 \(id 1, dog\): the frame of <mask> .* got '-5'"),
-        (GOOD.replace('frame="5"', ''), r'track 1 \(id 1, dog\): the frame of <mask>'),
-        (GOOD.replace('outside="0"', 'outside="no"'), FRAME + "outside must be 0 or 1, got 'no'"),
-        ('<ellipse frame="5" outside="0" cx="1"/>', FRAME + 'a <ellipse>; mask, polygon, box are read'),
-        (GOOD + '</track><track id="x">', r'track 2 \(id x, no label\): a track must have a label'),
-    ],
-)
-def test_malformed_shapes(call, tmp_path, shape, message):
-    path = write_cvat(tmp_path / 'a.xml', [('cat', [cvat_mask(0, LARGE)]), ('dog', [shape])])
-    with pytest.raises(SystemExit, match=f'error: .*{message}'):
-        call(path)
-    assert [p.name for p in tmp_path.iterdir()] == ['a.xml']
-
-
-BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + ''.join(
-    f'<!ENTITY {x} "{f"&{y};" * 10}">' for x, y in zip('bcdefghijk', 'abcdefghij', strict=True)
-)
-
-
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        (f'{BOMB}]><annotations>&k;</annotations>', 'a DOCTYPE, which CVAT does not write, is not read'),
-        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', 'a DOCTYPE'),
-        ('<annotations><meta>', r'cannot be read as XML: .*line 1'),
-        ('', 'cannot be read as XML'),
-        ('<?xml version="1.0" encoding="x-none"?><annotations/>', 'unknown encoding: x-none'),
-        ('[{"id": 1}]', 'cannot be read as XML'),
-        ('<html/>', 'has the root <html>, not <annotations>: export as CVAT for video 1.1'),
-        ('<annotations><image id="0" name="a.jpg"/></annotations>', 'CVAT for images 1.1.: export as CVAT for video'),
-        ('<annotations><meta><project/></meta></annotations>', 'is of a whole project: export its tasks one by one'),
-        ('<annotations><meta><size>-1</size></meta></annotations>', "meta: size must be a number from 0 up, got '-1'"),
-        ('<annotations><meta><frame_filter>step=0</frame_filter></meta></annotations>', "step=N, got 'step=0'"),
-    ],
-)
-def test_files_of_another_kind(call, tmp_path, text, message):
-    (tmp_path / 'a.xml').write_text(text)
-    with pytest.raises(SystemExit, match=rf'error: .*a\.xml.*{message}'):
-        call(tmp_path / 'a.xml')
-    assert [p.name for p in tmp_path.iterdir()] == ['a.xml']
-
-
+# --- files and options
 def test_zip_files(call, tmp_path):
     """As CVAT gives them."""
     path = write_cvat(tmp_path / 'annotations.xml', [('dog', [cvat_mask(0, SMALL)])])
@@ -417,3 +355,9 @@ def test_wrong_arguments(script, args, message, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main([*args, '--videos', 'v', '--out', 'o'])
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_limits_are_those_of_the_package(script):
+    """They are written twice, so that --help needs no torch."""
+    limits = sys.modules['video_labels']
+    assert (limits.MAX_FPS, limits.MAX_SECONDS) == (MAX_FPS, MAX_SECONDS)

@@ -103,9 +103,8 @@ def read_file(path: str, args: argparse.Namespace) -> list[StudioLabels]:
 def read_task(task: object, where: str, predictions: bool) -> tuple[str, float, list[dict] | None]:
     """Video, time in seconds, and the regions of a task, None if nobody annotated it."""
     data = task.get('data') if isinstance(task, dict) else None
-    annotations = task.get('annotations') or [] if isinstance(data, dict) else None
-    if not isinstance(annotations, list):
-        raise ValueError(f'{where}: a task must have data and annotations: export as JSON, not JSON-MIN')
+    if not isinstance(data, dict):
+        raise ValueError(f'{where}: a task must have data: export as JSON, not JSON-MIN')
     video, time = data.get('video'), data.get('time')
     if not isinstance(video, str) or not video.strip():
         raise ValueError(f'{where}: data must have "video", the name of the file, got {one_line(repr(video))}')
@@ -115,19 +114,26 @@ def read_task(task: object, where: str, predictions: bool) -> tuple[str, float, 
         time = math.nan
     if not 0 <= time <= MAX_TIME:
         raise ValueError(f'{where}: data must have "time" in seconds, got {one_line(repr(data.get("time")))}')
-    kept = [note for note in annotations if isinstance(note, dict) and not note.get('was_cancelled')]
-    if not kept and predictions:
-        kept = [note for note in task.get('predictions') or () if isinstance(note, dict)]
+    regions = last_result(task, 'annotations', where)
+    if regions is None and predictions:
+        regions = last_result(task, 'predictions', where)
+    return video, time, regions and [region for region in regions if is_shape(region, where)]
+
+
+def last_result(task: dict, key: str, where: str) -> list[dict] | None:
+    """The result of the last annotation (or prediction, by ``key``) that was not cancelled, None if there is none."""
+    notes = task.get(key) or []
+    if not isinstance(notes, list) or not all(isinstance(note, dict) for note in notes):
+        raise ValueError(f'{where}: {key} must be a list, got {one_line(repr(notes))}')
+    kept = [note for note in notes if not note.get('was_cancelled')]
     if not kept:
-        return video, time, None
+        return None
     changed = [str(note.get('updated_at') or note.get('created_at') or '') for note in kept]
     last = max(range(len(kept)), key=lambda i: (changed[i], i))
     result = kept[last].get('result')
     if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
-        raise ValueError(
-            f'{where}: the result of an annotation must be a list of regions, got {one_line(repr(result))}'
-        )
-    return video, time, [region for region in result if is_shape(region, where)]
+        raise ValueError(f'{where}: the result in {key} must be a list of regions, got {one_line(repr(result))}')
+    return result
 
 
 def is_shape(region: dict, where: str) -> bool:
