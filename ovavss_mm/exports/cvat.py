@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVAT for video 1.1: XML with a track of masks for each object."""
+"""CVAT for video 1.1: XML with a mask in each labelled frame for each object."""
 
 import re
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 # Characters that an XML file may not have, not even escaped.
 NO_XML = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
-ATTRIBUTES = dict(object=False, score=True, sound=True)  # and whether they change along a track
+ATTRIBUTES = ('object', 'score', 'sound')
 
 
 class Cvat(Export):
     """CVAT for video 1.1: frames are those of the video, counted from 0.
 
-    A mask stays until the next one of its track; ``outside="1"`` is from where on the object is silent. An object of
-    several names has a track of each; the attribute ``object`` has its id, ``score`` and ``sound`` its scores.
+    CVAT has no tracks of masks, and takes the first mask alone of one. So each mask is a track of its own, as CVAT
+    itself writes it: in the frame of its label, and ``outside`` from the next one on. The masks of an object are a
+    group; the attribute ``object`` has its id, too, ``score`` and ``sound`` have its scores.
     """
 
     suffix = '.xml'
 
     def __init__(self, path: Path, origin: Origin, names: Sequence[str]) -> None:
         super().__init__(path, origin, names)
-        self.tracks: dict[tuple[int, int], list[str]] = {}  # by id and name, lines of masks
-        self._shown: dict[tuple[int, int], tuple[str, str]] = {}  # of the last label, what its mask is written as
+        self.tracks: list[str] = []
         self._last, self._left_out = -1, 0
 
     def write(self, frame: 'LabelledFrame') -> None:
@@ -43,21 +43,17 @@ class Cvat(Export):
             self._left_out += 1
             return
         self._last = number
-        shown = {(found.id, found.label): _shape(found, mask) for found, mask in objects_of(frame)}
-        for key, shape in shown.items():
-            self.tracks.setdefault(key, []).append(_mask(number, *shape))
-        for key in self._shown.keys() - shown.keys():
-            self.tracks[key].append(_mask(number, *self._shown[key], outside=1))
-        self._shown = shown
+        for found, mask in objects_of(frame):
+            shape = _shape(found, mask)
+            masks = ''.join(_mask(number + outside, *shape, outside) for outside in (0, 1))
+            what = f'id="{len(self.tracks)}" label={attribute(self.names[found.label])} group_id="{found.id}"'
+            self.tracks.append(f'<track {what} source="auto">\n{masks}</track>\n')
 
     def finish(self, footer: dict[str, Any]) -> list[str]:
         """Write the file."""
         with self.path.open('w', encoding='utf-8') as file:
             file.write(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n{self._meta()}')
-            for i, ((_, label), masks) in enumerate(self.tracks.items()):
-                file.write(f'<track id="{i}" label={attribute(self.names[label])} source="auto">\n')
-                file.writelines(masks)
-                file.write('</track>\n')
+            file.writelines(self.tracks)
             file.write('</annotations>\n')
         if not self._left_out:
             return []
@@ -70,9 +66,9 @@ class Cvat(Export):
         """Name, labels and size of the task."""
         height, width = self.origin.size
         kinds = ''.join(
-            f'<attribute><name>{name}</name><mutable>{mutable}</mutable><input_type>text</input_type>'
+            f'<attribute><name>{name}</name><mutable>False</mutable><input_type>text</input_type>'
             '<default_value></default_value><values></values></attribute>'
-            for name, mutable in ATTRIBUTES.items()
+            for name in ATTRIBUTES
         )
         labels = ''.join(
             f'<label><name>{escape(no_control(name))}</name><color>{color}</color><type>mask</type>'
@@ -95,14 +91,14 @@ def _shape(found: FrameObject, mask: np.ndarray) -> tuple[str, str]:
     runs = runs_of(inside).tolist()
     if inside[0]:  # the first run is one of background
         runs.insert(0, 0)
-    values = dict(object=found.id, score=rounded(found.score), sound=rounded(found.sound))
-    content = ''.join(f'<attribute name="{name}">{value}</attribute>' for name, value in values.items())
+    values = zip(ATTRIBUTES, (found.id, rounded(found.score), rounded(found.sound)), strict=True)
+    content = ''.join(f'<attribute name="{name}">{value}</attribute>' for name, value in values)
     rle = ','.join(map(str, runs))
     return f'rle="{rle}" left="{left}" top="{top}" width="{right - left}" height="{bottom - top}"', content
 
 
-def _mask(number: int, shape: str, content: str, outside: int = 0) -> str:
-    """The element of a mask from a frame on, a line."""
+def _mask(number: int, shape: str, content: str, outside: int) -> str:
+    """The element of a mask in a frame, a line."""
     state = f'frame="{number}" keyframe="1" outside="{outside}" occluded="0"'
     return f'<mask {state} {shape} z_order="0">{content}</mask>\n'
 

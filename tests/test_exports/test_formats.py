@@ -64,11 +64,11 @@ def test_all_formats_keep_what_is_labelled(seed, size, count, fps, linked, silen
 
 
 def test_frames_of_a_variable_rate(tmp_path):
-    """CVAT shows the mask of a label in the frame that is shown then, and in those up to the next label."""
+    """CVAT shows the masks of a label in the frame that is shown then, and in no other one."""
     frames, numbers = scene(3, count=8, silence=0.4), [0, 1, 7, 8, 40, 41, 44, 90]
     paths, _, _ = assert_kept(frames, tmp_path, numbers=numbers)
     between = [*range(120)]
-    shown = [truth(frames)[np.searchsorted(numbers, number, 'right') - 1] for number in between]
+    shown = [truth(frames)[numbers.index(number)] if number in numbers else {} for number in between]
     assert_same(plain.read_cvat(paths['cvat'], between, (37, 53)), shown)
 
 
@@ -112,7 +112,7 @@ def test_mots_leaves_out_no_name_for_its_ignored_regions(tmp_path):
 
 
 def test_an_object_that_changes_its_name(tmp_path):
-    """A track of YouTube-VIS has the name of most frames, and a note; CVAT has a track of each."""
+    """A track of YouTube-VIS has the name of most frames, and a note; in CVAT its masks are a group."""
     rng, one = np.random.default_rng(0), np.ones((4, 6), int)
     frames = [labelled(j, one, {7: label}, rng) for j, label in enumerate((0, 1, 1, 2))]
     paths, notes, footer = assert_kept(frames, tmp_path)
@@ -122,13 +122,17 @@ def test_an_object_that_changes_its_name(tmp_path):
     assert track['score'] == pytest.approx(np.mean([frame.objects[0].score for frame in frames]), abs=1e-4)
     (note,) = notes
     assert 'YouTube-VIS' in note and '1 objects' in note
-    assert len(ElementTree.parse(paths['cvat']).findall('track')) == 3
+    tracks = ElementTree.parse(paths['cvat']).findall('track')
+    assert [(track.get('label'), track.get('group_id')) for track in tracks] == [
+        (NAMES[label], '7') for label in (0, 1, 1, 2)
+    ]
 
 
 def test_two_objects_of_one_name(tmp_path):
     rng, both = np.random.default_rng(0), np.arange(24).reshape(4, 6) % 2 + 1
     paths, notes, _ = assert_kept([labelled(j, both, {1: 0, 2: 0}, rng) for j in range(2)], tmp_path)
-    assert notes == [] and len(ElementTree.parse(paths['cvat']).findall('track')) == 2
+    tracks = ElementTree.parse(paths['cvat']).findall('track')
+    assert notes == [] and [track.get('group_id') for track in tracks] == ['1', '2', '1', '2']
 
 
 def test_a_video_without_labels(tmp_path):
