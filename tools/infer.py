@@ -17,7 +17,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable
-from datetime import timedelta
 
 EXAMPLES = """examples:
   which of two things sounds, and where it is in the picture
@@ -122,6 +121,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error('--weights goes with --model')
     if args.launcher is None:
         args.launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'
+    if args.pad and not args.clips:
+        parser.error('--pad goes with --clips')
+    if args.min_seconds and not args.query:
+        parser.error('--min-seconds goes with --query')
     if args.sound and len(args.videos) != 1:
         parser.error('--sound goes with one VIDEO')
     return args
@@ -142,7 +145,8 @@ def main(argv: list[str] | None = None) -> None:
     warnings.showwarning = lambda message, *_, **__: print(f'note: {printable(str(message))}', file=sys.stderr)
     try:
         if args.launcher != 'none':
-            runner.join_group(args.launcher, timeout=timedelta(days=30))  # shares may last
+            gpu = loading.choose_device(args.device) != 'cpu'
+            runner.join_group(args.launcher, gpu, timeout=30 * 86_400)  # shares may last
         options = call_options(args)
         if args.model is None:
             args.model, args.weights = loading.find_default_model()
@@ -180,13 +184,14 @@ def call_options(args: argparse.Namespace) -> dict:
     if templates and len(templates) == 1 and '{}' not in templates[0]:
         templates = templates[0]
     keys = ('out_dir', 'audio_track', 'fps', 'overlap', 'batch_size', 'score_thr', 'min_sound_score', 'opacity', 'show')
-    keys += ('export', 'clips', 'pad', 'resume')
+    keys += ('export', 'pad', 'resume')
     return dict(
         inputs=dict(video=args.videos[0], sound=args.sound) if args.sound else args.videos,
         classes=classes,
         synonyms=synonyms,
         prompt_templates=templates,
         on_error='skip',
+        clips=split_names(args.clips),
         **{key: getattr(args, key) for key in (*keys, 'no_save_vis', 'no_save_pred')},
     )
 
@@ -196,8 +201,10 @@ def print_found(folders: list[str], names: list[str], min_seconds: float) -> Non
     from ovavss_mm.compat import import_quietly
 
     results = import_quietly('ovavss_mm.apis.video.results')
+    from ovavss_mm.datasets.vocabulary import split_names
+
     try:
-        found = results.find_videos(folders, names, min_seconds)
+        found = results.find_videos(folders, split_names(names), min_seconds)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {printable(str(error))}')
     for video, name, heard in found:

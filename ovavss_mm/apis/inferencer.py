@@ -132,11 +132,7 @@ class AVSegInferencer:
 
     # ------------------------------------------------------------------ a call
     def __call__(self, inputs: Any, classes: Sequence[str] | None = None, **kwargs: Any) -> dict[str, list]:
-        """Segment videos: :meth:`each`, with all results in memory.
-
-        Returns:
-            dict: ``predictions`` and ``visualization``, of each input what :meth:`each` gives.
-        """
+        """Segment videos: what :meth:`each` gives, as a dict of two lists, ``predictions`` and ``visualization``."""
         results: dict[str, list] = dict(predictions=[], visualization=[])
         for prediction, path in self.each(inputs, classes, **kwargs):
             results['predictions'].append(prediction)
@@ -156,8 +152,8 @@ class AVSegInferencer:
     ) -> Iterator[tuple[Any, str | None]]:
         """Segment videos one after the other; memory does not grow with their number.
 
-        The processes of a process group share the inputs out by their length. Of several inputs there is a summary in
-        ``out_dir`` at the end (docs/outputs.md).
+        The processes of a process group share the inputs out by their length, so all of them must call it. Of several
+        inputs there is a summary in ``out_dir`` at the end (docs/outputs.md).
 
         Args:
             inputs (Any): a video with sound; a folder of pictures, one per second, with a sound file in it; an array
@@ -281,6 +277,7 @@ class AVSegInferencer:
             vocabulary=list(vocabulary),
             synonyms={name: list(words) for name, words in vocabulary.synonyms.items() if words},
             prompt_templates=vocabulary.templates,
+            linker=self.linker_cfg and {key: str(value) for key, value in self.linker_cfg.items()},
             score_thr=(self.model.test_cfg['score_thr'] if thr is None else thr) if self.model.namer else None,
             min_sound_score=max(own, default=None) if least is None else least,
             fps=request.fps,

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine.dist import get_rank
-
 from ..utils.text import shorten
 from .video.base import Source
-from .video.clips import write_clips
-from .video.many import Job, claimed, list_jobs, read_complete, share_jobs, summary_row, write_summary
+from .video.clips import TABLE, read_clips, write_clips
+from .video.many import Job, claimed, read_complete, share_jobs, stamps, summary_row, write_summary
 from .video.progress import ListProgress
 from .video.record import OutputOptions, Recorder
 from .video.request import InferenceRequest
@@ -56,15 +54,12 @@ class ListLabeller:
 
     def __call__(self, inputs: Any) -> Iterator[tuple[Any, str | None]]:
         """Give of each input of this process the prediction, and the path of its mp4 or None."""
-        jobs, rows = list_jobs(inputs), []
-        complete = {} if self.options.clips else {i: self._complete(job) for i, job in enumerate(jobs)}
-        complete = {i: found for i, found in complete.items() if found is not None}
-        wanted = [i for i in range(len(jobs)) if i not in complete]
-        mine = share_jobs(jobs, wanted)
-        if get_rank() == 0:
-            for index, prediction in complete.items():
-                rows.append(summary_row(jobs[index], 'complete', prediction))
-                yield prediction, prediction['files'].get('video')
+
+        def is_complete(job: Job) -> bool:
+            return self._complete(job) is not None and self._has_clips(job)
+
+        jobs, wanted, mine = share_jobs(inputs, self.options.out_dir, is_complete)
+        rows = []
         with self._progress(jobs, wanted, mine) as progress:
             for index in mine:
                 state, prediction, path = self._label(jobs[index], progress)
@@ -72,15 +67,8 @@ class ListLabeller:
                 rows.append(summary_row(jobs[index], state, said))
                 progress.end_video(index)
                 yield prediction, path
-        if self.options.out_dir is not None and len(jobs) > 1:
-            write_summary(self.options.out_dir, rows)
-
-    def _complete(self, job: Job) -> dict | None:
-        """The prediction of an earlier call that need not be made again."""
-        if not self.resume:
-            return None
-        settings = self.inferencer.settings(self.request)
-        return read_complete(job, settings, self.options.paths(job.name), self.inferencer.weights)
+            if self.options.out_dir is not None and len(jobs) > 1:
+                write_summary(self.options.out_dir, rows)  # waits for the other processes
 
     def _progress(self, jobs: list[Job], wanted: list[int], mine: list[int]) -> ListProgress:
         """Bars of the videos that are labelled now, by all processes."""
@@ -89,6 +77,7 @@ class ListLabeller:
         others = {i: list(files.values())[-1] for i, files in paths.items() if files}
         return ListProgress(frames, others, disable=not self.inferencer.show_progress)
 
+    # ------------------------------------------------------------------ a video
     def _label(self, job: Job, progress: ListProgress) -> tuple[str, Any, str | None]:
         """Label a video: what became of it, its prediction, and the path of its mp4 or None."""
         try:
@@ -98,11 +87,11 @@ class ListLabeller:
                 if self.resume and not ours:
                     return 'busy', dict(video=job.video, busy=BUSY), None
                 if (found := self._complete(job)) is not None:
-                    if self.options.clips:
+                    if not self._has_clips(job):
                         self._cut(job, open_source(job.item, self.audio_track), found)
                     return 'complete', found, found['files'].get('video')
                 return 'labelled', *self._record(job, progress)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:  # such as out of the GPU's memory
             if not self.skips:
                 raise
             return 'failed', dict(video=job.video, error=str(error)), None
@@ -111,7 +100,7 @@ class ListLabeller:
         """Label a video and write its outputs."""
         source = open_source(job.item, self.audio_track)
         recorder = Recorder(source, self.request, self.options, job.name)
-        header = self.inferencer.describe(source, self.request)
+        header = self.inferencer.describe(source, self.request) | self._origin(job)
         prediction, path = recorder.record(self.inferencer.stream(source, self.request), header, progress)
         if self.options.clips:
             self._cut(job, source, prediction if isinstance(prediction, dict) else prediction.timeline)
@@ -119,7 +108,35 @@ class ListLabeller:
 
     def _cut(self, job: Job, source: Source, prediction: dict) -> None:
         """Cut the wanted stretches out of a labelled video."""
-        folder = Path(self.options.out_dir, 'clips', job.name)
-        write_clips(folder, source, prediction, self.options.clips, self.options.pad)
+        write_clips(self._clips(job), source, prediction, self.options.clips, self.options.pad)
         if 'files' in prediction:
-            prediction['files']['clips'] = str(folder)
+            prediction['files']['clips'] = str(self._clips(job))
+
+    # ------------------------------------------------------------------ what is there already
+    def _origin(self, job: Job) -> dict[str, Any]:
+        """The files that a prediction is made of, and which sound."""
+        weights = [str(self.inferencer.weights)] if self.inferencer.weights else []
+        paths = [path for path in (*job.files, *weights) if Path(path).exists()]
+        return dict(inputs=stamps(paths), audio_track=self.audio_track)
+
+    def _complete(self, job: Job) -> dict | None:
+        """The prediction of an earlier call that need not be made again; what comes as arrays is not known again."""
+        if not self.resume or not job.files:
+            return None
+        try:
+            head = self.inferencer.settings(self.request) | self._origin(job)
+        except OSError:  # it went meanwhile
+            return None
+        return read_complete(head, self.options.paths(job.name))
+
+    def _clips(self, job: Job) -> Path:
+        """The folder of its clips."""
+        return Path(self.options.out_dir, 'clips', job.name)
+
+    def _has_clips(self, job: Job) -> bool:
+        """Whether the clips that are asked for are there, cut since it was labelled."""
+        if not self.options.clips:
+            return True
+        wanted, table = {(name, self.options.pad) for name in self.options.clips}, self._clips(job) / TABLE
+        labelled = self.options.paths(job.name)['json']
+        return read_clips(table.parent) == wanted and table.stat().st_mtime_ns >= labelled.stat().st_mtime_ns

@@ -4,6 +4,7 @@
 import gc
 import os
 import os.path as osp
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -144,16 +145,21 @@ class AVRunner(Runner):
         self.cfg.dump(osp.join(self.work_dir, f'{stem}_resolved.py'))
 
 
-def join_group(launcher: str, **kwargs: Any) -> None:
-    """Join the process group of a launcher by gloo; where there are GPUs, each process gets its own.
+def join_group(launcher: str, gpu: bool, timeout: int) -> None:
+    """Join the process group of a launcher, by gloo.
+
+    Args:
+        launcher (str): 'pytorch', 'slurm' or 'mpi'.
+        gpu (bool): whether each process gets a GPU of its own.
+        timeout (int): seconds that processes wait for each other.
 
     Raises:
-        ValueError: there is no GPU, and the processes were not started by torchrun.
+        ValueError: without GPUs, the processes were not started by torchrun.
     """
-    if torch.cuda.is_available():
-        init_dist(launcher, 'gloo', **kwargs)
+    if gpu:
+        init_dist(launcher, 'gloo', timeout=timeout)
     else:
-        init_gloo(launcher, **kwargs)
+        init_gloo(launcher, timeout=timedelta(seconds=timeout))
 
 
 def init_gloo(launcher: str, **kwargs: Any) -> None:

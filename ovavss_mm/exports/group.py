@@ -86,7 +86,9 @@ class Exports:
     def write(self, frame: 'LabelledFrame') -> None:
         """Write the next labelled frame."""
         if self._pictures is not None:
-            _, picture = next(self._pictures)
+            _, picture = next(self._pictures, (None, None))
+            if picture is None:
+                raise ValueError(f'{self.origin.name} has fewer frames when it is read again: it is damaged')
             self.origin.numbers.append(picture.number)
             if self._frames is not None:
                 self.origin.picture = self._frames / f'{milliseconds(frame.time)}.jpg'

@@ -52,7 +52,8 @@ class LabelStudio(Export):
     def write(self, frame: 'LabelledFrame') -> None:
         """Write the task of a frame."""
         results = [self._brush(*found) for found in objects_of(frame)]
-        data = dict(image=_address(f'export/frames/{self.origin.picture_path}'), video=self.origin.name)
+        video = Path(self.origin.path or self.origin.name).name
+        data = dict(image=_address(f'export/frames/{self.origin.picture_path}'), video=video)
         data |= dict(time=round(frame.time, 4), frame=self.origin.numbers[-1])
         self._file.write(self._separator + json.dumps(_task(data, results)))
         self._separator = ',\n'

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovavss_mm.apis.video import record
 from ovavss_mm.apis.video.many import claimed
@@ -24,9 +25,14 @@ def quiet():
 
 
 @pytest.fixture
-def inputs() -> list[dict]:
-    rng = np.random.default_rng(0)
-    return [dict(frames=rng.integers(0, 256, (2, 24, 32, 3), np.uint8), name=f'clip{i}') for i in range(4)]
+def inputs(tmp_path_factory) -> list[str]:
+    """Folders of two pictures."""
+    folder, rng = tmp_path_factory.mktemp('inputs'), np.random.default_rng(0)
+    for i in range(4):
+        (folder / f'clip{i}').mkdir()
+        for j in range(2):
+            Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f'clip{i}/{j}.png')
+    return [str(folder / f'clip{i}') for i in range(4)]
 
 
 def states(out: Path) -> dict[str, str]:
@@ -62,11 +68,37 @@ def test_what_is_complete_is_left_out(inferencer, inputs, tmp_path, monkeypatch)
     assert set(states(tmp_path / 'out').values()) == {'labelled'}, 'not asked to resume'
 
 
+def test_what_has_changed_is_labelled_anew(inferencer, inputs, tmp_path):
+    """Another picture, sound or sound track; and arrays, which nothing tells apart."""
+    call = dict(classes=NAMES, out_dir=str(tmp_path / 'out'), no_save_vis=True)
+    inferencer(inputs[:2], **call)
+    Image.new('RGB', (32, 24)).save(Path(inputs[1]) / '1.png')
+    inferencer(inputs[:2], **call, resume=True)
+    assert states(tmp_path / 'out') == dict(clip0='complete', clip1='labelled')
+    inferencer(inputs[:2], **call, resume=True, audio_track=2)
+    assert set(states(tmp_path / 'out').values()) == {'labelled'}
+    for seed in range(2):
+        frames = np.random.default_rng(seed).integers(0, 256, (2, 24, 32, 3), np.uint8)
+        inferencer([frames, dict(frames=frames)], **call, resume=True)
+        assert set(states(tmp_path / 'out').values()) == {'labelled'}
+
+
+def test_what_goes_wrong_with_one_video_does_not_end_the_others(inferencer, inputs, tmp_path, monkeypatch):
+    def stream(source, request):
+        if source.name == 'clip1':
+            raise RuntimeError('CUDA out of memory')
+        return type(inferencer).stream(inferencer, source, request)
+
+    monkeypatch.setattr(inferencer, 'stream', stream)
+    inferencer(inputs, NAMES, out_dir=str(tmp_path), no_save_vis=True, on_error='skip')
+    assert states(tmp_path) == dict(clip0='labelled', clip1='failed', clip2='labelled', clip3='labelled')
+
+
 def test_what_another_start_labels_is_left_to_it(inferencer, inputs, tmp_path):
     call = dict(classes=NAMES, out_dir=str(tmp_path), no_save_vis=True)
     with claimed(str(tmp_path), 'clip1'):
         found = inferencer(inputs, **call, resume=True)['predictions']
-        assert found[1] == dict(video='clip1', busy='another process is labelling it')
+        assert found[1] == dict(video=inputs[1], busy='another process is labelling it')
         assert states(tmp_path)['clip1'] == 'busy'
     inferencer(inputs, **call, resume=True)
     assert states(tmp_path)['clip1'] == 'labelled'
@@ -94,6 +126,8 @@ def test_the_bar_of_all_counts_what_other_processes_do(tmp_path):
     assert overall.completed == 1
     (tmp_path / 'two').write_text('')
     bar.end_video(0)
+    assert overall.completed == 4
+    bar.see_others()
     assert overall.completed == 14 and [x.id for x in bar.tasks] == [overall.id]
     single = ListProgress({0: 4}, {}, disable=True)
     assert single.tasks == []
@@ -101,19 +135,26 @@ def test_the_bar_of_all_counts_what_other_processes_do(tmp_path):
 
 # ------------------------------------------------------------------ clips
 def test_clips_are_cut_of_new_and_of_complete_videos(inferencer, inputs, tmp_path):
-    call = dict(classes=NAMES, out_dir=str(tmp_path), no_save_vis=True)
+    """As often as they are asked for anew, and not again."""
+    call = dict(classes=NAMES, out_dir=str(tmp_path), no_save_vis=True, resume=True)
     predictions = inferencer(inputs[:3], **call)['predictions']
-    inferencer(inputs, **call, clips=['violin'], pad=0.25, resume=True)
+    tables = [tmp_path / 'clips' / Path(prediction['files']['json']).stem / 'clips.csv' for prediction in predictions]
+    inferencer(inputs, **call, clips=['violin'])
     assert list(states(tmp_path).values()) == ['complete'] * 3 + ['labelled']
-    for prediction in predictions:
-        folder = tmp_path / 'clips' / Path(prediction['files']['json']).stem
-        with open(folder / 'clips.csv', newline='') as file:
+    for prediction, table in zip(predictions, tables, strict=True):
+        with open(table, newline='') as file:
             rows = list(csv.DictReader(file))
-        stretches = prediction['names'].get('violin', {}).get('intervals', [])
-        assert len(rows) <= len(stretches) and bool(rows) == bool(stretches)
-        assert {row['file'] for row in rows} | {'clips.csv'} == {path.name for path in folder.iterdir()}
-        assert {row['name'] for row in rows} <= {'violin'}
+        stretches = prediction['names'].get('violin', dict(intervals=[]))['intervals']
+        found = [[float(row['start']), float(row['end'])] for row in rows if row['file']]
+        assert found == stretches and {row['name'] for row in rows} == {'violin'}
+        files = {row['file'] for row in rows if row['file']}
+        assert files | {'clips.csv'} == {path.name for path in table.parent.iterdir()}
     assert any((tmp_path / 'clips').rglob('*.mp4'))
+    before = [table.stat().st_mtime_ns for table in tables]
+    inferencer(inputs, **call, clips=['violin'])
+    assert [table.stat().st_mtime_ns for table in tables] == before
+    inferencer(inputs, **call, clips=['violin'], pad=0.25)
+    assert all(table.stat().st_mtime_ns > old for table, old in zip(tables, before, strict=True))
 
 
 def test_wrong_clips_are_named_before_anything_is_labelled(inferencer, inputs, tmp_path):

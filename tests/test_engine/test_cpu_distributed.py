@@ -4,12 +4,13 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
-from ovavss_mm.engine.runner import init_gloo
+from ovavss_mm.engine.runner import init_gloo, join_group
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -44,3 +45,19 @@ def test_gloo_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for launcher in ('pytorch', 'slurm'):
         with pytest.raises(ValueError, match=f"launcher '{launcher}': several processes without a GPU.*torchrun"):
             init_gloo(launcher)
+
+
+@pytest.mark.parametrize('gpu', [False, True])
+def test_processes_that_label_wait_long_for_each_other(monkeypatch, gpu):
+    """Each gets its own GPU, where there are GPUs; the process group is one of gloo."""
+    called = {}
+    for key, value in dict(RANK='1', WORLD_SIZE='2', LOCAL_RANK='1', MASTER_ADDR='localhost').items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(
+        torch.distributed, 'init_process_group', lambda *args, **kwargs: called.update(kwargs, args=args)
+    )
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda number: called.update(gpu=number))
+    monkeypatch.setattr(torch.multiprocessing, 'get_start_method', lambda **_: 'fork')
+    join_group('pytorch', gpu, timeout=86_400)
+    assert called['timeout'] == timedelta(days=1) and called.get('gpu') == (1 if gpu else None)
+    assert 'gloo' in (*called['args'], called.get('backend'))

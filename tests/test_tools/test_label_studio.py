@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,3 +235,15 @@ def test_no_json(script, videos, tmp_path):
     (tmp_path / 'a.json').write_text(json.dumps([task(0, [])])[:-5])
     with pytest.raises(SystemExit, match=r'error: .*a\.json, line 1: not valid JSON'):
         script.main(['--train', str(tmp_path / 'a.json'), '--videos', str(videos), '--out', str(tmp_path / 'own')])
+
+
+def test_a_video_is_found_by_all_of_its_name(tmp_path):
+    """With or without its ending; what follows another dot is part of the name."""
+    tool = load_tool('video_clips')
+    for name in ('my.mp4', 'my.clip.mp4', '2024.05.01 park.MOV'):
+        (tmp_path / name).write_bytes(b'')
+    for name, file in (
+        ('my', 'my.mp4'), ('my.clip', 'my.clip.mp4'), ('my.clip.avi', 'my.clip.mp4'), ('my.mp4', 'my.mp4'),
+        ('2024.05.01 park', '2024.05.01 park.MOV'), ('x/2024.05.01 park.MOV', '2024.05.01 park.MOV'),
+    ):  # fmt: skip
+        assert tool.find_videos(str(tmp_path), [SimpleNamespace(where='a', video=name)]) == [tmp_path / file]

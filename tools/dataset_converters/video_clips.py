@@ -77,7 +77,8 @@ def _find_video(folder: str, files: dict[PurePosixPath, Path], labels: VideoLabe
         if fitting := [path for path in files if path.parts[-len(end) :] == end]:
             break
     else:
-        stem = PurePosixPath(parts[-1] if parts else '').stem
+        stem = parts[-1] if parts else ''
+        stem = PurePosixPath(stem).stem if stem.lower().endswith(VIDEOS) else stem
         fitting = [path for path in files if path.stem == stem and path.name.lower().endswith(VIDEOS)]
     if len(fitting) > 1:
         raise ValueError(
@@ -114,7 +115,8 @@ class _Numbered(Source):
     def pictures(self) -> Iterator[Picture]:
         """The frames, from the first on."""
         half = (self.grid.step - 1) / 2 / self.rate  # as long a frame stands for times before and after it
-        for number, picture in enumerate(self.source.pictures()):
+        for picture in self.source.pictures():
+            number = picture.number
             if number in self.grid:
                 yield Picture(picture.time - half, picture.end, lambda i=number, make=picture.rgb: (i, make))
             elif number < self.grid.start:

@@ -17,12 +17,15 @@ from .outputs import Outputs
 from .overlay import SourceVideo
 from .video_source import VideoSource
 
-COLUMNS = ('file', 'name', 'start', 'end', 'seconds', 'how')
+TABLE = 'clips.csv'
+COLUMNS = ('file', 'name', 'start', 'end', 'seconds', 'how', 'pad')
 PLAIN = ('mov', 'mp4', 'm4a', '3gp', '3g2', 'mj2')  # containers whose packets an mp4 file takes
 
 
 def write_clips(folder: Path, source: Source, prediction: Mapping[str, Any], names: Sequence[str], pad: float) -> None:
     """Write a file for each stretch in which one of some names sounds, and ``clips.csv``, into a new folder.
+
+    The table has a line a stretch, and one without a file for a name that never sounds.
 
     Args:
         folder (Path): it appears, in the place of an older one, when all files are complete.
@@ -36,21 +39,44 @@ def write_clips(folder: Path, source: Source, prediction: Mapping[str, Any], nam
         OSError: a file cannot be written.
         ValueError: the source cannot be decoded.
     """
-    keys = key_times(source) if isinstance(source, VideoSource) else []
-    stems = dict(zip(names, output_names([dict(name=name) for name in names]), strict=True))
-    with Outputs() as outputs:
-        beside = outputs.add(folder)
-        beside.mkdir()
-        with open(beside / 'clips.csv', 'w', newline='', encoding='utf-8') as file:
-            table = csv.writer(file, lineterminator='\n')
-            table.writerow(COLUMNS)
-            for name in names:
-                heard = prediction['names'].get(name, {}).get('intervals', [])
-                pictures = Pictures(source)  # one pass for all stretches of a name
-                for start, end in padded(heard, pad, prediction['duration']):
-                    stem = beside / f'{stems[name]}_{start:09.3f}-{end:09.3f}'
-                    path, how = cut(pictures, start, end, stem, nearest(keys, start, max(pad, source.tolerance)))
-                    table.writerow((path.name, name, start, end, round(end - start, 4), how))
+    try:
+        keys = key_times(source) if isinstance(source, VideoSource) else []
+        stems = dict(zip(names, output_names([dict(name=name) for name in names]), strict=True))
+        with Outputs() as outputs:
+            beside = outputs.add(folder)
+            beside.mkdir()
+            with open(beside / TABLE, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file:
+                table = csv.writer(file, lineterminator='\n')
+                table.writerow(COLUMNS)
+                for name in names:
+                    heard = prediction['names'].get(name, {}).get('intervals', [])
+                    cuts = padded(heard, pad, prediction['duration'])
+                    rows = cut_all(source, cuts, beside / stems[name], keys, pad) or [('', '', '', 0, '')]
+                    table.writerows((file, name, *row, pad) for file, *row in rows)
+    except av.FFmpegError as error:
+        raise ValueError(f'{source.name} cannot be cut: {error.strerror}') from error
+
+
+def read_clips(folder: Path) -> set[tuple[str, float]]:
+    """The names and pads that clips were cut for; none where there are no clips."""
+    try:
+        with open(folder / TABLE, newline='', encoding='utf-8') as file:
+            return {(row['name'], float(row['pad'])) for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError):
+        return set()
+
+
+def cut_all(
+    source: Source, cuts: Sequence[Sequence[float]], stem: Path, keys: Sequence[float], pad: float
+) -> list[tuple[str, float, float, float, str]]:
+    """Cut the stretches [start, end] of one name out; gives their lines of the table, up to how they were cut."""
+    pictures, rows = Pictures(source), []  # one pass for all
+    for start, end in cuts:
+        key = nearest(keys, start, max(pad, source.tolerance))
+        start = start if key is None else round(max(key, 0.0), 4)
+        path, how = cut(pictures, start, end, stem.parent / f'{stem.name}_{start:09.3f}-{end:09.3f}', key)
+        rows.append((path.name, start, end, round(end - start, 4), how))
+    return rows
 
 
 def padded(intervals: Sequence[Sequence[float]], pad: float, duration: float) -> list[list[float]]:
@@ -172,11 +198,17 @@ def copy_packets(source: VideoSource, start: float, end: float, stem: Path) -> P
                 streams = {stream.index: file.add_stream_from_template(stream) for stream in wanted}
                 first = start + source.start
                 given.seek(round(first * av.time_base) + 1000, backward=True)
+                ended = set()
                 for packet in given.demux(wanted):
                     if packet.pts is None or packet.dts is None:
                         continue
                     base, length = packet.time_base, float((packet.duration or 0) * packet.time_base)
-                    if float(packet.pts * base) + length / 2 < first or float(packet.dts * base) >= end + source.start:
+                    if float(packet.dts * base) >= end + source.start:
+                        ended.add(packet.stream.index)
+                        if len(ended) == len(wanted):
+                            break
+                        continue
+                    if float(packet.pts * base) + length / 2 < first:
                         continue
                     packet.pts, packet.dts = (stamp - round(first / base) for stamp in (packet.pts, packet.dts))
                     packet.stream = streams[packet.stream.index]

@@ -27,7 +27,7 @@ MAX_NAME = 120  # bytes of a name; file systems take 255 with all that is added
 
 def natural(name: str) -> list:
     """Sorting key in which 10.jpg comes after 9.jpg."""
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
 
 
 def list_files(folder: str, kinds: tuple[str, ...]) -> list[str]:
@@ -37,24 +37,24 @@ def list_files(folder: str, kinds: tuple[str, ...]) -> list[str]:
     return [osp.join(folder, name) for name in sorted(names, key=natural)]
 
 
-def list_inputs(inputs: object) -> list:
+def list_inputs(inputs: object, out_dir: str | None = None) -> list:
     """List inputs of :func:`.sources.open_source`: of one, a glob pattern, a folder of videos, or a list of these.
 
     Of a folder with videos and photos, as of a camera, the videos are taken. Where neither lies in it, the videos in
-    the folders below it are.
+    the folders below it are, but for those in ``out_dir``, which hold results.
 
     Raises:
         ValueError: no inputs, or a pattern that nothing matches.
     """
     if not isinstance(inputs, (list, tuple)):
         inputs = [inputs]
-    found = [item for entry in inputs for item in _expand(entry)]
+    found = [item for entry in inputs for item in _expand(entry, out_dir)]
     if not found:
         raise ValueError('there are no inputs')
     return found
 
 
-def _expand(entry: object) -> Iterable:
+def _expand(entry: object, out_dir: str | None) -> Iterable:
     """The inputs that one entry stands for."""
     if not isinstance(entry, (str, Path)):
         return [entry]
@@ -64,10 +64,10 @@ def _expand(entry: object) -> Iterable:
         if not found:
             raise ValueError(f'nothing matches {path}')
         return found
-    return _expand_folder(path) if osp.isdir(path) else [path]
+    return _expand_folder(path, out_dir) if osp.isdir(path) else [path]
 
 
-def _expand_folder(folder: str) -> list[str]:
+def _expand_folder(folder: str, out_dir: str | None) -> list[str]:
     """The videos in a folder; the folder itself if it is one of pictures."""
     pictures = list_files(folder, PICTURES)
     if videos := _list_videos(folder):
@@ -78,6 +78,8 @@ def _expand_folder(folder: str) -> list[str]:
     if pictures or osp.isdir(osp.join(folder, 'frames')):
         return [folder]
     below = sorted((root for root, _, _ in os.walk(folder)), key=natural)
+    results = None if out_dir is None else Path(out_dir).resolve()
+    below = [path for path in below if results not in (Path(path).resolve(), *Path(path).resolve().parents)]
     return [video for path in below for video in _list_videos(path)] or [folder]
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -40,10 +40,11 @@ class Job:
 
     @property
     def files(self) -> list[str]:
-        """The files that it is made of, the one with the pictures first; of arrays none."""
+        """The files or folders that it is made of, the one with the pictures first; of arrays none."""
         parts = self.item if isinstance(self.item, dict) else dict(video=self.item)
-        found = (parts.get(key) for key in ('video', 'frames', 'sound'))
-        return [str(part) for part in found if isinstance(part, (str, Path))]
+        pictures = parts.get('video', parts.get('frames'))
+        found = [part for part in (pictures, parts.get('sound')) if isinstance(part, (str, Path))]
+        return [str(part) for part in found] if isinstance(pictures, (str, Path)) else []
 
     @property
     def video(self) -> str:
@@ -51,9 +52,9 @@ class Job:
         return next(iter(self.files), self.name)
 
 
-def list_jobs(inputs: Any) -> list[Job]:
+def list_jobs(inputs: Any, out_dir: str | None = None) -> list[Job]:
     """The jobs of a call's inputs, see :func:`.listing.list_inputs`; names do not depend on the order."""
-    items = list_inputs(inputs)
+    items = list_inputs(inputs, out_dir)
     return [Job(item, name) for item, name in zip(items, output_names(items), strict=True)]
 
 
@@ -83,49 +84,60 @@ def share_out(seconds: Sequence[float], parts: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def share_jobs(jobs: list[Job], wanted: list[int]) -> list[int]:
-    """Those of some jobs that this process of a process group labels; sets the lengths of all that are wanted.
+def share_jobs(
+    inputs: Any, out_dir: str | None, is_complete: Callable[[Job], bool]
+) -> tuple[list[Job], list[int], list[int]]:
+    """List the inputs of a call, and share out to the processes of a process group those that are not complete.
 
     The first process looks at the files and tells the others, as files come and go meanwhile.
+
+    Returns:
+        tuple: all jobs; indices of those that are not complete; and of those that this process takes. The first one
+        takes those that are complete, too.
     """
     rank, world_size = get_dist_info()
     told: list[Any] = [None]
     if rank == 0:
-        seconds = [seconds_of(jobs[i]) for i in wanted] if len(jobs) > 1 else [0.0] * len(wanted)
-        told = [(wanted, seconds, share_out(seconds, world_size))]
+        jobs = list_jobs(inputs, out_dir)
+        complete = [i for i, job in enumerate(jobs) if is_complete(job)]
+        open_ones = [i for i in range(len(jobs)) if i not in set(complete)]
+        for i in open_ones if len(jobs) > 1 else ():
+            jobs[i].seconds = seconds_of(jobs[i])
+        shares = share_out([jobs[i].seconds for i in open_ones], world_size)
+        shares = [[open_ones[i] for i in share] for share in shares]
+        told = [(jobs, open_ones, [complete + shares[0], *shares[1:]])]
     broadcast_object_list(told)
-    wanted, seconds, shares = told[0]
-    for i, length in zip(wanted, seconds, strict=True):
-        jobs[i].seconds = length
-    return [wanted[i] for i in shares[rank]]
+    jobs, open_ones, shares = told[0]
+    return jobs, open_ones, shares[rank]
 
 
 # ------------------------------------------------------------------ what is there already
-def read_complete(job: Job, settings: Mapping[str, Any], files: Mapping[str, Path], weights: str | None) -> dict | None:
-    """Read the prediction that an earlier call wrote with the same names, model and settings.
+def stamps(paths: Iterable[str]) -> list[list[Any]]:
+    """Of each file, or folder of files, its absolute path, its bytes, and when it was changed last, in nanoseconds."""
+    found = []
+    for path in map(Path, paths):
+        parts = [part.stat() for part in path.iterdir()] if path.is_dir() else [path.stat()]
+        changed = max((part.st_mtime_ns for part in parts), default=0)
+        found.append([str(path.resolve()), sum(part.st_size for part in parts), changed])
+    return found
+
+
+def read_complete(head: Mapping[str, Any], files: Mapping[str, Path]) -> dict | None:
+    """Read the prediction that an earlier call wrote of the same files, with the same names, model and settings.
 
     Args:
-        job (Job): the video.
-        settings (Mapping[str, Any]): what the head of its JSON file must say.
+        head (Mapping[str, Any]): what its JSON file must say.
         files (Mapping[str, Path]): all files that the call would write, 'json' among them.
-        weights (str): of the model. Neither these nor the video may be newer than the JSON file.
 
     Returns:
         dict: the prediction, without records of frames; None if there is none, or of something else.
     """
-    path = files['json']
     try:
-        prediction = json.loads(path.read_text(encoding='utf-8'))
-        made = path.stat().st_mtime
+        prediction = json.loads(files['json'].read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return None
-    wanted = json.loads(json.dumps(settings))  # tuples are lists there
+    wanted = json.loads(json.dumps(head))  # tuples are lists there
     if not isinstance(prediction, dict) or any(prediction.get(key) != value for key, value in wanted.items()):
-        return None
-    if prediction.get('video') not in (job.video, Path(job.video).name, Path(job.video).stem, job.name):
-        return None
-    origins = [*job.files, *([weights] if weights else [])]
-    if any(os.path.getmtime(origin) > made for origin in origins if os.path.exists(origin)):
         return None
     if not all(path.exists() for path in files.values()):
         return None
@@ -141,7 +153,7 @@ def claimed(out_dir: str, name: str) -> Iterator[bool]:
         bool: whether they are ours; False while another process holds them.
     """
     lock = FolderLock(Path(out_dir, '.labelling', name))
-    ours = lock.take()
+    ours = _take(lock)
     try:
         yield ours
     finally:
@@ -150,6 +162,23 @@ def claimed(out_dir: str, name: str) -> Iterator[bool]:
             lock.free()
             with suppress(OSError):  # there are others in it
                 lock.path.parent.rmdir()
+
+
+def _take(lock: FolderLock, tries: int = 100) -> bool:
+    """Take a lock whose file, and its folder, others may remove at any time; whether it is ours."""
+    for left in reversed(range(tries)):
+        try:
+            if not lock.take():
+                return False
+            same = [os.path.samestat(os.fstat(number), lock.path.stat()) for number in lock.numbers()]
+        except (FileNotFoundError, FileExistsError):
+            same = [False]
+            if not left:
+                raise
+        if all(same):
+            return True
+        lock.free()
+    return False
 
 
 # ------------------------------------------------------------------ summary
@@ -166,7 +195,8 @@ def summary_row(job: Job, state: str, prediction: Mapping[str, Any]) -> dict[str
         return dict(prediction, **row)
     identities = Counter(found['name'] for found in prediction['objects'])
     names = {
-        name: dict(seconds=heard['seconds'], identities=identities[name]) for name, heard in prediction['names'].items()
+        name: dict(seconds=heard['seconds'], identities=identities[name] or 1)
+        for name, heard in prediction['names'].items()
     }
     return row | dict(
         duration=prediction['duration'], names=names, silent=prediction['silent']['seconds'], notes=prediction['notes']
@@ -184,11 +214,12 @@ def write_summary(out_dir: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if get_dist_info()[0] != 0:
         return
     listed = sorted(chain.from_iterable(gathered), key=lambda row: natural(row['output']))
-    write_atomic(Path(out_dir, 'summary.json'), json.dumps(listed, indent=1, ensure_ascii=False) + '\n')
+    text = json.dumps(listed, indent=1, ensure_ascii=False) + '\n'
+    write_atomic(Path(out_dir, 'summary.json'), text.encode(errors='backslashreplace'))
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, extrasaction='ignore', lineterminator='\n')
     table.writeheader()
     for row in listed:
         for name, heard in (row.get('names') or {'': {}}).items():
             table.writerow(dict(row, name=name, **heard))
-    write_atomic(Path(out_dir, 'summary.csv'), text.getvalue())
+    write_atomic(Path(out_dir, 'summary.csv'), text.getvalue().encode(errors='backslashreplace'))

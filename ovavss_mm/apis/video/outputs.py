@@ -67,13 +67,15 @@ class Outputs:
                 os.replace(beside, path)
 
     def _close(self, failed: bool) -> None:
-        """Close the writers; after an error, a further one is not raised."""
+        """Close all writers; the first error is raised, unless there was one before."""
+        first = None
         while self._open:
             try:
                 self._open.pop().close()
-            except Exception:
-                if not failed:
-                    raise
+            except Exception as error:
+                first = first or error
+        if first is not None and not failed:
+            raise first
 
 
 class LabelPictures:

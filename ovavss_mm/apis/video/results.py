@@ -28,7 +28,7 @@ def find_videos(
     """
     found, asked = [], set()
     for folder in folders:
-        paths = sorted(Path(folder, 'pred').glob('*.json'))
+        paths = sorted(Path(folder, 'pred').glob('[!.]*.json'))
         if not paths:
             raise FileNotFoundError(f'{folder} has no results: there is no JSON file in {Path(folder, "pred")}')
         for path in paths:

@@ -32,6 +32,8 @@ def test_what_cannot_be_looked_up_is_said(folder, tmp_path):
         find_videos([folder], ['dog', 'cat'], 0)
     with pytest.raises(FileNotFoundError, match='nothing has no results: there is no JSON file in nothing/pred'):
         find_videos(['nothing'], ['dog'], 0)
+    (tmp_path / 'pred/.a.1-part.json').write_text('{')  # of a video that is being labelled
+    assert len(find_videos([folder], ['dog'], 0)) == 2
     (tmp_path / 'pred/bad.json').write_text('[]')
     with pytest.raises(ValueError, match='bad.json is no result of labelling'):
         find_videos([folder], ['dog'], 0)
