@@ -30,7 +30,7 @@ EXAMPLES = """examples:
     python tools/infer.py videos/*.mp4 frames_folder --classes-file names.txt --out-dir out
 
   thousands of videos by two processes (or --launcher slurm); the same command once more goes on
-    torchrun --nproc_per_node=2 tools/infer.py videos --classes-file names.txt --out-dir out --resume
+    torchrun --standalone --nproc_per_node=2 tools/infer.py videos --classes-file names.txt --out-dir out --resume
 
   the stretches in which a dog is heard, with a second before and after, as videos of their own
     python tools/infer.py videos --classes dog violin --clips dog --pad 1 --out-dir out
