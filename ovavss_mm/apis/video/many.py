@@ -116,7 +116,7 @@ def stamps(paths: Iterable[str]) -> list[list[Any]]:
     """Of each file, or folder of files, its absolute path, its bytes, and when it was changed last, in nanoseconds."""
     found = []
     for path in map(Path, paths):
-        parts = [part.stat() for part in path.iterdir()] if path.is_dir() else [path.stat()]
+        parts = [part.stat() for part in path.rglob('*')] if path.is_dir() else [path.stat()]
         changed = max((part.st_mtime_ns for part in parts), default=0)
         found.append([str(path.resolve()), sum(part.st_size for part in parts), changed])
     return found

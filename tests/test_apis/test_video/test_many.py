@@ -89,19 +89,21 @@ def test_what_is_of_something_else_is_not_complete(written, change):
 
 def test_a_file_that_was_replaced_has_another_stamp(tmp_path, monkeypatch):
     """Also by an older one, also in a folder; not by the way in which it is named."""
-    (tmp_path / 'folder').mkdir()
-    for name in ('clip.mp4', 'folder/0.png'):
+    (tmp_path / 'folder/frames').mkdir(parents=True)
+    os.utime(tmp_path / 'folder/frames', (1, 1))
+    for name in ('clip.mp4', 'folder/frames/0.png'):
         (tmp_path / name).write_bytes(b'1')
     paths = [str(tmp_path / 'clip.mp4'), str(tmp_path / 'folder')]
     first = stamps(paths)
     monkeypatch.chdir(tmp_path)
     assert stamps(['clip.mp4', './folder/']) == first
-    for name in ('clip.mp4', 'folder/0.png'):
+    for name in ('clip.mp4', 'folder/frames/0.png'):
         os.utime(tmp_path / name, (1, 1))
     second = stamps(paths)
     assert all(a[0] == b[0] and a != b for a, b in zip(first, second, strict=True))
+    size = stamps(paths)[1][1]
     (tmp_path / 'folder/1.png').write_bytes(b'22')
-    assert stamps(paths)[1][1] == 3
+    assert stamps(paths)[1][1] == size + 2
 
 
 def test_outputs_are_claimed_once_and_nothing_is_left(tmp_path):
