@@ -186,7 +186,7 @@ def test_names_are_text_to_the_page(runner, video, tmp_path):
         *((name, 'control characters') for name in CONTROL[2:5]),
         ('\ud800', 'control characters'),
         (LONG, 'up to 100 letters'),
-        ('x,' * (MEGABYTE // 2), 'this page takes 200'),
+        ('x,' * (MEGABYTE // 2), 'the server takes 200'),
         (',\n' * (MEGABYTE // 2), 'at least one name'),
         ('dog\n \x1b', 'control characters'),
     ],

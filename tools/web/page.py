@@ -11,7 +11,7 @@ from ovavss_mm.mini_world.names import NAMES as MINI_NAMES
 from ovavss_mm.mini_world.video import video_scenes, write_video
 
 from .chart import message_html, timeline_html
-from .limits import InputError
+from .limits import DEFAULTS, FAILED, FPS, OPACITY, InputError
 from .runner import EXAMPLE_FOLDER, Cancelled, DemoRunner
 
 TITLE = 'What sounds, and where'
@@ -35,13 +35,10 @@ class Page:
     Args:
         runner (DemoRunner): runs the jobs.
         mini (bool): whether the model is that of the mini world, whose names and clips are then offered.
-        queue (int): jobs that may wait, at least 1. Defaults to 10.
     """
 
-    def __init__(self, runner: DemoRunner, mini: bool, queue: int = 10) -> None:
-        if not isinstance(queue, int) or queue < 1:
-            raise ValueError(f'queue must be a whole number above 0, got {queue!r}')
-        self.runner, self.mini, self.max_queue = runner, mini, queue
+    def __init__(self, runner: DemoRunner, mini: bool) -> None:
+        self.runner, self.mini = runner, mini
         self._example_lock = threading.Lock()
 
     # ------------------------------------------------------------------ layout
@@ -56,7 +53,9 @@ class Page:
                 with gr.Column(scale=6, min_width=320):
                     outputs = self._outputs()
             self._connect(blocks, inputs, outputs, buttons)
-        return blocks.queue(max_size=self.max_queue, default_concurrency_limit=1, api_open=False)
+            gr.Markdown('For programs there is the same [over HTTP](openapi.json).', elem_id='ov-http')
+        # jobs wait in the runner's queue, where those of other programs wait, too
+        return blocks.queue(max_size=None, default_concurrency_limit=None, api_open=False)
 
     def _inputs(self) -> list[Any]:
         """Video, names and settings."""
@@ -77,8 +76,8 @@ class Page:
             elem_id='ov-names',
         )
         with gr.Accordion('Settings', open=False, elem_id='ov-settings'):
-            fps = gr.Slider(1, 4, 1, step=1, label='Labelled frames a second')
-            opacity = gr.Slider(0.1, 1, 0.6, step=0.1, label='Opacity of the colours')
+            fps = gr.Slider(*FPS, DEFAULTS['fps'], step=1, label='Labelled frames a second')
+            opacity = gr.Slider(*OPACITY, DEFAULTS['opacity'], step=0.1, label='Opacity of the colours')
         return [video, names, fps, opacity]
 
     def _buttons(self) -> list[gr.Button]:
@@ -111,7 +110,7 @@ class Page:
         run, cancel, example = buttons
         video, names = inputs[:2]
         free = dict(queue=False, api_visibility='private', show_progress='hidden')
-        job = dict(fn=self.work, inputs=inputs, outputs=[video, *outputs], concurrency_limit=1)
+        job = dict(fn=self.work, inputs=inputs, outputs=[video, *outputs])
         job |= dict(api_visibility='private', show_progress='full', show_progress_on=outputs[0])
         filled = example.click(self.fill, None, [video, names], **free)
         for event in (run.click, filled.success):
@@ -145,8 +144,12 @@ class Page:
             share = min(1.0, seconds / total) if total else None
             progress(share, desc=f'Labelled: {seconds:.0f}{of} s{then}')
 
+        def waits(before: int) -> None:
+            progress(None, desc=f'Waiting: {before} video{"" if before == 1 else "s"} before this one')
+
+        settings = dict(fps=int(fps), opacity=float(opacity))
         try:
-            result = self.runner.run(_session(request), video, names, report, fps=int(fps), opacity=float(opacity))
+            result = self.runner.run(_session(request), video, names, report, waits, **settings)
         except Exception as error:
             return _failed(error)
         prediction = result.prediction
@@ -193,8 +196,7 @@ def _failed(error: Exception) -> list[Any]:
         shown = None if error.video else shown
     else:
         logger.error('a job failed', exc_info=error)
-        text = 'Something went wrong; the terminal in which the page was started says what.'
-        message = message_html(text, 'error')
+        message = message_html(FAILED, 'error')
     return [shown, message, None, '', gr.DownloadButton(visible=False)]
 
 

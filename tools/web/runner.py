@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs uploads through the inferencer, one at a time, and keeps the files of each browser tab."""
+"""Runs uploads through the inferencer, one at a time, and keeps the files of each browser tab or HTTP job."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +17,19 @@ from rich.progress import Progress
 
 from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.video.listing import VIDEOS, safe_name
+from ovavss_mm.apis.video.outputs import LabelPictures
 from ovavss_mm.apis.video.record import OutputOptions, Recorder
 from ovavss_mm.apis.video.request import InferenceRequest, LabelledFrame
 from ovavss_mm.apis.video.video_source import VideoSource
 
-from .limits import InputError, Limits, parse_names
+from .limits import InputError, Limits, QueueFullError, parse_names
 
 PREFIX = 'ovavss_web_'  # of the temporary folder
 EXAMPLE_FOLDER = 'example'
+LABELS = 'labels'  # folder of the label maps in that of a job
 # Called with the seconds that are labelled, of how many (None: not known), and the time left (None: not known).
 Report = Callable[[float, float | None, float | None], None]
+POLL = 0.1  # s, how often a job that waits looks whether it was told to stop
 
 
 class Cancelled(Exception):
@@ -41,9 +45,62 @@ class CancelToken(threading.Event):
             raise Cancelled
 
 
+class Line:
+    """The one queue: the job that runs, and behind it those that wait, in the order in which they came.
+
+    Args:
+        size (int): jobs that may wait.
+
+    Raises:
+        ValueError: the size is not above 0.
+    """
+
+    def __init__(self, size: int) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f'queue must be a whole number above 0, got {size!r}')
+        self.size = size
+        self._jobs: list[object] = []
+        self._changed = threading.Condition()
+
+    def check_room(self) -> None:
+        """Raise QueueFullError if no other job may wait."""
+        if len(self._jobs) > self.size:  # the first one runs
+            raise QueueFullError(self.size)
+
+    @contextmanager
+    def turn(self, token: CancelToken, waits: Callable[[int], None] = lambda _: None) -> Iterator[None]:
+        """Wait for the turn, which lasts as long as the block.
+
+        Args:
+            token (CancelToken): of the job.
+            waits (Callable): called with the number of jobs before this one, whenever it changes.
+
+        Raises:
+            QueueFullError: too many jobs wait.
+            Cancelled: the job was told to stop while it waited.
+        """
+        job, told = object(), 0
+        with self._changed:
+            self.check_room()
+            self._jobs.append(job)
+        try:
+            with self._changed:
+                while before := self._jobs.index(job):
+                    token.check()
+                    if before != told:
+                        waits(told := before)
+                    self._changed.wait(POLL)
+            token.check()
+            yield
+        finally:
+            with self._changed:
+                self._jobs.remove(job)
+                self._changed.notify_all()
+
+
 @dataclass
 class Session:
-    """What a browser tab holds: the token and the folder of its last job, and the upload that it shows."""
+    """What a browser tab or HTTP job holds: the token and the folder of its last job, and the upload that it shows."""
 
     token: CancelToken = field(default_factory=CancelToken)
     folder: Path | None = None
@@ -57,20 +114,26 @@ class Session:
 
 
 class Result(NamedTuple):
-    """What a job gives: paths of the mp4 and the JSON file, and the content of the latter."""
+    """What a job gives: paths of the mp4 and the JSON file, the content of the latter, and the zip of label maps."""
 
     video: str
     timeline: str
     prediction: dict[str, Any]
+    labels: str | None = None
 
 
 class DemoRunner:
-    """Runs the jobs of browser tabs; at the end of its ``with`` block all temporary files, below ``root``, go."""
+    """Runs the jobs; at the end of its ``with`` block all temporary files, below ``root``, go.
 
-    def __init__(self, inferencer: AVSegInferencer, limits: Limits) -> None:
-        self.inferencer, self.limits = inferencer, limits
+    Args:
+        inferencer (AVSegInferencer): labels the videos.
+        limits (Limits): of the videos.
+        queue (int): jobs that may wait, at least 1. Defaults to 10.
+    """
+
+    def __init__(self, inferencer: AVSegInferencer, limits: Limits, queue: int = 10) -> None:
+        self.inferencer, self.limits, self.line = inferencer, limits, Line(queue)
         self.root = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-        self._turn = threading.Lock()  # of the one job that runs
         self._lock = threading.RLock()  # of the sessions
         self._sessions: dict[str, Session] = {}
 
@@ -78,9 +141,13 @@ class DemoRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Tell all jobs to stop."""
         for session in list(self._sessions.values()):
             session.token.set()
-        shutil.rmtree(self.root, ignore_errors=True)
 
     # ------------------------------------------------------------------ sessions
     def session(self, name: str, new_job: bool = False) -> Session:
@@ -104,7 +171,7 @@ class DemoRunner:
                 shutil.rmtree(before.parent, ignore_errors=True)
 
     def close(self, name: str) -> None:
-        """The session's tab was closed: stop its job, remove its files."""
+        """The session ends: stop its job, remove its files."""
         with self._lock:
             self.session(name).token.set()
             self.session(name).drop_folder()
@@ -118,28 +185,55 @@ class DemoRunner:
         return folder.parent == self.root and not known
 
     # ------------------------------------------------------------------ jobs
-    def run(self, name: str, upload: str | None, text: str | None, report: Report, **settings: Any) -> Result:
-        """Segment an uploaded video, with class names as they were typed and settings of the inferencer.
+    def run(
+        self,
+        name: str,
+        upload: str | None,
+        text: str | None,
+        report: Report,
+        waits: Callable[[int], None] = lambda _: None,
+        labels: bool = False,
+        **settings: Any,
+    ) -> Result:
+        """Segment an uploaded video.
 
         The result's files stay until the session's next job, or its end.
 
+        Args:
+            name (str): of the session.
+            upload (str): path of the video; None: there is none yet.
+            text (str): class names as they were typed.
+            report (Callable): told how far the job is.
+            waits (Callable): told how many jobs are before this one.
+            labels (bool): whether the result has the label maps, too. Defaults to False.
+            **settings: of the inferencer.
+
         Raises:
             InputError: the video, the names or the settings cannot be used.
+            QueueFullError: too many jobs wait.
             Cancelled: the job was told to stop.
         """
         session = self.session(name)
         session.drop_folder()
-        session.folder = Path(tempfile.mkdtemp(prefix='job_', dir=self.root))
+        session.folder = folder = Path(tempfile.mkdtemp(prefix='job_', dir=self.root))
         try:
-            return self._run(session, upload, text, report, settings)
+            return self._run(session, upload, text, report, waits, labels, settings)
         except BaseException as error:
             session.drop_folder()
+            shutil.rmtree(folder, ignore_errors=True)  # the session may have ended while files were written
             if isinstance(error, InputError) and error.video:
                 self.hold_upload(name, None)
             raise
 
     def _run(
-        self, session: Session, upload: str | None, text: str | None, report: Report, settings: dict[str, Any]
+        self,
+        session: Session,
+        upload: str | None,
+        text: str | None,
+        report: Report,
+        waits: Callable[[int], None],
+        labels: bool,
+        settings: dict[str, Any],
     ) -> Result:
         """Segment a video into the session's folder."""
         token, folder = session.token, session.folder
@@ -151,12 +245,13 @@ class DemoRunner:
         self.limits.check_file(upload, shown)
         path = _link(upload, folder)
         try:
-            with self._turn:
-                token.check()
+            with self.line.turn(token, waits):
                 source = VideoSource(str(path), name=shown)
                 self.limits.check_source(source)
                 request = self.inferencer.make_request(names, **settings)
                 frames = self._watched(source, request, token, report)
+                if labels:
+                    frames = _kept(frames, LabelPictures(folder / LABELS, request.palette))
                 options = OutputOptions(str(folder), no_save_pred=True)
                 header = self.inferencer.describe(source, request)
                 recorder = Recorder(source, request, options, 'labelled')
@@ -195,6 +290,13 @@ def _link(upload: str, folder: Path) -> Path:
     return path
 
 
+def _kept(frames: Iterator[LabelledFrame], pictures: LabelPictures) -> Iterator[LabelledFrame]:
+    """Write the label maps of frames that pass."""
+    for frame in frames:
+        pictures.write(frame.time, frame.label_map)
+        yield frame
+
+
 def _result(prediction: dict[str, Any], folder: Path, shown: str) -> Result:
     """Put the files into the folder itself, under the name of the video."""
     stem = safe_name(Path(shown).stem or 'video')
@@ -205,4 +307,8 @@ def _result(prediction: dict[str, Any], folder: Path, shown: str) -> Result:
     prediction |= dict(video=shown, weights=weights)
     content = json.dumps(prediction, ensure_ascii=False, indent=1)
     timeline.write_text(content, encoding='utf-8', errors='backslashreplace')
-    return Result(str(video), str(timeline), prediction)
+    labels = None
+    if (folder / LABELS).is_dir():
+        labels = shutil.make_archive(str(folder / f'{stem}_labels'), 'zip', folder / LABELS)
+        shutil.rmtree(folder / LABELS)
+    return Result(str(video), str(timeline), prediction, labels)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the page on this computer."""
+"""Serves the page, and its HTTP interface, on this computer."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ovavss_mm.apis import AVSegInferencer
@@ -21,6 +23,7 @@ POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+LOCAL = ('127.0.0.1', 'localhost', '::1')
 FONTS = dict(font=('system-ui', 'Segoe UI', 'Roboto', 'sans-serif'), font_mono=('ui-monospace', 'monospace'))
 
 
@@ -42,6 +45,38 @@ class ContentPolicy:
         await self.app(scope, receive, send_with_policy)
 
 
+class OwnSite:
+    """Refuses what other web sites send through a browser of this computer (CSRF, DNS rebinding).
+
+    Browsers name the site that asks in ``Origin``; a site whose name was turned to this computer has its own in ``Host``.
+
+    Args:
+        app (ASGIApp): what to guard.
+        local (bool): whether the server is for this computer alone.
+    """
+
+    def __init__(self, app: ASGIApp, local: bool) -> None:
+        self.app, self.local = app, local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope['type'] == 'http' and (reason := self._reason(Headers(scope=scope))):
+            app = JSONResponse(dict(error=reason), 403)
+        await app(scope, receive, send)
+
+    def _reason(self, headers: Headers) -> str | None:
+        """Why a request is refused."""
+        host, origin = headers.get('host', ''), headers.get('origin')
+        try:
+            if self.local and urlsplit(f'//{host}').hostname not in LOCAL:
+                return 'This server is for this computer alone, at 127.0.0.1 or localhost.'
+            if origin is None or urlsplit(origin).netloc in (host, headers.get('x-forwarded-host')):
+                return None
+        except ValueError:  # no address
+            pass
+        return 'Another web site must not use this server.'
+
+
 @contextmanager
 def serving(
     inferencer: AVSegInferencer,
@@ -51,7 +86,7 @@ def serving(
     share: bool = False,
     queue: int = 10,
 ) -> Iterator[Any]:
-    """Serve the page while the block runs; its temporary files are gone afterwards.
+    """Serve the page and its HTTP interface while the block runs; its temporary files are gone afterwards.
 
     Yields:
         gr.Blocks: the page, served: ``local_url``, ``block_thread()``.
@@ -60,16 +95,20 @@ def serving(
         OSError: the port is taken.
         ValueError: the queue is not above 0.
     """
-    with DemoRunner(inferencer, limits) as runner:
+    with DemoRunner(inferencer, limits, queue) as runner:
         # Gradio reads these when it is imported: it tells nobody anything, uploads go to the runner's folder
         os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
         os.environ['GRADIO_TEMP_DIR'] = str(runner.root)
         import gradio as gr
 
+        from .api import Api
         from .page import Page
 
         mini = inferencer.config_name.startswith('ovavss_mini')
-        blocks = Page(runner, mini, queue).build()
+        blocks = Page(runner, mini).build()
+        guards = [Middleware(ContentPolicy)]
+        if not share:  # a shared page is everybody's, by a name that is not known here
+            guards.append(Middleware(OwnSite, local=host in LOCAL))
         here = Path(__file__).parent
         try:
             blocks.launch(
@@ -86,11 +125,13 @@ def serving(
                 mcp_server=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                app_kwargs=dict(middleware=[Middleware(ContentPolicy)]),
+                max_threads=40 + queue,  # Gradio's own, and one for each job that waits
+                app_kwargs=dict(middleware=guards, routes=Api(runner).routes()),
             )
         except OSError as error:
             raise OSError(f'port {port} of {host} cannot be had, it may be taken: name another') from error
         try:
             yield blocks
         finally:
+            runner.stop()  # so that nobody is waited for
             blocks.close(verbose=False)

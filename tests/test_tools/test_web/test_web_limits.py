@@ -30,7 +30,7 @@ def test_names_are_parted_by_commas_and_lines():
     [
         (None, 'at least one name'),
         (' ,\n, ', 'at least one name'),
-        (', '.join(map(str, range(201))), '201 names are given, this page takes 200 at most'),
+        (', '.join(map(str, range(201))), '201 names are given, the server takes 200 at most'),
         ('dog, ' + 500 * 'x', r'up to 100 letters, number 2 has 500: "x{40}\.\.\."'),
     ],
     ids=['none', 'blank', 'many', 'long'],
@@ -45,7 +45,7 @@ def test_size_length_and_pixels(tmp_path, monkeypatch):
     path = write_mp4(tmp_path / 'a.mp4', numbered(5), times=[0.0, 1.0, 2.0, 3.0, 4.0])
     source = VideoSource(str(path), name='a.mp4')
     Limits(seconds=4).check_source(source)
-    with pytest.raises(InputError, match='a.mp4 is 4 s long, this page takes 2 s at most'):
+    with pytest.raises(InputError, match='a.mp4 is 4 s long, the server takes 2 s at most'):
         Limits(seconds=2).check_source(source)
     with pytest.raises(InputError, match='more than 4 s long'):
         Limits(seconds=2).check_seconds(4, 'a.mp4', seen=True)
@@ -54,5 +54,5 @@ def test_size_length_and_pixels(tmp_path, monkeypatch):
         Limits().check_source(source)
     with open(path, 'ab') as file:
         os.truncate(file.fileno(), 3 * 2**20)
-    with pytest.raises(InputError, match=r'a.mp4 has 3.0 MB, this page takes 2.5 MB at most'):
+    with pytest.raises(InputError, match=r'a.mp4 has 3.0 MB, the server takes 2.5 MB at most'):
         Limits(megabytes=2.5).check_file(str(path), 'a.mp4')

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from video_files import clicks, numbered, write_mp4
 from web.limits import InputError, Limits
-from web.runner import EXAMPLE_FOLDER, Cancelled, DemoRunner
+from web.runner import EXAMPLE_FOLDER, Cancelled, CancelToken, DemoRunner
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_cancelled_while_it_waits(run, runner, video):
             run(video)
         errors.append(error.type)
 
-    with runner._turn:
+    with runner.line.turn(CancelToken()):
         thread = threading.Thread(target=wait)
         thread.start()
         thread.join(0.3)
@@ -106,7 +106,7 @@ def test_bad_input_is_refused_in_words(run, runner, video, tmp_path):
     for path, options, message in (
         (None, {}, 'Upload or record a video first'),
         (no_picture(tmp_path / 'sound.mp4'), {}, '^sound.mp4 has no picture stream'),
-        (long, {}, '^long.mp4 is 29 s long, this page takes 20 s'),
+        (long, {}, '^long.mp4 is 29 s long, the server takes 20 s'),
         *((tmp_path / f'{n}.mp4', {}, f'^{n}.mp4 cannot be read') for n in ('text', 'list', 'cut')),
         (tmp_path / 'gone.mp4', {}, 'upload it again'),
         (video, dict(names='x, X'), 'given twice'),
