@@ -180,8 +180,8 @@ class Api:
             title='What sounds, and where',
             version=__version__,
             description=(
-                f'Videos have up to {limits.megabytes:g} MB, {limits.seconds:g} s and frames of {MAX_MEGAPIXELS} million '
-                f'pixels; one is labelled at a time, while {self.runner.line.size} wait. Results are kept for '
+                f'Videos have up to {limits.megabytes:g} MB, {limits.seconds:g} s, and frames of {MAX_MEGAPIXELS} '
+                f'million pixels; one is labelled at a time, while {self.runner.line.size} wait. Results are kept for '
                 f'{KEEP_SECONDS} s, the last {KEEP_RESULTS} at most. All errors are `{{"error": "what was wrong"}}`.'
             ),
             servers=[dict(url=PREFIX)],
@@ -234,7 +234,7 @@ class Api:
             Form(
                 min_length=1,
                 description=f'what to look for, up to {MAX_NAMES} names of up to {MAX_LETTERS} letters: commas between '
-                'them, or the field several times'
+                'them, or the field several times',
             ),
         ],
         fps: Annotated[int, Form(ge=FPS[0], le=FPS[1], description='labelled frames a second')] = DEFAULTS['fps'],

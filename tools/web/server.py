@@ -48,7 +48,7 @@ class ContentPolicy:
 class OwnSite:
     """Refuses what other web sites send through a browser of this computer (CSRF, DNS rebinding).
 
-    Browsers name the site that asks in ``Origin``; a site whose name was turned to this computer has its own in ``Host``.
+    Browsers name the site that asks in ``Origin``, and the one that it takes this server for in ``Host``.
 
     Args:
         app (ASGIApp): what to guard.
