@@ -2,7 +2,8 @@
 """Open a page in the browser: upload or record a video, give names, see and hear what was found.
 
 The page is served on this computer, for this computer alone. It works without internet, tells nobody anything,
-runs one video at a time and keeps none. Press Ctrl+C in the terminal to end it.
+runs one video at a time and keeps none. Programs get the same over HTTP (docs/serving.md). Press Ctrl+C in the
+terminal to end it.
 """
 
 import argparse
@@ -18,8 +19,10 @@ EXAMPLES = """examples:
 
   a model of your own on a GPU, videos up to ten minutes
     python tools/web_demo.py --model CONFIG --weights CHECKPOINT --device cuda:0 --max-seconds 600 --max-size 1000
+
+  a video labelled over HTTP, from another terminal: JSON with the timeline and where the files are
+    curl -F video=@clip.mp4 -F names='violin, dog' http://127.0.0.1:7860/api/label
 """
-LOCAL = ('127.0.0.1', 'localhost', '::1')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         if not 1 <= args.port <= 65535:
             raise ValueError(f'port must be from 1 to 65535, got {args.port}')
         share = args.share == 'yes'
-        if args.host not in LOCAL or share:
+        if args.host not in server.LOCAL or share:
             print(
                 'warning: the page has no log-in, and others than this computer can reach it now: '
                 'they can upload videos and use the machine',

@@ -44,6 +44,7 @@ PREFIX = '/api'
 KEEP_SECONDS = 3600
 KEEP_RESULTS = 20
 RETRY_SECONDS = 10  # after which a client that was sent away may ask again
+GRACE_SECONDS = 1  # for who is about to be sent a file that goes
 DRAIN_SECONDS = 5
 ENDS = 'The job was stopped: the server ends.'
 FIELDS = ('video', 'names', 'fps', 'opacity')
@@ -167,9 +168,12 @@ class Api:
     def routes(self) -> list[BaseRoute]:
         """For the page's app: the interface below /api, and its description in the place where it is looked for."""
         app = self._app()
+        document = app.openapi()
+        (form,) = (body for name, body in document['components']['schemas'].items() if name.startswith('Body_'))
+        form['additionalProperties'] = False  # FastAPI knows no way to say it
 
         async def describe(_: Request) -> JSONResponse:
-            return JSONResponse(app.openapi())
+            return JSONResponse(document)
 
         return [Mount(PREFIX, app), Route('/openapi.json', describe)]
 
@@ -287,7 +291,7 @@ class Api:
     def _drop(self, job: str) -> None:
         """Remove a result, if it is there."""
         if self._results.pop(job, None) is not None:
-            self.runner.close(job)
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, self.runner.close, job)
 
     def _result(self, job: str) -> Result:
         """The result of an id."""

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 from video_files import clicks, numbered, write_mp4
-from web.limits import InputError, Limits
-from web.runner import EXAMPLE_FOLDER, Cancelled, CancelToken, DemoRunner
+from web.limits import InputError, Limits, QueueFullError
+from web.runner import EXAMPLE_FOLDER, Cancelled, CancelToken, DemoRunner, Line
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def files(folder):
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_result(run, runner, video, tmp_path):
     result = run(video, 'dog, <b>/../x', fps=2, opacity=0.5)
-    assert files(runner.root) == ['my clip_labelled.json', 'my clip_labelled.mp4']
+    assert result.labels is None and files(runner.root) == ['my clip_labelled.json', 'my clip_labelled.mp4']
     with av.open(result.video) as file:
         assert file.streams.audio and file.streams.video[0].frames == 70
     text = Path(result.timeline).read_text(encoding='utf-8')
@@ -85,6 +85,34 @@ def test_cancelled_while_it_waits(run, runner, video):
         runner.session('s').token.set()
     thread.join(30)
     assert errors == [Cancelled] and run.seen == [] and files(runner.root) == []
+
+
+@pytest.mark.parametrize('size', [0, -1, 1.5, '9'])
+def test_the_length_of_the_queue_is_checked(inferencer, size):
+    with pytest.raises(ValueError, match=f'queue must be a whole number above 0, got {size!r}'):
+        DemoRunner(inferencer, Limits(), size)
+
+
+def test_turns_come_in_order_and_the_queue_has_an_end():
+    line, order, told = Line(2), [], []
+
+    def take(number):
+        with line.turn(CancelToken(), lambda before: told.append((number, before))):
+            order.append(number)
+
+    with line.turn(CancelToken()):
+        threads = [threading.Thread(target=take, args=[number]) for number in (1, 2)]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while (number, number) not in told:
+                thread.join(0.01)
+        with pytest.raises(QueueFullError, match='2 videos wait already'), line.turn(CancelToken()):
+            pass
+        assert order == []
+    for thread in threads:
+        thread.join(30)
+    assert order == [1, 2]
+    line.check_room()
 
 
 def no_picture(path):
