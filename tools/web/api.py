@@ -173,6 +173,7 @@ class Api:
         form['additionalProperties'] = False  # FastAPI knows no way to say it
 
         async def describe(_: Request) -> JSONResponse:
+            """The description."""
             return JSONResponse(document)
 
         return [Mount(PREFIX, app), Route('/openapi.json', describe)]
@@ -208,6 +209,7 @@ class Api:
 
         class LimitedRoute(APIRoute):
             def get_route_handler(self) -> Callable:
+                """Answers a request."""
                 handle = super().get_route_handler()
                 return partial(api._limited, handle) if 'POST' in self.methods else handle
 
