@@ -145,7 +145,7 @@ class Page:
             progress(share, desc=f'Labelled: {seconds:.0f}{of} s{then}')
 
         def waits(before: int) -> None:
-            progress(None, desc=f'Waiting: {before} video{"" if before == 1 else "s"} before this one')
+            progress(0, desc=f'Waiting: {before} video{"" if before == 1 else "s"} before this one')
 
         settings = dict(fps=int(fps), opacity=float(opacity))
         try:

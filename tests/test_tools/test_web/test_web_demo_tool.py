@@ -91,4 +91,4 @@ def test_help_needs_no_torch():
         [sys.executable, '-c', code], capture_output=True, text=True, env=dict(os.environ, COLUMNS='120')
     )
     assert result.returncode == 0, result.stderr
-    assert '--max-seconds S' in result.stdout and '--host' in result.stdout
+    assert '--max-seconds S' in result.stdout and '--host' in result.stdout and '/api/label' in result.stdout
