@@ -187,9 +187,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get('library') != LIBRARY:
         kind = told.get('model_type') or told.get('library') if isinstance(told, dict) else None
         seems = f' (it seems to be of {one_line(kind)!r})' if kind else ''
-        raise ValueError(
-            f'{folder} is no model folder of {LIBRARY}{seems}: its {CONFIG} does not say library: {LIBRARY}'
-        )
+        raise ValueError(f'{folder} is no model folder of {LIBRARY}{seems}: its {CONFIG} has no such "library"')
     number = told.get('format')
     if type(number) is not int or number < 1:
         raise ValueError(f'{path}: format must be a whole number of at least 1, got {one_line(repr(number))}')

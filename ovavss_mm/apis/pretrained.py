@@ -28,8 +28,8 @@ def from_pretrained(
     """An inferencer for a model in a folder, ready to use. Nothing that is in the folder is run.
 
     Args:
-        model (str | Path): a folder, or the id of one on the Hugging Face hub, ``'org/name'``, whose files come from its
-            cache or are downloaded; with ``HF_HUB_OFFLINE=1`` from the cache only. A folder wins over an id.
+        model (str | Path): a folder, or the id of one on the Hugging Face hub, ``'org/name'``, whose files come from
+            its cache or are downloaded; with ``HF_HUB_OFFLINE=1`` from the cache only. A folder wins over an id.
         device (str, optional): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         revision (str, optional): branch, tag or commit on the hub. Defaults to its main branch.
         **kwargs: ``scope`` and ``show_progress`` of :class:`AVSegInferencer`.

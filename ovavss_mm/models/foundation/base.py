@@ -86,7 +86,7 @@ def read_pretrained(name: str, config: dict, checkpoint: str, dtype: str = 'floa
 
 
 def read_tokenizer(place: str) -> Any:
-    """The library's tokenizer in a folder, one of the package, or of an id of the hub; code that is there never runs."""
+    """The library's tokenizer in a folder, one of the package, or of an id of the hub; code in it never runs."""
     path = package_file(place)
     kind = import_transformers().AutoTokenizer
     return kind.from_pretrained(path, local_files_only=osp.isdir(path), trust_remote_code=False)
