@@ -129,7 +129,13 @@ def needed_files(config: Path) -> list[str]:
     """
     told = _read_config(config.parent)
     names = told['files'] if isinstance(told['files'], list) else []
-    return [CONFIG, VOCABULARY, PREPROCESSING, *([WEIGHTS] if told['weights'] else []), *map(_checked_name, names)]
+    return [
+        CONFIG,
+        VOCABULARY,
+        PREPROCESSING,
+        *([WEIGHTS] if told['weights'] else []),
+        *(_checked_name(name, config) for name in names),
+    ]
 
 
 # ---------------------------------------------------------------------- files
@@ -142,7 +148,7 @@ def inner_file(folder: Path, name: str) -> Path:
         FileNotFoundError: it is not there.
         ValueError: the name or a link leads out of the folder.
     """
-    path = folder / _checked_name(name)
+    path = folder / _checked_name(name, folder)
     if not path.exists():
         raise FileNotFoundError(f'{folder} has no {name}: it is incomplete, or no model folder of {LIBRARY}')
     roots = [folder.resolve()]
@@ -154,12 +160,12 @@ def inner_file(folder: Path, name: str) -> Path:
     return path
 
 
-def _checked_name(name: Any) -> str:
+def _checked_name(name: Any, where: object) -> str:
     """A relative name without dots that lead out of the folder, else ValueError."""
     if not isinstance(name, str) or len(name) > 500 or not _FILE.fullmatch(name):
         raise ValueError(
-            f'{one_line(repr(name))} is no name of a file in the folder: letters, digits, "_", "-", "." and "/", '
-            'relative to the folder'
+            f'{where}: {one_line(repr(name))} is no name of a file in the folder: letters, digits, "_", "-", "." and '
+            '"/", relative to the folder'
         )
     return name
 
@@ -273,8 +279,8 @@ def _checked_sources(told: Any, where: Path) -> list[dict]:
 
 
 # ---------------------------------------------------------------------- what tables may say
-def walk(tree: Any) -> Iterator[tuple[tuple, Any, Any, Any]]:
-    """All (path, table or list, key, value) of nested tables and lists, outer ones first.
+def walk(tree: Any, where: str = 'config') -> Iterator[tuple[tuple, Any, Any, Any]]:
+    """All (path, table or list, key, value) of nested tables and lists, outer ones first; ``where`` is for messages.
 
     Raises:
         ValueError: they are nested too deeply.
@@ -283,7 +289,7 @@ def walk(tree: Any) -> Iterator[tuple[tuple, Any, Any, Any]]:
     while stack:
         path, node = stack.pop()
         if len(path) > MAX_DEPTH:
-            raise ValueError(f'tables are nested more than {MAX_DEPTH} deep')
+            raise ValueError(f'{where}: tables are nested more than {MAX_DEPTH} deep')
         items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
         for key, value in list(items):
             yield path, node, key, value
@@ -292,7 +298,7 @@ def walk(tree: Any) -> Iterator[tuple[tuple, Any, Any, Any]]:
 
 def _resolve(tree: Any, folder: Path, files: set[str], where: str) -> Any:
     """Check what a table says, and put paths where it names files of the folder."""
-    for path, node, key, value in walk(tree):
+    for path, node, key, value in walk(tree, where):
         spot = f'{where}.{".".join(map(str, (*path, key)))}'
         if isinstance(key, str) and (key.startswith('_') or key in _REFUSED and value):
             raise ValueError(f'{spot} is not allowed in a model folder')
@@ -308,12 +314,12 @@ def _resolve(tree: Any, folder: Path, files: set[str], where: str) -> Any:
 def _resolve_text(text: str, key: Any, folder: Path, files: set[str], spot: str) -> str:
     """A text that names no other place than one in the folder, as a path, or in the package."""
     if text.startswith(SCHEME):
-        name = _checked_name(text.removeprefix(SCHEME))
+        name = _checked_name(text.removeprefix(SCHEME), spot)
         if name not in files:
             raise ValueError(f'{spot}: {name} is not among the files that {CONFIG} lists')
         return str(inner_file(folder, name))
     if text.startswith(PACKAGE_SCHEME):
-        _checked_name(text.removeprefix(PACKAGE_SCHEME))
+        _checked_name(text.removeprefix(PACKAGE_SCHEME), spot)
         if not Path(package_file(text)).exists():
             raise FileNotFoundError(f'{spot}: this version of the package has no {text}')
         return text
