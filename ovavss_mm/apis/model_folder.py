@@ -62,6 +62,7 @@ class ModelFolder(NamedTuple):
         is_open (bool): whether it takes any names.
         prompt_templates (tuple | None): of a model that reads names.
         weights_from (list[dict]): where weights come from that others have trained: ``file``, ``title``, ``licence``.
+        files (list[str]): names of its further files.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class ModelFolder(NamedTuple):
     is_open: bool
     prompt_templates: tuple[str, ...] | None
     weights_from: list[dict]
+    files: list[str]
 
     @property
     def dataset_meta(self) -> dict[str, Any]:
@@ -118,6 +120,7 @@ def read_model_folder(folder: str | Path) -> ModelFolder:
         vocabulary['open'],
         templates,
         _checked_sources(config['weights_from'], where),
+        config['files'],
     )
 
 
