@@ -122,6 +122,7 @@ def fetch_model(model: str, revision: str | None = None) -> str:
         place = snapshot_download(model, allow_patterns=[CONFIG, VOCABULARY, PREPROCESSING], **options)
         if osp.isfile(osp.join(place, CONFIG)):
             names = needed_files(Path(place, CONFIG))
+            options['revision'] = osp.basename(place)  # the commit, should the branch move meanwhile
             place = snapshot_download(model, allow_patterns=names, **options)
     except ValueError:
         raise

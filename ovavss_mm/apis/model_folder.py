@@ -137,7 +137,7 @@ def needed_files(config: Path) -> list[str]:
         VOCABULARY,
         PREPROCESSING,
         *([WEIGHTS] if told['weights'] else []),
-        *(_checked_name(name, config) for name in names),
+        *(checked_name(name, config) for name in names),
     ]
 
 
@@ -151,7 +151,7 @@ def inner_file(folder: Path, name: str) -> Path:
         FileNotFoundError: it is not there.
         ValueError: the name or a link leads out of the folder.
     """
-    path = folder / _checked_name(name, folder)
+    path = folder / checked_name(name, folder)
     if not path.exists():
         raise FileNotFoundError(f'{folder} has no {name}: it is incomplete, or no model folder of {LIBRARY}')
     roots = [folder.resolve()]
@@ -163,8 +163,8 @@ def inner_file(folder: Path, name: str) -> Path:
     return path
 
 
-def _checked_name(name: Any, where: object) -> str:
-    """A relative name without dots that lead out of the folder, else ValueError."""
+def checked_name(name: Any, where: object) -> str:
+    """A relative name without dots that lead out of the folder, else ValueError; ``where`` is for the message."""
     if not isinstance(name, str) or len(name) > 500 or not _FILE.fullmatch(name):
         raise ValueError(
             f'{where}: {one_line(repr(name))} is no name of a file in the folder: letters, digits, "_", "-", "." and '
@@ -317,12 +317,12 @@ def _resolve(tree: Any, folder: Path, files: set[str], where: str) -> Any:
 def _resolve_text(text: str, key: Any, folder: Path, files: set[str], spot: str) -> str:
     """A text that names no other place than one in the folder, as a path, or in the package."""
     if text.startswith(SCHEME):
-        name = _checked_name(text.removeprefix(SCHEME), spot)
+        name = checked_name(text.removeprefix(SCHEME), spot)
         if name not in files:
             raise ValueError(f'{spot}: {name} is not among the files that {CONFIG} lists')
         return str(inner_file(folder, name))
     if text.startswith(PACKAGE_SCHEME):
-        _checked_name(text.removeprefix(PACKAGE_SCHEME), spot)
+        checked_name(text.removeprefix(PACKAGE_SCHEME), spot)
         if not Path(package_file(text)).exists():
             raise FileNotFoundError(f'{spot}: this version of the package has no {text}')
         return text

@@ -33,6 +33,7 @@ from .model_folder import (
     SCHEME,
     VOCABULARY,
     WEIGHTS,
+    checked_name,
     find_part,
     read_model_folder,
     sample_rates,
@@ -138,6 +139,7 @@ def write_model_folder(
     with atomic_path(folder) as beside:
         beside.mkdir()
         for name, source in (files or {}).items():
+            checked_name(name, 'files')
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             source(beside / name) if callable(source) else shutil.copyfile(source, beside / name)
         names = sorted(path.relative_to(beside).as_posix() for path in beside.rglob('*') if path.is_file())

@@ -216,6 +216,8 @@ def test_folders_that_others_write(tmp_path):
         write_model_folder(tmp_path / 'n', cfg, None, names, ModelCard('m'), {'a.onnx': tmp_path / 'localize.onnx'})
     with pytest.raises(ValueError, match=r"'evil\.py' is not allowed"):
         write_model_folder(tmp_path / 'n', cfg, None, names, ModelCard('m'), {'evil.py': tmp_path / 'localize.onnx'})
+    with pytest.raises(ValueError, match=r"files: '\.\./a\.onnx' is no name of a file"):
+        write_model_folder(tmp_path / 'n', cfg, None, names, ModelCard('m'), {'../a.onnx': tmp_path / 'localize.onnx'})
     assert sorted(path.name for path in tmp_path.iterdir()) == ['localize.onnx', 'm']
 
 
