@@ -138,11 +138,7 @@ def write_model_folder(
     }
     with atomic_path(folder) as beside:
         beside.mkdir()
-        for name, source in (files or {}).items():
-            checked_name(name, 'files')
-            (beside / name).parent.mkdir(parents=True, exist_ok=True)
-            source(beside / name) if callable(source) else shutil.copyfile(source, beside / name)
-        names = sorted(path.relative_to(beside).as_posix() for path in beside.rglob('*') if path.is_file())
+        names = _write_files(files or {}, beside)
         tables[CONFIG] = dict(
             format=FORMAT,
             library=LIBRARY,
@@ -168,6 +164,15 @@ def write_model_folder(
                 f'this model cannot be kept in a folder: {error}'.replace(str(beside), str(folder))
             ) from error
     return folder
+
+
+def _write_files(files: Files, folder: Path) -> list[str]:
+    """Write further files into a folder that is still empty; gives the names of all."""
+    for name, source in files.items():
+        path = folder / checked_name(name, 'files')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source(path) if callable(source) else shutil.copyfile(source, path)
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
 
 
 def check_target(folder: str | Path) -> Path:
