@@ -47,6 +47,9 @@ EXAMPLES = """examples:
   a video whose sound is in another file
     python tools/infer.py clip.mp4 --sound clip.wav --classes violin --out-dir out
 
+  a model in a folder, which has weights and all else (docs/pretrained.md)
+    python tools/infer.py clip.mp4 --model FOLDER --classes dog --out-dir out
+
   a model of your own; a try without any download: a clip of the mini world, and the model of `make demo`
     python tools/infer.py clip.mp4 --classes dog --model CONFIG --weights CHECKPOINT --out-dir out
     python tools/dataset_converters/mini_world.py --video mini.mp4
@@ -95,10 +98,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'model',
         'without these: the released one in data/weights, else that of `make demo`, else the mini model of the package',
     )
-    config = 'config: path, or bare name (ovavss_r50_release)'
-    model.add_argument('--model', metavar='CONFIG', help=config)
+    config = 'config: path, or bare name (ovavss_r50_release); or a model in a folder, or its id on the hub: org/name'
+    model.add_argument('--model', metavar='MODEL', help=config)
     model.add_argument(
-        '--weights', metavar='CHECKPOINT', help='its checkpoint (sam4avs_mini: none, nothing is trained)'
+        '--weights', metavar='CHECKPOINT', help='checkpoint of a config (a folder has its own, sam4avs_mini none)'
     )
     model.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--fps', type=int, default=1, help='labelled frames a second (default: 1)')

@@ -31,8 +31,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add, default = parser.add_argument, '(default: %(default)s)'
-    add('--model', metavar='CONFIG', help='config: path, or bare name (ovavss_r50_release)')
-    add('--weights', metavar='CHECKPOINT', help='its checkpoint (sam4avs_mini: none, nothing is trained)')
+    config = 'config: path, or bare name (ovavss_r50_release); or a model in a folder, or its id on the hub: org/name'
+    add('--model', metavar='MODEL', help=config)
+    add('--weights', metavar='CHECKPOINT', help='checkpoint of a config (a folder has its own, sam4avs_mini none)')
     add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--host', default='127.0.0.1', help=f'address to listen at {default}')
     add('--port', type=int, default=7860, help=f'port {default}')

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Segments the sounding objects of videos, with class names that are given with the call."""
 
-import os.path as osp
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,28 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.transforms import Compose
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
-from torch import nn
 
 import ovavss_mm.datasets
 import ovavss_mm.models  # noqa: F401  (a config given as a dict imports nothing itself)
 
-from ..datasets.transforms import LoadClipAudio, PackAVSegInputs
+from ..datasets.transforms import PackAVSegInputs
 from ..datasets.transforms.audio import KEYS as SOUNDS
-from ..datasets.transforms.front_ends import SoundFrontEnd, VGGishLogMel
 from ..datasets.vocabulary import Vocabulary
-from ..models.layers.frozen import read_frozen
 from ..models.segmentors.windows import Blender, ObjectNumbers, Window, frame_classes, frame_objects, group_windows
 from ..models.trackers import linker_of
 from ..utils.text import one_line, shorten
 from .list_labeller import ListLabeller
-from .loading import binary_name, choose_device, find_config, load_strictly, names_of_training, read_checkpoint
+from .loading import binary_name, build_model, build_pipeline, choose_device, find_model, names_of_training
+from .model_card import ModelCard
 from .video.base import Source, frames_at
 from .video.record import OutputOptions
 from .video.request import InferenceRequest, LabelledFrame, check_separate
@@ -56,8 +50,9 @@ class AVSegInferencer:
         result['predictions'][0]['names']['dog']['intervals']  # [[0.0, 3.0], [7.0, 8.0]]
 
     Args:
-        model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content.
-        weights (str): checkpoint of a model of this config. None: a model without trained weights, Sam4AVS.
+        model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content; or a
+            model in a folder, or its id on the hub (docs/pretrained.md), which has weights and all else.
+        weights (str): checkpoint of a model of this config. None: a model in a folder, or without trained weights.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.
@@ -76,59 +71,23 @@ class AVSegInferencer:
         show_progress: bool = True,
     ) -> None:
         init_default_scope(scope)
-        self.config_name, self.cfg = 'a config object', model
-        if isinstance(model, (str, Path)):
-            path = find_config(str(model))
-            self.config_name, self.cfg = osp.basename(path), Config.fromfile(path)
-        elif not isinstance(model, Config):
-            self.cfg = Config(model)
-        self.weights, self.show_progress = weights, show_progress
         device = choose_device(device)
-        checkpoint = None if weights is None else read_checkpoint(weights)
-        self.model = self._build_model(checkpoint).to(device).eval()
-        self.pipeline, self.front_ends = self._build_pipeline()
+        found = find_model(model, weights)
+        self.config_name, self.cfg, self.weights, self.folder = found.name, found.cfg, found.weights, found.folder
+        self.dataset_meta, self.show_progress = found.dataset_meta, show_progress
+        self.model = build_model(found).to(device).eval()
+        self.pipeline, self.front_ends = build_pipeline(self.cfg, self.model.hears)
         self.linker_cfg = self.cfg.get('linker', dict(type='WindowLinker'))
         linker_of(self.linker_cfg)  # a wrong value is named now
         self.is_open = getattr(self.model.namer, 'open_vocabulary', False)  # it takes any class names
-        self.own_names = None if self.is_open else names_of_training(checkpoint or {}) or binary_name(self.model)
+        known = names_of_training(dict(meta=dict(dataset_meta=self.dataset_meta)))
+        self.own_names = None if self.is_open else known or binary_name(self.model)
 
-    # ------------------------------------------------------------------ the model and its input
-    def _build_model(self, checkpoint: dict[str, Any] | None) -> nn.Module:
-        """Build the model and load its weights, which must fit; of frozen parts alone it needs no checkpoint."""
-        if 'model' not in self.cfg:
-            raise ValueError('the config has no model')
-        with warnings.catch_warnings():
-            # mmseg's advice on norm layers for distributed training does not concern a prediction
-            warnings.simplefilter('ignore')
-            model = MODELS.build(self.cfg.model)
-        if checkpoint is None:
-            if model.state_dict():
-                raise ValueError(
-                    'no weights were given: pass weights=PATH of a checkpoint that was trained with this config'
-                )
-            read_frozen(model)
-            return model
-        try:
-            load_strictly(model, checkpoint, self.cfg)
-        except ValueError as error:
-            raise ValueError(f'{self.weights}: {error}') from error
-        return model
+    def save_pretrained(self, folder: str | Path, card: ModelCard | None = None, dtype: str = 'float32') -> Path:
+        """Write the model into a folder, see :func:`ovavss_mm.apis.pretrained.save_pretrained`."""
+        from .model_writing import save_pretrained
 
-    def _build_pipeline(self) -> tuple[Compose, dict[str, SoundFrontEnd]]:
-        """The steps of the config's test pipeline that change frames, and its sound front ends by key."""
-        steps = self.cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
-        if not steps:
-            raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size of frames')
-        kept, front_ends = [], dict(audio=VGGishLogMel())
-        for step in steps:
-            kind = TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type']
-            if kind is not None and issubclass(kind, LoadClipAudio):
-                built = TRANSFORMS.build(dict(step))
-                front_ends[built.key] = built.front_end
-            # reading is the source's, packing is done for whole windows
-            elif not getattr(kind, 'reads_files', False) and kind is not PackAVSegInputs:
-                kept.append(TRANSFORMS.build(dict(step)))
-        return Compose(kept), front_ends if self.model.hears else {}
+        return save_pretrained(self, folder, card, dtype)
 
     # ------------------------------------------------------------------ a call
     def __call__(self, inputs: Any, classes: Sequence[str] | None = None, **kwargs: Any) -> dict[str, list]:

@@ -115,7 +115,8 @@ class ListLabeller:
     # ------------------------------------------------------------------ what is there already
     def _origin(self, job: Job) -> dict[str, Any]:
         """The files that a prediction is made of, and which sound."""
-        weights = [str(self.inferencer.weights)] if self.inferencer.weights else []
+        weights, folder = [str(self.inferencer.weights)] if self.inferencer.weights else [], self.inferencer.folder
+        weights += [str(folder.path / name) for name in folder.files] if folder else []
         paths = [path for path in (*job.files, *weights) if Path(path).exists()]
         return dict(inputs=stamps(paths), audio_track=self.audio_track)
 

@@ -203,3 +203,29 @@ def test_of_many_objects_the_longest_are_printed(script, capsys):
     lines = [line.strip() for line in out.splitlines() if line.startswith('    ')]
     assert 'nothing visible' not in out
     assert [line.split(':')[0] for line in lines] == [*(f'dog {i}' for i in range(3, 11)), 'and 2 more']
+
+
+def test_a_model_in_a_folder(run, mini, tmp_path, capsys):
+    """As --model alone; it has its weights."""
+    load('model_converters/publish.py').main(
+        ['ovavss_mini', str(mini[1]), str(tmp_path / 'model'), '--dtype', 'float32']
+    )
+    options = [
+        mini[0],
+        '--classes',
+        'red-star',
+        '--min-sound-score',
+        '0',
+        '--score-thr',
+        '0',
+        '--no-save-vis',
+        '--out-dir',
+    ]
+    run(*options, tmp_path / 'a', '--model', tmp_path / 'model', '--device', 'cpu')
+    run(*options, tmp_path / 'b', '--model', 'ovavss_mini', '--weights', mini[1], '--device', 'cpu')
+    a, b = (json.loads((tmp_path / name / 'pred/mini.json').read_text()) for name in 'ab')
+    assert a['names'] and (a['names'], a['frames']) == (b['names'], b['frames'])
+    assert a['weights'] == str(tmp_path / 'model/model.safetensors')
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match='error: .*leave out weights='):
+        run(*options, tmp_path / 'c', '--model', tmp_path / 'model', '--weights', mini[1])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open-vocabulary classification of masks by a frozen CLIP-like model (paper section 3.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
+from typing import Any
 
 import open_clip
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from ...datasets.vocabulary import Vocabulary, resolve_templates
 from ...utils.known_weights import package_file
 from ...utils.text import shorten
-from ..layers.clip import CLIP_NUMBERS, build_clip, check_tag, clip_weights_file
+from ..layers.clip import CLIP_NUMBERS, build_clip, check_tag, clip_weights_file, needs_hub
 from ..layers.frozen import FrozenModule
 from ..layers.sounding import sounding
 from .text_embeddings import RemembersText, TextEmbeddings
@@ -81,20 +82,12 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
         self.templates = resolve_templates(templates)
         self.logit_scale, self.score = logit_scale, score
         self.sound_thr, self.chunk_size = sound_thr, chunk_size
-        cfg = self._preprocess_cfg() | (preprocess or {})
+        cfg = preprocess_cfg(self.model_name, self.checkpoint) | (preprocess or {})
         mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) * 255 for key in ('mean', 'std'))
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('std', std, persistent=False)
         self._tokenizer = None
         self.freeze()
-
-    def _preprocess_cfg(self) -> dict:
-        """Mean and std of the weights' tag, else of the model's first tag, else OpenAI's."""
-        tags = open_clip.list_pretrained_tags_by_model(self.model_name or '')
-        tag = self.checkpoint if self.checkpoint in tags else next(iter(tags), None)
-        cfg = open_clip.get_pretrained_cfg(self.model_name, tag) if tag else {}
-        default = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
-        return default | {key: cfg[key] for key in default if cfg.get(key)}
 
     @property
     def image_size(self) -> int:
@@ -125,6 +118,24 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
     def convert_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Prefix the keys of a CLIP checkpoint; three numbers of OpenAI's archives are no weights."""
         return {f'clip_model.{key}': value for key, value in state.items() if key not in CLIP_NUMBERS}
+
+    @classmethod
+    def portable_cfg(cls, cfg: dict[str, Any], keep: Callable[..., str]) -> dict[str, Any]:
+        """See :class:`FrozenModule`; ``templates`` go, as they are kept with the names.
+
+        Raises:
+            ValueError: the text tower or the tokenizer comes from a hub.
+        """
+        clip_model = cfg.get('clip_model', signature(OpenVocabularyClassifier).parameters['clip_model'].default)
+        if needs_hub(clip_model):
+            raise ValueError(f'the text tower or tokenizer of {clip_model!r} comes from a hub, and cannot be kept')
+        place = (cfg.get('init_cfg') or {}).get('checkpoint')
+        known = preprocess_cfg(clip_model if isinstance(clip_model, str) else None, place)
+        cfg = super().portable_cfg(dict(cfg, preprocess=known | (cfg.get('preprocess') or {})), keep)
+        tokenizer = dict(cfg.get('tokenizer') or {})
+        if tokenizer.get('bpe_path'):
+            tokenizer['bpe_path'] = keep(tokenizer['bpe_path'])
+        return {key: value for key, value in dict(cfg, tokenizer=tokenizer).items() if key != 'templates'}
 
     # ------------------------------------------------------------------ names
     def text_embeddings(self, names: Sequence[str], show_progress: bool = False) -> Tensor:
@@ -243,6 +254,15 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
         parts = ((images - self.mean) / self.std).split(size)
         features = [self.clip_model.encode_image(part).float() for part in parts]
         return F.normalize(torch.cat(features), dim=-1)
+
+
+def preprocess_cfg(model_name: str | None, checkpoint: str | None) -> dict[str, Sequence[float]]:
+    """Mean and std of the weights' tag, else of the model's first tag, else OpenAI's."""
+    tags = open_clip.list_pretrained_tags_by_model(model_name or '')
+    tag = checkpoint if checkpoint in tags else next(iter(tags), None)
+    cfg = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
+    default = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    return default | {key: cfg[key] for key in default if cfg.get(key)}
 
 
 def _check_keys(name: str, given: dict | None, known: set[str]) -> None:

@@ -3,13 +3,15 @@
 
 import contextlib
 import os.path as osp
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...utils.foundation import import_transformers
-from ...utils.known_weights import package_file
+from ...utils.known_weights import PACKAGE_SCHEME, package_file
 from ...utils.text import one_line
 from ..layers.frozen import FrozenModule
 
@@ -83,6 +85,13 @@ def read_pretrained(name: str, config: dict, checkpoint: str, dtype: str = 'floa
     return model.state_dict()
 
 
+def read_tokenizer(place: str) -> Any:
+    """The library's tokenizer in a folder, one of the package, or of an id of the hub; code in it never runs."""
+    path = package_file(place)
+    kind = import_transformers().AutoTokenizer
+    return kind.from_pretrained(path, local_files_only=osp.isdir(path), trust_remote_code=False)
+
+
 class FoundationModel(FrozenModule):
     """A frozen model of the library ``transformers``; subclasses say which, and what they do with it.
 
@@ -131,10 +140,16 @@ class FoundationModel(FrozenModule):
         if self._tokenizer is None:
             if self.tokenizer_place is None:
                 raise ValueError(f'{type(self).__name__} has neither init_cfg nor tokenizer: name a folder or an id')
-            place = package_file(self.tokenizer_place)
-            kind = import_transformers().AutoTokenizer
-            self._tokenizer = kind.from_pretrained(place, local_files_only=osp.isdir(place))
+            self._tokenizer = read_tokenizer(self.tokenizer_place)
         return self._tokenizer
+
+    @classmethod
+    def portable_cfg(cls, cfg: dict[str, Any], keep: Callable[..., str]) -> dict[str, Any]:
+        """See :class:`FrozenModule`; of a part that reads texts the tokenizer's files are kept."""
+        place = cfg.get('tokenizer') or (cfg.get('init_cfg') or {}).get('checkpoint')
+        if 'tokenizer' in signature(cls).parameters and place and not place.startswith(PACKAGE_SCHEME):
+            cfg = dict(cfg, tokenizer=keep(read_tokenizer(place).save_pretrained, 'tokenizer'))
+        return super().portable_cfg(cfg, keep)
 
     def read_weights(self) -> dict[str, Tensor]:
         """See :func:`read_pretrained`."""

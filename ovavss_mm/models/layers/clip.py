@@ -85,6 +85,16 @@ def check_tag(model_name: str | None, checkpoint: str | None) -> None:
         )
 
 
+def needs_hub(clip_model: object) -> bool:
+    """Whether the text tower or the tokenizer of a model, named or given as a configuration, comes from a hub."""
+    named = isinstance(clip_model, str)
+    if named and (':' in clip_model or 'siglip' in clip_model.lower()):
+        return True
+    cfg = open_clip.get_model_config(clip_model) if named else clip_model
+    text_cfg = cfg.get('text_cfg') if isinstance(cfg, dict) else None
+    return isinstance(text_cfg, dict) and any(text_cfg.get(key) for key in ('hf_model_name', 'hf_tokenizer_name'))
+
+
 def resnet_maps(tower: ModifiedResNet, images: Tensor) -> tuple[Tensor, ...]:
     """Maps f4, f8, f16, f32 of an image tower before its attention pool.
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules with weights of their own file: never trained, not stored in checkpoints."""
 
+from collections.abc import Callable
+from typing import Any
+
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...utils.known_weights import PACKAGE_SCHEME
 from ...utils.safe_loading import read_state_dict
 from ...utils.state_dict import compare_keys
 
@@ -85,6 +89,19 @@ class FrozenModule(BaseModule):
         """Names of the file to names of this module; subclasses override this."""
         return state
 
+    @classmethod
+    def portable_cfg(cls, cfg: dict[str, Any], keep: Callable[..., str]) -> dict[str, Any]:
+        """Config of the same part whose weights come with those of the model, see :func:`whole_state`.
+
+        Subclasses make explicit here what they take from ``init_cfg``, and hand on the files that they read.
+
+        Args:
+            cfg (dict): config of a part of this class.
+            keep (Callable): ``keep(source, name='')`` keeps a file, or what ``source(path)`` writes as a folder, with
+                the model, and gives what stands for its path in the config.
+        """
+        return cfg if of_package(cfg.get('init_cfg')) else dict(cfg, init_cfg=None)
+
 
 def checked_checkpoint(init_cfg: dict | None, name: str) -> str | None:
     """The place of the weights in ``init_cfg`` of a part; ValueError if there is anything else in it."""
@@ -92,6 +109,21 @@ def checked_checkpoint(init_cfg: dict | None, name: str) -> str | None:
     if init_cfg is not None and not (whole and init_cfg['type'] == 'Pretrained'):
         raise ValueError(f"{name} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}")
     return init_cfg and init_cfg['checkpoint']
+
+
+def of_package(init_cfg: dict | None) -> bool:
+    """Whether weights ship with this package."""
+    return bool(init_cfg) and str(init_cfg.get('checkpoint')).startswith(PACKAGE_SCHEME)
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """State of a model with all its weights, also those that checkpoints leave out, but for what ships here."""
+    read_frozen(model)
+    state = dict(model.state_dict())
+    for name, part in model.named_modules():
+        if isinstance(part, FrozenModule) and not of_package(dict(checkpoint=part.checkpoint)):
+            state.update({f'{name}.{key}'.lstrip('.'): value.detach() for key, value in _frozen_state(part).items()})
+    return state
 
 
 def read_frozen(model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 """``tools/model_converters/publish.py``, and the mini weights that were made with it."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.loading import load_strictly, names_of_training, read_checkpoint
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +63,38 @@ def test_a_small_file_with_the_same_weights(tool, model, checkpoint, tmp_path, c
     again = tmp_path / 'again.safetensors'
     tool.main([str(CONFIG), str(checkpoint), str(again)])
     assert again.read_bytes() == target.read_bytes()
+
+
+def test_a_folder(tool, model, checkpoint, tmp_path, capsys):
+    """With the frozen parts' config, the names, the figures of a test, and weights in half precision or as they are."""
+    (tmp_path / 'result.json').write_text('{"mIoU": 53.58, "time": 0.2}')
+    target = tmp_path / 'model'
+    card = ['--license', 'mit', '--figures', str(tmp_path / 'result.json'), '--measured-on', 'clips', '--name', 'Mine']
+    tool.main(['ovavss_mini_hearing', str(checkpoint), str(target), *card])
+    assert f'{target}/model.safetensors: 2.7 MB' in capsys.readouterr().out
+    text = (target / 'README.md').read_text()
+    assert 'license: mit\n' in text and '# Mine\n' in text and '| mIoU | 53.58 |' in text and 'on clips' in text
+    names = json.loads((target / 'vocabulary.json').read_text())
+    assert names['open'] and names['names'] == names['base'] == ['cat']
+    tool.main(['ovavss_mini_hearing', str(checkpoint), str(tmp_path / 'exact'), '--dtype', 'float32'])
+    for folder, options in ((target, dict(rtol=1e-3, atol=1e-7)), (tmp_path / 'exact', dict(rtol=0, atol=0))):
+        other = AVSegInferencer(folder, device='cpu').model.state_dict()
+        for key, value in model.state_dict().items():
+            torch.testing.assert_close(other[key], value, **options)
+    with pytest.raises(SystemExit, match='error: .*model is there and not empty'):
+        tool.main(['ovavss_mini_hearing', str(checkpoint), str(target)])
+    with pytest.raises(SystemExit, match='error: no weights were given'):
+        tool.main(['ovavss_mini_hearing', 'none', str(tmp_path / 'other')])
+    for wrong in (
+        ['a.safetensors', '--license', 'mit'],
+        ['a.pth'],
+        ['a', '--measured-on', 'x'],
+        ['a', '--dtype', 'int8'],
+    ):
+        with pytest.raises(SystemExit) as error:
+            tool.main(['ovavss_mini_hearing', str(checkpoint), *wrong])
+        assert error.value.code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth', 'exact', 'model', 'result.json']
 
 
 def test_nothing_is_written_of_what_does_not_fit(tool, model, tmp_path):
