@@ -56,8 +56,8 @@ class AVSegInferencer:
         result['predictions'][0]['names']['dog']['intervals']  # [[0.0, 3.0], [7.0, 8.0]]
 
     Args:
-        model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content.
-        weights (str): checkpoint of a model of this config. None: a model without trained weights, Sam4AVS.
+        model (str | Path | Config | dict): a config: its path, the bare name of one of the package's, or its content.
+        weights (str | Path): checkpoint of a model of this config. None: a model without trained weights, Sam4AVS.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.
@@ -69,19 +69,18 @@ class AVSegInferencer:
 
     def __init__(
         self,
-        model: str | dict,
-        weights: str | None = None,
+        model: str | Path | Config | dict,
+        weights: str | Path | None = None,
         device: str | None = None,
         scope: str = 'mmseg',
         show_progress: bool = True,
     ) -> None:
         init_default_scope(scope)
-        self.config_name, self.cfg = 'a config object', model
         if isinstance(model, (str, Path)):
             path = find_config(str(model))
             self.config_name, self.cfg = osp.basename(path), Config.fromfile(path)
-        elif not isinstance(model, Config):
-            self.cfg = Config(model)
+        else:
+            self.config_name, self.cfg = 'a config object', model if isinstance(model, Config) else Config(model)
         self.weights, self.show_progress = weights, show_progress
         device = choose_device(device)
         checkpoint = None if weights is None else read_checkpoint(weights)
@@ -119,7 +118,8 @@ class AVSegInferencer:
         steps = self.cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if not steps:
             raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size of frames')
-        kept, front_ends = [], dict(audio=VGGishLogMel())
+        kept = []
+        front_ends: dict[str, SoundFrontEnd] = dict(audio=VGGishLogMel())
         for step in steps:
             kind = TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type']
             if kind is not None and issubclass(kind, LoadClipAudio):
@@ -321,7 +321,7 @@ class AVSegInferencer:
         for number, (_, frame) in enumerate(frames_at(source, fps)):
             shape = frame.shape[:2]
             results = self.pipeline(dict(imgs=frame[None], ori_shape=shape, img_shape=shape))
-            rows = dict(audio=np.zeros((1, 0), np.float32))  # of a model without audio encoder
+            rows: dict[str, np.ndarray] = dict(audio=np.zeros((1, 0), np.float32))  # of a model without audio encoder
             second, phase = divmod(number, fps)
             for key, (front_end, reader) in sounds.items():
                 start = front_end.row_start(second) + round(phase * front_end.sample_rate / fps)
