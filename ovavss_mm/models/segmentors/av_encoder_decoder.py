@@ -2,7 +2,7 @@
 """The whole model: frames and sound in, label maps out (paper Figure 2)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
