@@ -86,6 +86,7 @@ format: $(READY)  ## Bring the code into the project's style
 package: $(READY)  ## Build the sdist and the wheel in dist/, and check them
 	rm -rf dist
 	$(BIN)/python -m build
+	@rm -rf ovavss_mm.egg-info  # mim would take it for an installation
 	$(BIN)/twine check --strict dist/*
 
 trial:  ## Install the wheel of dist/ with nothing else, and label a video with it (minutes, 7 GB for a while)
