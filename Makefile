@@ -25,7 +25,7 @@ DEMO_DIR := work_dirs/demo
 DEMO_CONFIG := configs/mini/ovavss_mini_hearing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo web ops doctor clean distclean
+.PHONY: help setup test lint format package trial demo web ops doctor clean distclean
 
 help:  ## Show this list
 	@echo 'OV-AVSS for MMSegmentation. What make can do here:'
@@ -71,14 +71,31 @@ doctor:  ## Say what works here, and what to do about the rest
 test: $(READY)  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PYTEST_ARGS)
 
-lint: $(READY)  ## Check style and docstrings
+lint: $(READY)  ## Check style, docstrings, types and the workflow files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/interrogate ovavss_mm tools
+	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: $(READY)  ## Bring the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# ---------------------------------------------------------------------------- release
+package: $(READY)  ## Build the sdist and the wheel in dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build
+	@rm -rf ovavss_mm.egg-info  # mim would take it for an installation
+	$(BIN)/twine check --strict dist/*
+
+trial:  ## Install the wheel of dist/ with nothing else, and label a video with it (minutes, 7 GB for a while)
+	@folder=$$(mktemp -d); trap 'rm -rf $$folder' EXIT; set -ex; $(PYTHON) -m venv $$folder/env; mkdir $$folder/empty; \
+	$$folder/env/bin/pip install --no-input $(CURDIR)/dist/ovavss_mm-*.whl; $$folder/env/bin/pip check; \
+	cd $$folder/empty; PATH=$$folder/env/bin:$$PATH; unset PYTHONPATH; \
+	mim run ovavss_mm mini_world --video mini.mp4 --sounding red-square; \
+	mim run ovavss_mm infer mini.mp4 --classes red-square green-star --out-dir out; \
+	grep -q '"red-square"' out/pred/mini.json; test -s out/vis/mini.mp4
 
 # ---------------------------------------------------------------------------- demo
 demo: $(DEMO_DIR)/.first $(DEMO_DIR)/.tested $(DEMO_DIR)/.tested-sounds  ## Label toy clips, then train on a toy world and test (minutes, CPU)
@@ -119,7 +136,7 @@ web: $(READY)  ## Open the web page on this computer
 
 # ---------------------------------------------------------------------------- tidying
 clean:  ## Remove caches and builds
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find configs ovavss_mm tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove the environment, the mini world and the demo's results as well

@@ -2,6 +2,8 @@
 """Build the package, with the files that ``mim`` looks for. Metadata is in setup.cfg."""
 
 import atexit
+import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -60,4 +62,20 @@ class BuildWithMimFiles(build_py):
             shutil.copy2(source, target)
 
 
-setup(cmdclass={'build': CleanBuild, 'build_py': BuildWithMimFiles})
+def addresses() -> dict:
+    """Addresses of the project, where it is built by a workflow of GitHub, which says where it lies.
+
+    The package index shows the README without the files that it links to: its links lead to the repository then.
+    """
+    if 'GITHUB_REPOSITORY' not in os.environ:
+        return {}
+    server, repository, ref = (os.environ[f'GITHUB_{key}'] for key in ('SERVER_URL', 'REPOSITORY', 'REF_NAME'))
+    root = f'{server}/{repository}'
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    for shown, kind in ((r'!\[[^]]*\]', 'raw'), (r'(?<!!)\[[^]]*\]', 'blob')):
+        readme = re.sub(rf'({shown}\()(?![a-z]+:|#)', rf'\1{root}/{kind}/{ref}/', readme)
+    project_urls = {'Changelog': f'{root}/blob/{ref}/CHANGELOG.md', 'Documentation': f'{root}/tree/{ref}/docs'}
+    return dict(url=root, project_urls=project_urls, long_description=readme)
+
+
+setup(cmdclass={'build': CleanBuild, 'build_py': BuildWithMimFiles}, **addresses())

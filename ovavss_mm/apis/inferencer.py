@@ -50,9 +50,9 @@ class AVSegInferencer:
         result['predictions'][0]['names']['dog']['intervals']  # [[0.0, 3.0], [7.0, 8.0]]
 
     Args:
-        model (str | Config | dict): a config: its path, the bare name of one of the package's, or its content; or a
+        model (str | Path | Config | dict): a config: its path, the bare name of one of the package's, or its content; or a
             model in a folder, or its id on the hub (docs/pretrained.md), which has weights and all else.
-        weights (str): checkpoint of a model of this config. None: a model in a folder, or without trained weights.
+        weights (str | Path): checkpoint of a model of this config. None: a model in a folder, or without trained weights.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.
@@ -64,8 +64,8 @@ class AVSegInferencer:
 
     def __init__(
         self,
-        model: str | dict,
-        weights: str | None = None,
+        model: str | Path | Config | dict,
+        weights: str | Path | None = None,
         device: str | None = None,
         scope: str = 'mmseg',
         show_progress: bool = True,
@@ -280,7 +280,7 @@ class AVSegInferencer:
         for number, (_, frame) in enumerate(frames_at(source, fps)):
             shape = frame.shape[:2]
             results = self.pipeline(dict(imgs=frame[None], ori_shape=shape, img_shape=shape))
-            rows = dict(audio=np.zeros((1, 0), np.float32))  # of a model without audio encoder
+            rows: dict[str, np.ndarray] = dict(audio=np.zeros((1, 0), np.float32))  # of a model without audio encoder
             second, phase = divmod(number, fps)
             for key, (front_end, reader) in sounds.items():
                 start = front_end.row_start(second) + round(phase * front_end.sample_rate / fps)

@@ -198,7 +198,7 @@ def choose_device(device: str | None) -> str:
     return str(device)
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read the checkpoint in a local file without running anything that it names.
 
     Returns:

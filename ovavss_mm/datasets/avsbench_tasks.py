@@ -6,7 +6,7 @@ import io
 import os.path as osp
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
@@ -109,6 +109,7 @@ class AVSBenchDataset(ClipDataset):
 
     def rows(self) -> list[Mapping]:
         """Clips of the split, all those of the task's subsets; ValueError if there is none."""
+        rows: list[Any]
         if self.is_object_layout:
             rows = [row for row in read_object_index(self.ann_file) if row['split'] == self.split]
             rows = [row | dict(subset=self.task.subsets[0]) for row in rows]
@@ -158,7 +159,7 @@ def read_binary_mask(path: str, num_names: int, shape: tuple[int, int]) -> np.nd
     colors = read_rgb(path)
     if colors.shape[:2] != tuple(shape):
         raise LabelSizeError(f'the mask {path} has {colors.shape[:2]} rows and columns, its frame has {tuple(shape)}')
-    return colors.any(-1).astype(np.uint8)
+    return np.any(colors, -1).astype(np.uint8)
 
 
 def read_object_index(path: str) -> list[dict]:

@@ -3,6 +3,7 @@
 
 import json
 import unicodedata
+from typing import Any
 
 from mmengine.fileio import exists, get_text, isdir, join_path, list_dir_or_file
 
@@ -33,7 +34,7 @@ def read_utf8(path: str) -> str:
         raise ValueError(f'{path} is not in UTF-8 (byte {err.start}: {err.reason})') from err
 
 
-def read_json(path: str, **kwargs) -> object:
+def read_json(path: str, **kwargs: Any) -> Any:
     """Read a JSON file with arguments of :func:`json.loads`.
 
     Raises:

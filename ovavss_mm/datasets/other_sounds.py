@@ -34,11 +34,11 @@ class OtherSounds:
         """
         visible = set(clip['visible_names'])
         fits = [s for s in self._sounds if visible and visible.isdisjoint(s[2])]
-        fits = [path for path, length, _ in fits if length >= clip['num_frames']] or [path for path, *_ in fits]
-        if not fits:
+        paths = [path for path, length, _ in fits if length >= clip['num_frames']] or [path for path, *_ in fits]
+        if not paths:
             raise LookupError(
                 f'clip {clip["clip_id"]} has no partner: each of the {len(self._sounds)} sounds of its split may come '
                 f'from what it shows ({", ".join(sorted(visible)) or "of unknown names"}). Use more clips, or only '
                 "'silence' and 'noise'"
             )
-        return fits[rng.randint(len(fits))]
+        return paths[rng.randint(len(paths))]

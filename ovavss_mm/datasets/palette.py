@@ -18,7 +18,8 @@ def voc_palette(num_colors: int) -> list[list[int]]:
     if not 0 <= num_colors <= 2**24:
         raise ValueError(f'num_colors must be from 0 to {2**24}, got {num_colors}')
     index, channel = np.arange(num_colors)[:, None], np.arange(3)
-    return sum((index >> (3 * k + channel) & 1) << (7 - k) for k in range(8)).tolist()
+    bits = [(index >> (3 * k + channel) & 1) << (7 - k) for k in range(8)]
+    return np.sum(bits, 0).tolist()
 
 
 # Which bits of the index each value of each channel sets: uint32 (3, 256).

@@ -16,7 +16,7 @@ from mmseg.registry import DATA_SAMPLERS
 class SeededIndex(NamedTuple):
     """The index of a clip, with what its augmentation is seeded by."""
 
-    index: int  # of the clip in the data set
+    index: int  # type: ignore[assignment]  # of the clip in the data set; hides tuple.index
     seed: int  # of the training
     position: int  # of the sample in the training's stream of samples, of all processes together
 

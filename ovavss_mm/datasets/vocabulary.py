@@ -23,7 +23,7 @@ COMMAS = '[,;\uff0c\uff1b\u3001\u060c]'  # between names, also those of Chinese,
 MAX_TEMPLATES = 1000
 
 
-class Vocabulary(tuple):
+class Vocabulary(tuple[str, ...]):
     """N class names, as a tuple; name i has label i + 1, label 0 is background.
 
     Args:
@@ -43,6 +43,11 @@ class Vocabulary(tuple):
             (upper and lower case are the same to CLIP); a base name, novel name or synonym of a name that is not in
             the vocabulary; a name both base and novel; or templates without ``{}``.
     """
+
+    base: tuple[str, ...]
+    novel: tuple[str, ...]
+    synonyms: dict[str, tuple[str, ...]]
+    templates: tuple[str, ...] | None
 
     def __new__(
         cls,
@@ -82,9 +87,11 @@ class Vocabulary(tuple):
         _take({}, group, title=f'{title} name ')
         return tuple(sorted(group, key=order.__getitem__))
 
-    def _checked_synonyms(self, synonyms: Mapping[str, Sequence[str]], taken: dict[str, str]) -> dict[str, tuple]:
+    def _checked_synonyms(
+        self, synonyms: Mapping[str, Sequence[str]], taken: dict[str, str]
+    ) -> dict[str, tuple[str, ...]]:
         """Synonyms of every name."""
-        checked = dict.fromkeys(self, ())
+        checked: dict[str, tuple[str, ...]] = dict.fromkeys(self, ())
         for key, words in synonyms.items():
             name = str(key).strip()
             if name not in checked:
@@ -182,8 +189,9 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 def _is_template(template: object) -> bool:
     """Whether it is a line of text with one place for the name, and no other braces."""
-    fits = isinstance(template, str) and len(template) <= MAX_LETTERS and is_plain(template)
-    return fits and re.fullmatch('[^{}]*{}[^{}]*', template) is not None
+    if not isinstance(template, str) or len(template) > MAX_LETTERS or not is_plain(template):
+        return False
+    return re.fullmatch('[^{}]*{}[^{}]*', template) is not None
 
 
 def read_label2idx(path: str) -> dict[str, int]:

@@ -65,7 +65,7 @@ def get_random_state() -> dict[str, Any]:
     used = torch.cuda.is_available() and torch.cuda.is_initialized()
     return dict(
         python=random.getstate(),
-        numpy=(kind, key.tolist(), *rest),
+        numpy=(kind, np.asarray(key).tolist(), *rest),
         torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state() if used else None,
     )

@@ -84,7 +84,8 @@ def base_of(path: str) -> str | None:
 
 def _parse(path: str) -> tuple[ast.Module, list[str]]:
     """Syntax tree of a config without its ``_base_``, and the entries of that."""
-    tree, entries = ast.parse(Path(path).read_text(encoding='utf-8')), []
+    tree = ast.parse(Path(path).read_text(encoding='utf-8'))
+    entries: list[str] = []
     for node in list(tree.body):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
             value = ast.literal_eval(node.value)
@@ -96,7 +97,7 @@ def _parse(path: str) -> tuple[ast.Module, list[str]]:
 def _find_base(base: str, path: str) -> str:
     """Find a base by its path, or by its name in the folders beside that of a config."""
     beside = sorted(Path(path).resolve().parent.parent.glob(f'*/{base}')) if base == osp.basename(base) else []
-    for found in [base, *beside]:
+    for found in [base, *map(str, beside)]:
         if osp.isfile(found):
             return osp.abspath(found)
     raise FileNotFoundError(f'There is no config {base!r}, the base for {path}')

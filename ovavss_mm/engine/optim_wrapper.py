@@ -70,6 +70,8 @@ class PrefixOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ConfigError: a key that is not looked up.
     """
 
+    paramwise_cfg: dict
+
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         self.keys = self.paramwise_cfg.get('custom_keys', {})

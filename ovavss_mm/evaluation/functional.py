@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 
-def resize_nearest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_nearest(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Resize label maps by nearest neighbour.
 
     Output pixel i reads input pixel ``floor(i * in / out)``, computed in integers.

@@ -290,7 +290,9 @@ class OVIoUMetric(BaseMetric):
             return
         name = f'confusion_{self.prefix}.json' if self.prefix else 'confusion.json'
         path = osp.join(osp.dirname(log_file), name.replace('/', '_'))
-        content = {key: list(self._dataset_meta[key]) for key in ('classes', 'base_names', 'novel_names')}
+        content: dict[str, Any] = {
+            key: list(self._dataset_meta[key]) for key in ('classes', 'base_names', 'novel_names')
+        }
         content |= dict(kind='ovavss_mm confusion matrix', counts=counts.tolist())
         try:
             write_atomic(path, json.dumps(content))
@@ -325,7 +327,8 @@ class OVIoUMetric(BaseMetric):
                 f'not a class {sorted(unknown)[:5]}'
             )
         index = {name: i for i, name in enumerate(classes)}
-        return tuple(np.array([index[n] for n in part], dtype=np.int64) for part in (base, novel))
+        first, second = (np.array([index[n] for n in part], dtype=np.int64) for part in (base, novel))
+        return first, second
 
     def _log(self, metrics: dict[str, float], per_class: dict[str, np.ndarray], sounds: Sequence[str]) -> None:
         """Log the summary, the table of the other sounds, and that of the classes."""

@@ -93,7 +93,7 @@ def objects_of(frame: 'LabelledFrame') -> Iterator[tuple[FrameObject, np.ndarray
     for label, found in sorted(frame.found.items()):
         mask = frame.label_map == label + 1
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box = tuple(map(int, (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))
+        box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         yield FrameObject(found.area, found.sound, found.score, label + 1, label, box, number=1), mask
 
 

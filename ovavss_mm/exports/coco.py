@@ -137,7 +137,7 @@ class CocoVideo(_Json):
         """A track as JSON; its masks become the longer lists only here, one after the other."""
         places, seen = range(len(self.files)), len(track.labels)
         (most, _), *others = Counter(track.labels).most_common()
-        annotation = dict(id=identity, video_id=1, category_id=most + 1, iscrowd=0, **self._shape)
+        annotation: dict[str, Any] = dict(id=identity, video_id=1, category_id=most + 1, iscrowd=0, **self._shape)
         annotation |= dict(score=rounded(track.score / seen), sound=rounded(track.sound / seen))
         for i, key in enumerate(('bboxes', 'areas'), 1):
             annotation[key] = [track.frames[place][i] if place in track.frames else None for place in places]

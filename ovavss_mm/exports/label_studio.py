@@ -53,7 +53,7 @@ class LabelStudio(Export):
         """Write the task of a frame."""
         results = [self._brush(*found) for found in objects_of(frame)]
         video = Path(self.origin.path or self.origin.name).name
-        data = dict(image=_address(f'export/frames/{self.origin.picture_path}'), video=video)
+        data: dict[str, Any] = dict(image=_address(f'export/frames/{self.origin.picture_path}'), video=video)
         data |= dict(time=round(frame.time, 4), frame=self.origin.numbers[-1])
         self._file.write(self._separator + json.dumps(_task(data, results)))
         self._separator = ',\n'
@@ -79,7 +79,7 @@ class LabelStudio(Export):
         """Write the timeline."""
         self._file.write('\n]\n')
         rate = round(self.origin.rate, 3)
-        results = []
+        results: list[dict] = []
         for name, heard in footer['names'].items():
             for start, end in heard['intervals']:
                 first = round(start * rate) + 1

@@ -62,12 +62,12 @@ class SubRip(_Intervals):
 
 def cues_of(spans: list[tuple[float, float, str]]) -> Iterator[tuple[int, int, list[str]]]:
     """Times without a change in milliseconds, in order, with the names that sound; players show one cue at a time."""
-    spans = [(round(start * 1000), round(end * 1000), name) for start, end, name in spans]
+    cues = [(round(start * 1000), round(end * 1000), name) for start, end, name in spans]
     changes: dict[int, list[tuple[bool, str]]] = {}
-    for start, end, name in spans:
+    for start, end, name in cues:
         changes.setdefault(start, []).append((True, name))
         changes.setdefault(end, []).append((False, name))
-    order = {name: i for i, (_, _, name) in enumerate(spans)}
+    order = {name: i for i, (_, _, name) in enumerate(cues)}
     sounding: set[str] = set()
     times = sorted(changes)
     for start, end in zip(times, times[1:], strict=False):

@@ -49,7 +49,8 @@ class SceneObject:
     def centre_at(self, time: float) -> tuple[float, float]:
         """Centre (x, y) in pixels at ``time`` in seconds."""
         margin, ways = 0.8 * self.radius, zip(self.start, self.velocity, FRAME_SIZE[::-1], strict=True)
-        return tuple(_bounce(start + speed * time, margin, size - margin) for start, speed, size in ways)
+        x, y = (_bounce(start + speed * time, margin, size - margin) for start, speed, size in ways)
+        return x, y
 
 
 @dataclass(frozen=True)

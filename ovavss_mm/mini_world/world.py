@@ -70,7 +70,8 @@ class _NameDeck:
     """Deals names so that each comes up equally often."""
 
     def __init__(self, rng: np.random.Generator, names: tuple[str, ...]):
-        self.rng, self.names, self.queue = rng, names, deque()
+        self.rng, self.names = rng, names
+        self.queue: deque[str] = deque()
 
     def deal(self, taken: tuple[str, ...]) -> str:
         """The next name that is not taken yet."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from textwrap import dedent
 
 
-def arguments_of(part: Callable, kept_for: Mapping[type, Callable] | None = None) -> set[str] | None:
+def arguments_of(part: Callable, kept_for: Mapping[Callable, Callable] | None = None) -> set[str] | None:
     """Names of the arguments of a function or class, with those of the bases that get its ``**kwargs``.
 
     Args:
@@ -54,7 +54,7 @@ def _looked_up(call: Callable, kwargs: str) -> set[str] | None:
                 | ast.Subscript(ast.Name(id), ast.Constant(name))
                 | ast.Compare(ast.Constant(name), [ast.In()], [ast.Name(id)])
             ) if id == kwargs:
-                names.append(name)
+                names.append(str(name))
             case ast.Call(ast.Attribute(_, '__init__'), _, keywords):
                 uses -= sum(word.arg is None and isinstance(word.value, ast.Name) for word in keywords)
             case ast.Assign([ast.Name(id)], ast.BinOp(_, ast.BitOr(), ast.Name(other))) if id == other == kwargs:

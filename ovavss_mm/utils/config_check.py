@@ -73,7 +73,7 @@ _PLAIN: dict[str, tuple[Callable | set[str], ...]] = {
     'auto_scale_lr': ({'enable', 'base_batch_size'},),
 }
 # What classes keep of their arguments for a function, which would complain late.
-_KEPT_FOR: dict[type, Callable] = {CheckpointHook: Runner.save_checkpoint}
+_KEPT_FOR: dict[Callable, Callable] = {CheckpointHook: Runner.save_checkpoint}
 
 
 class ConfigError(ValueError):
@@ -114,7 +114,7 @@ def check_config(cfg: Config) -> None:
         ConfigError: a top-level key looks like one that the runner reads, misspelt; a part does not take an argument,
             or is not registered; nothing looks up a key of a dict that is no part's.
     """
-    imported = getattr(cfg, '_imported_names', set())  # by a config that is plain Python
+    imported: set[str] = getattr(cfg, '_imported_names', set())  # by a config that is plain Python
     for name in sorted(set(cfg) - RUNNER_KEYS - imported):
         near = [key for key in get_close_matches(name, RUNNER_KEYS, 1, 0.8) if abs(len(key) - len(name)) <= 3]
         if near and not _is_variable(cfg, name):

@@ -31,8 +31,8 @@ class Weights(NamedTuple):
 def known_weights() -> dict[str, Weights]:
     """All listed weights by file name."""
     with open(osp.join(osp.dirname(__file__), 'known_weights.csv'), encoding='utf-8', newline='') as file:
-        rows = [Weights(**row) for row in csv.DictReader(file)]
-    return {row.file: row._replace(size_mib=int(row.size_mib)) for row in rows}
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    return {row['file']: Weights(**row | dict(size_mib=int(row['size_mib']))) for row in rows}
 
 
 def how_to_get(path: str) -> str:

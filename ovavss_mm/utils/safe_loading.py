@@ -170,9 +170,9 @@ class _Array(np.ndarray):
         dtype, content = dtype.checked, _raw(content)
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content):
             raise ValueError(f'numpy array of shape {shape} with {len(content)} bytes')
-        super().__setstate__((1, tuple(shape), dtype, bool(fortran), content))
+        super().__setstate__((1, tuple(shape), dtype, bool(fortran), content))  # type: ignore[arg-type]  # numpy wants its own bool
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         return self.view(np.ndarray).__reduce__()
 
 

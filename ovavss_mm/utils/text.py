@@ -7,9 +7,9 @@ from difflib import get_close_matches
 
 def shorten(items: Iterable[object], most: int = 5, sep: str = ', ') -> str:
     """Join the first ``most`` items of a list and count the rest: ``'a, b, c and 4 more'``; empty for an empty list."""
-    items = [str(item) for item in items]
-    more = f' and {len(items) - most} more' if len(items) > most else ''
-    return sep.join(items[:most]) + more
+    texts = [str(item) for item in items]
+    more = f' and {len(texts) - most} more' if len(texts) > most else ''
+    return sep.join(texts[:most]) + more
 
 
 def one_line(value: object, most: int = 160) -> str:

@@ -82,7 +82,8 @@ class AVSegVisualizer(SegLocalVisualizer):
         if draw_pred:
             view.heard, view.boxes = _notes(sample)
         if frames is not None:
-            view.heard, view.boxes = ([part[t] for t in frames] if part else () for part in (view.heard, view.boxes))
+            view.heard = [view.heard[t] for t in frames] if view.heard else ()
+            view.boxes = [view.boxes[t] for t in frames] if view.boxes else ()
             view.frames = view.frames[list(frames)]
             view.maps = {row: maps[list(frames)] for row, maps in view.maps.items()}
             view.seconds = [view.seconds[t] for t in frames]

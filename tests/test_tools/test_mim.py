@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package as ``mim`` finds it: in a checkout, and installed from a wheel."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -15,14 +17,27 @@ from mim.utils import get_installed_path, recursively_find
 
 NOT_PACKAGED = {'data', 'work_dirs', 'build', 'dist', '__pycache__'}
 
+# What GitHub's workflows say of the place where they build.
+GITHUB = dict(GITHUB_SERVER_URL='https://example.org', GITHUB_REPOSITORY='we/ovavss', GITHUB_REF_NAME='v1.2.3')
 
-def run(*command: str | Path, cwd: Path, check: bool = True) -> str:
+# In an environment: notes the files of all modules that its processes have imported.
+WATCH = """
+import atexit, sys
+def note():
+    files = [getattr(module, '__file__', None) for module in list(sys.modules.values())]
+    with open({path!r}, 'a') as file:
+        file.writelines(f'{{path}}\\n' for path in files)
+atexit.register(note)
+"""
+
+
+def run(*command: str | Path, cwd: Path, check: bool = True, **variables: str) -> str:
     """Run a command without the checkout on the path and return all it printed."""
     env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
     result = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**env, 'PIP_NO_CACHE_DIR': '1', 'PIP_DISABLE_PIP_VERSION_CHECK': '1'},
+        env={**env, 'PIP_NO_CACHE_DIR': '1', 'PIP_DISABLE_PIP_VERSION_CHECK': '1', **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -45,38 +60,42 @@ def files_below(root: Path) -> set[str]:
 # ------------------------------------------------------------------ a wheel, and a place for it
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory, repo_root) -> Path:
-    """Build a source distribution from a copy of the checkout, and the wheel from that."""
+    """Build a source distribution from a copy of the checkout, and the wheel from that, as GitHub's workflow does."""
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     source.mkdir()
     for entry in repo_root.iterdir():
-        if entry.is_dir() and entry.name not in NOT_PACKAGED and not entry.name.startswith('.'):
+        hidden = entry.name.startswith('.') and entry.name not in ('.ci', '.github')
+        if entry.is_dir() and entry.name not in NOT_PACKAGED and not hidden:
             ignored = shutil.ignore_patterns('__pycache__')
             shutil.copytree(entry, source / entry.name, ignore=ignored)
         elif entry.is_file():
             shutil.copy(entry, source)
-    build = f'from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})'
-    run(sys.executable, '-c', build, cwd=source)
-    (sdist,) = folder.glob('ovavss_mm-*.tar.gz')
-    options = ('--no-deps', '--no-build-isolation', '--no-index', '-w', folder)
-    run(sys.executable, '-m', 'pip', 'wheel', *options, sdist, cwd=folder)
-    (path,) = folder.glob('ovavss_mm-*.whl')
+    run(sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder / 'dist', source, cwd=folder, **GITHUB)
+    (path,) = folder.glob('dist/ovavss_mm-*.whl')
     return path
 
 
 @pytest.fixture(scope='module')
 def wheel_python(wheel, tmp_path_factory) -> Path:
-    """Install the wheel into an environment of its own; return its Python."""
+    """Install the wheel, and what it asks for, into an environment of its own; return its Python.
+
+    The requirements come from the environment of the tests, without this package, which is the checkout there.
+    """
     folder = tmp_path_factory.mktemp('environment')
     run(sys.executable, '-m', 'venv', '--without-pip', folder, cwd=folder)
     python = folder / 'bin' / 'python'
     find = 'import sysconfig; print(sysconfig.get_paths()["purelib"])'
     site = Path(run(python, '-c', find, cwd=folder).strip())
-    # The requirements come from the environment of the tests; its editable install does not, as
-    # what a .pth file adds to the path is not searched for .pth files.
-    (site / 'requirements.pth').write_text(os.path.dirname(os.path.dirname(pytest.__file__)))
-    options = ('install', '--no-deps', '--no-index', wheel)
-    run(sys.executable, '-m', 'pip', '--python', python, *options, cwd=folder)
+    (folder / 'requirements').mkdir()
+    for entry in Path(pytest.__file__).parents[1].iterdir():
+        if 'ovavss_mm' not in entry.name:
+            (folder / 'requirements' / entry.name).symlink_to(entry)
+    (site / 'requirements.pth').write_text(f'{folder / "requirements"}\nimport watch\n')
+    (site / 'watch.py').write_text(WATCH.format(path=str(folder / 'imported')))
+    pip = (sys.executable, '-m', 'pip', '--python', python)
+    run(*pip, 'install', '--no-index', wheel, cwd=folder)
+    run(*pip, 'check', cwd=folder)
     return python
 
 
@@ -112,11 +131,60 @@ def test_wheel_leaves_the_checkout_clean(wheel):
     assert not copies
 
 
-def test_mim_run_from_a_wheel(wheel_python, elsewhere):
-    """A script is found by its name in the installed wheel, and explains itself."""
-    printed = run(wheel_python, '-m', 'mim', 'run', 'ovavss_mm', 'train', '--', '-h', cwd=elsewhere)
+def test_the_index_takes_the_package(wheel):
+    """Both files pass its checks; extras, licence and addresses are there, and no link of the README is relative."""
+    run(sys.executable, '-m', 'twine', 'check', '--strict', *wheel.parent.iterdir(), cwd=wheel.parent)
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = [name for name in archive.namelist() if name.endswith('.dist-info/METADATA')]
+        metadata = message_from_bytes(archive.read(path))
+    extras = {'web', 'export', 'onnx', 'docs', 'foundation', 'identities', 'tensorboard'}
+    assert extras <= set(metadata.get_all('Provides-Extra'))
+    assert metadata['License-Expression'] == 'Apache-2.0'
+    assert 'https://example.org/we/ovavss' in metadata['Home-page']
+    links = re.findall(r'\]\(([^)]+)\)', metadata.get_payload())
+    assert 'https://example.org/we/ovavss/raw/v1.2.3/docs/images/contact_sheet.png' in links
+    assert 'https://example.org/we/ovavss/blob/v1.2.3/docs/extend.md' in links
+    assert [link for link in links if not re.match('https?://|#', link)] == []
+
+
+def test_mim_labels_a_video_from_a_wheel(wheel_python, elsewhere, repo_root):
+    """In an empty folder, with the model of the package and a clip that it makes; the checkout is not imported."""
+    mim = (wheel_python, '-m', 'mim', 'run', 'ovavss_mm')
+    run(*mim, 'mini_world', '--video', 'mini.mp4', '--seconds', '3', '--sounding', 'red-square', cwd=elsewhere)
+    printed = run(*mim, 'infer', 'mini.mp4', '--classes', 'red-square', '--out-dir', 'out', cwd=elsewhere)
     assert f'Use the script {wheel_python.parents[1]}' in printed
-    assert 'mim train ovavss_mm ovavss_mini.py' in printed
+    found = json.loads((elsewhere / 'out/pred/mini.json').read_text())
+    assert found['weights'].startswith(str(wheel_python.parents[1])) and 'red-square' in found['names']
+    assert (elsewhere / 'out/vis/mini.mp4').is_file() and len(list((elsewhere / 'out/pred/mini').iterdir())) == 3
+    imported = (wheel_python.parents[1] / 'imported').read_text().splitlines()
+    assert any(path.endswith('site-packages/ovavss_mm/apis/inferencer.py') for path in imported)
+    assert [path for path in imported if path.startswith((f'{repo_root}/ovavss_mm', f'{repo_root}/tools'))] == []
+
+
+USER = """
+from ovavss_mm.apis import AVSegInferencer
+from ovavss_mm.datasets.vocabulary import Vocabulary
+
+inferencer = AVSegInferencer('ovavss_mini_hearing', weights='weights.safetensors', device='cpu')
+results = inferencer('clip.mp4', classes=['dog', 'cat'], out_dir='out')
+names: list[str] = [name for prediction in results['predictions'] for name in prediction['names']]
+words: tuple[str, ...] = Vocabulary(names, synonyms={'dog': ['puppy']}).synonyms['dog']
+AVSegInferencer('ovavss_mini_hearing', device=0)  # type: ignore[arg-type]
+inferencer('clip.mp4', classes=3)  # type: ignore[arg-type]
+inferencer.label('clip.mp4')  # type: ignore[attr-defined]
+number: int = Vocabulary(names).words  # type: ignore[assignment]
+"""
+
+
+def test_scripts_see_the_types_of_the_wheel(wheel_python, elsewhere):
+    """mypy accepts what is right, and finds each mistake that is marked: a mark without one is an error, too."""
+    (elsewhere / 'user.py').write_text(USER)
+    skipped = 'torch numpy av scipy PIL rich transformers ovavss_mm.models ovavss_mm.engine ovavss_mm.evaluation'
+    modules = ','.join(f'{name}.*' for name in skipped.split())  # large, and not what the script is about
+    config = ('[mypy]', 'warn_unused_ignores = True', 'ignore_missing_imports = True')
+    (elsewhere / 'mypy.ini').write_text('\n'.join((*config, f'[mypy-{modules}]', 'follow_imports = skip')))
+    mypy = (sys.executable, '-m', 'mypy', '--python-executable', wheel_python, '--cache-dir', elsewhere / 'cache')
+    assert 'Success' in run(*mypy, 'user.py', cwd=elsewhere)
 
 
 def test_mim_train_from_a_wheel_takes_a_bare_config_name(wheel_python, elsewhere):

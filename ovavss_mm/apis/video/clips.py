@@ -51,7 +51,7 @@ def write_clips(folder: Path, source: Source, prediction: Mapping[str, Any], nam
                 for name in names:
                     heard = prediction['names'].get(name, {}).get('intervals', [])
                     cuts = padded(heard, pad, prediction['duration'])
-                    rows = cut_all(source, cuts, beside / stems[name], keys, pad) or [('', '', '', 0, '')]
+                    rows: list[tuple] = cut_all(source, cuts, beside / stems[name], keys, pad) or [('', '', '', 0, '')]
                     table.writerows((file, name, *row, pad) for file, *row in rows)
     except av.FFmpegError as error:
         raise ValueError(f'{source.name} cannot be cut: {error.strerror}') from error
@@ -105,7 +105,7 @@ def cut(pictures: 'Pictures', start: float, end: float, stem: Path, key: float |
         tuple: the file, and 'copied' or 'encoded'.
     """
     source = pictures.source
-    if key is not None:
+    if key is not None and isinstance(source, VideoSource):
         with suppress(ValueError, av.FFmpegError):  # of a kind that the container does not take
             return copy_packets(source, key, end, stem), 'copied'
     path = Path(f'{stem}.mp4')
@@ -126,7 +126,8 @@ class Pictures:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._coming, self._held = source.pictures(), None
+        self._coming = source.pictures()
+        self._held: Picture | None = None
 
     def within(self, start: float, end: float) -> Iterator[Picture]:
         """Those that are shown between two times, in seconds; the clock of what is given begins with the first one."""

@@ -2,7 +2,7 @@
 """Writes the input video with its sound and the predicted masks overlaid."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -245,7 +245,7 @@ class _Sound:
         self._packets.close()
         self._input.close()
 
-    def _copy(self, stream: av.audio.stream.AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    def _copy(self, stream: av.audio.stream.AudioStream) -> Generator[tuple[float, av.Packet], None, None]:
         """Packets as they are, on the pictures' clock; sound before the picture is left out."""
         shift = round(self._start / stream.time_base)
         try:
@@ -284,14 +284,14 @@ class _Sound:
             yield frame
             at += step
 
-    def _encode(self, frames: Iterator[av.AudioFrame]) -> Iterator[tuple[float, av.Packet]]:
+    def _encode(self, frames: Iterator[av.AudioFrame]) -> Generator[tuple[float, av.Packet], None, None]:
         """AAC packets of sound."""
         for frame in frames:
             yield from self._timed(self._stream.encode(frame))
         yield from self._timed(self._stream.encode(None))
 
     @staticmethod
-    def _timed(packets: list[av.Packet]) -> Iterator[tuple[float, av.Packet]]:
+    def _timed(packets: list[av.Packet]) -> Generator[tuple[float, av.Packet], None, None]:
         """Packets with their times in seconds."""
         for packet in packets:
             yield float((packet.pts or 0) * packet.time_base), packet

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoded frames as a player shows them: turned, mirrored, with square pixels, in standard dynamic range."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
@@ -22,7 +24,7 @@ class Shown:
         hdr (str | None): kind of high dynamic range that is brought to the standard one.
     """
 
-    def __init__(self, frame: av.VideoFrame, aspect: object = None) -> None:
+    def __init__(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> None:
         self._matrix = display_matrix(frame)
         height, width = frame.height, frame.width
         if aspect and aspect > 1:  # pixels become square by stretching, so that none is lost

@@ -3,7 +3,9 @@
 
 import os.path as osp
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +52,7 @@ class PicturesSource(Source):
     def pictures(self) -> Iterator[Picture]:
         """The frames, ``1 / rate`` seconds each."""
         for i in range(len(self.frames)):
-            yield Picture(i / self.rate, (i + 1) / self.rate, lambda i=i: self._load(i, self.size), i)
+            yield Picture(i / self.rate, (i + 1) / self.rate, partial(self._load, i, self.size), i)
 
     def _load(self, i: int, size: tuple[int, int] | None) -> np.ndarray:
         """Frame i, which must be of the size of the first."""
@@ -115,7 +117,7 @@ def _from_dict(item: dict) -> Source:
     return PicturesSource(frames, name or 'frames', sound, rate)
 
 
-def _track(sound: object, sample_rate: int | None) -> SoundTrack | None:
+def _track(sound: Any, sample_rate: int | None) -> SoundTrack | None:
     """A track from a path or samples."""
     if sound is None or isinstance(sound, SoundTrack):
         return sound

@@ -55,7 +55,9 @@ class CLAPLogMel(SoundFrontEnd):
                 f'bands must lie between 0 and half the sample rate ({sample_rate / 2:g} Hz), got {min_hz} to {max_hz}'
             )
         self.sample_rate = self.row_samples = sample_rate
-        self.settings = dict(feature_size=mels, sampling_rate=sample_rate, hop_length=hop, max_length_s=seconds)
+        self.settings: dict[str, float] = dict(
+            feature_size=mels, sampling_rate=sample_rate, hop_length=hop, max_length_s=seconds
+        )
         self.settings |= dict(fft_window_size=fft, frequency_min=min_hz, frequency_max=max_hz)
 
     @cached_property

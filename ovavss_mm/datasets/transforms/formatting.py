@@ -2,6 +2,7 @@
 """From the dict of the pipeline to what models take."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class PackAVSegInputs(PackSegInputs):
         for key, rows in sounds.items():
             if len(imgs) != len(rows):
                 raise ValueError(f'{len(imgs)} frames but {len(rows)} rows of {key}')
-        meta = dict(frame_paths=[results['frame_paths'][i] for i in frame_inds(results)])
+        meta: dict[str, Any] = dict(frame_paths=[results['frame_paths'][i] for i in frame_inds(results)])
         meta['flip'] = bool(results.get('flip', False))
         if 'annotated' in results:
             meta['annotated'] = results['annotated'].tolist()

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -23,7 +24,7 @@ class SoundSwap(BaseTransform):
 
     reads_files = True  # of a clip; the inferencer has its own sources
 
-    def swap(self, results: dict, source: str, level: float, rms: float, rng: np.random.RandomState) -> dict:
+    def swap(self, results: dict, source: str, level: float, rms: float, rng: Any) -> dict:
         """Set what is heard; see :class:`SwapClipAudio` for source and level.
 
         Raises:
@@ -148,7 +149,7 @@ class MixClipAudio(SoundSwap):
             check_level('levels', level)
         if not is_pair or levels[0] > levels[1]:
             raise ValueError(f'levels must be two, the least dB under the own sound first, got {levels!r}')
-        self.levels = tuple(levels)
+        self.levels = (levels[0], levels[1])
 
     def transform(self, results: dict) -> dict:
         """Draw a source and set what it says; ValueError without labels that could follow."""

@@ -36,6 +36,9 @@ class AtomicCheckpointHook(CheckpointHook):
         **kwargs: see mmengine's hook.
     """
 
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
+
     def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend=BACKEND), **kwargs)
         self._loaded: tuple[int, list[dict]] | None = None  # iteration and states of a checkpoint

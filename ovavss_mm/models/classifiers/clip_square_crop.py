@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CLIP on square crops of masks (paper section 3.4, Table 5)."""
 
+from typing import Any
+
 import torch
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
@@ -41,7 +43,7 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
         mask_size: str = 'image',
         crops: str = 'all',
         num_best: int = 1,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> None:
         if crop not in CROPS or anchor not in ANCHORS or mask_size not in MASK_SIZES:
             raise ValueError(

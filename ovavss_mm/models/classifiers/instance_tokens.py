@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass of a CLIP vision transformer a frame, with a token for each mask."""
 
+from typing import Any
+
 import torch
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
@@ -33,7 +35,7 @@ class InstanceTokenClassifier(OpenVocabularyClassifier):
         ValueError: an image tower of another kind; no block before or none after the copy.
     """
 
-    def __init__(self, copy_after: int | None = None, **kwargs: object) -> None:
+    def __init__(self, copy_after: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         tower = self.clip_model.visual
         if not isinstance(tower, VisionTransformer) or tower.attn_pool is not None or tower.pool_type != 'tok':

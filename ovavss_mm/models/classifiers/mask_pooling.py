@@ -2,6 +2,7 @@
 """Names by one pass of CLIP a frame, pooled over masks (CLIP-VIS)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -61,7 +62,7 @@ class MaskPoolingClassifier(OpenVocabularyClassifier):
         synonyms: str = 'max',
         logit_scale: float | None = None,
         sound_thr: float | None = None,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> None:
         if combine not in COMBINE or synonyms not in SYNONYMS:
             raise ValueError(
@@ -187,4 +188,4 @@ class MaskPoolingClassifier(OpenVocabularyClassifier):
     def _scale(self) -> Tensor | float:
         """Factor of cosines; CLIP keeps its own below a bound."""
         scale = super()._scale()
-        return scale if self.logit_scale is not None else min(scale, scale.new_tensor(MAX_SCALE))
+        return scale.clamp(max=MAX_SCALE) if isinstance(scale, Tensor) else scale

@@ -132,7 +132,7 @@ def _log(scores: Tensor) -> Tensor:
     return scores.float().clamp(min=TINY).log()
 
 
-def _sounding(masks: Tensor, img_shape: tuple[int, int], pad_shape: tuple[int, int]) -> Tensor:
+def _sounding(masks: Tensor, img_shape: tuple[int, ...], pad_shape: tuple[int, ...]) -> Tensor:
     """In which frames mask logits (S, T, h', w') are positive at their own size, padding aside: bool (S, T)."""
     rows, columns = (
         -(-size * own // padded)  # rounded up

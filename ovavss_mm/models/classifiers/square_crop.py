@@ -9,7 +9,7 @@ ANCHORS = ('center', 'corner')
 CROPS = ('square', 'resize', 'whole_frame')
 
 
-def crop_boxes(masks: Tensor, crop: str, anchor: str, frame_size: tuple[int, int]) -> Tensor:
+def crop_boxes(masks: Tensor, crop: str, anchor: str, frame_size: tuple[int, ...]) -> Tensor:
     """What is cut out for each mask.
 
     Args:

@@ -2,6 +2,7 @@
 """Text embeddings of class names (paper section 3.4, equation 5)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.utils import track_iter_progress
@@ -22,7 +23,7 @@ class TextEmbeddings:
         tokenizer (Callable): M texts to what ``encode_text`` takes, such as token ids (M, context length) int64.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Any]) -> None:
         self.model, self.tokenizer = model, tokenizer
         self._known: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
@@ -65,18 +66,18 @@ class RemembersText:
     def init_weights(self) -> None:
         """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
         self._text = None
-        super().init_weights()
+        super().init_weights()  # type: ignore[misc]  # of the module that it is mixed into
 
     def _load_from_state_dict(self, *args: object) -> None:
         """Load weights; text embeddings of other weights are forgotten."""
         self._text = None
-        super()._load_from_state_dict(*args)
+        super()._load_from_state_dict(*args)  # type: ignore[misc]
 
 
 @torch.no_grad()
 def embed_words(
     model: nn.Module,
-    tokenizer: Callable[[list[str]], Tensor],
+    tokenizer: Callable[[list[str]], Any],
     words: Sequence[str],
     templates: Sequence[str],
     chunk_size: int = 256,

@@ -2,6 +2,7 @@
 """Names by a head whose queries have embeddings in a text space (OV2Seg; paper Table 2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -28,7 +29,7 @@ class TextSpaceClassifier(OpenVocabularyClassifier):
 
     needs_text = True
 
-    def __init__(self, logit_scale: float = 50.0, sound_thr: float | None = None, **kwargs: object) -> None:
+    def __init__(self, logit_scale: float = 50.0, sound_thr: float | None = None, **kwargs: Any) -> None:
         super().__init__(logit_scale=logit_scale, sound_thr=sound_thr, **kwargs)
         self.clip_model.visual = nn.Identity()
 

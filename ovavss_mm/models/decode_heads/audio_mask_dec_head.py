@@ -75,7 +75,7 @@ class AudioMaskDecHead(BaseModule):
     """
 
     align_corners = False
-    criterion_type = VideoCriterion
+    criterion_type: type[nn.Module] = VideoCriterion
 
     def __init__(
         self,

@@ -174,7 +174,7 @@ class CATRHead(BaseModule):
         visual = visual.flatten(0, 1)[frames][:, None]  # (M, 1, L, C)
         return encode_frames(self.spatial_layers, visual, audio[window], pos).flatten(0, 1)
 
-    def temporal_maps(self, visual: Tensor, audio: Tensor, pos: Tensor, shape: tuple[int, int]) -> list[Tensor]:
+    def temporal_maps(self, visual: Tensor, audio: Tensor, pos: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
         """Visual maps (W * T', C, h8, w8) after each temporal layer."""
         maps = []
         for i, layer in enumerate(self.temporal_layers):
@@ -265,7 +265,7 @@ def _build_decoder(
     channels: int, num_layers: int, num_heads: int, feedforward_channels: int, dropout: float
 ) -> DetrTransformerDecoder:
     """DETR's decoder, which gives the normed queries of all layers."""
-    attn = dict(embed_dims=channels, num_heads=num_heads, attn_drop=dropout, batch_first=True)
-    attn['dropout_layer'] = dict(type='Dropout', drop_prob=dropout)
+    drop = dict(type='Dropout', drop_prob=dropout)
+    attn = dict(embed_dims=channels, num_heads=num_heads, attn_drop=dropout, batch_first=True, dropout_layer=drop)
     ffn = dict(embed_dims=channels, feedforward_channels=feedforward_channels, num_fcs=2, ffn_drop=dropout)
     return DetrTransformerDecoder(num_layers, dict(self_attn_cfg=attn, cross_attn_cfg=dict(attn), ffn_cfg=ffn))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queries of single frames: Mask2Former for images (OV2Seg, CLIP-VIS; paper Table 2)."""
 
+from typing import Any
+
 from mmdet.models.layers import MLP, SinePositionalEncoding
 from mmengine.structures import InstanceData
 from mmseg.registry import MODELS
@@ -40,7 +42,7 @@ class FrameQueryHead(AudioMaskDecHead):
     per_frame = True
     criterion_type = FrameCriterion
 
-    def __init__(self, object_hidden: int = 1, with_iou: bool = False, **kwargs: object) -> None:
+    def __init__(self, object_hidden: int = 1, with_iou: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if object_hidden < 0 or self.needs_audio or self.num_classes != 1:
             raise ValueError(

@@ -41,7 +41,8 @@ class BoxMasker(FoundationModel):
     def input_shape(self, frame_shape: tuple[int, int]) -> tuple[int, int]:
         """Height and width of a frame whose long side is SAM's."""
         scale = self.image_size / max(frame_shape)
-        return tuple(int(side * scale + 0.5) for side in frame_shape)
+        height, width = frame_shape
+        return int(height * scale + 0.5), int(width * scale + 0.5)
 
     @torch.no_grad()
     def embed(self, frames: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-scale deformable attention that is fast on a CPU; on a GPU it is mmcv's."""
 
+from typing import Any
+
 import torch
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         ValueError: ``batch_first`` is not True.
     """
 
-    def __init__(self, plain: bool = False, **kwargs: object) -> None:
+    def __init__(self, plain: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not self.batch_first:
             raise ValueError(f'batch_first must be True, got {self.batch_first}')
@@ -35,7 +37,7 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         spatial_shapes: Tensor,
         level_start_index: Tensor,
         value: Tensor | None = None,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> Tensor:
         """Attend from each token to ``num_points`` points in each level, with a residual.
 
@@ -96,7 +98,8 @@ def sample_planes(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tu
 
 def _sample_frame(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
     """:func:`sample_planes` of one frame: (1, C, L), the others without M."""
-    heads, total = len(grid), 0
+    heads = len(grid)
+    total: Any = 0
     levels = values.split([height * width for height, width in shapes], dim=-1)
     for index, (level, shape) in enumerate(zip(levels, shapes, strict=True)):
         maps = level.reshape(heads, -1, *shape)  # (1, C, h * w) -> (heads, C / heads, h, w)
@@ -113,13 +116,13 @@ class WeightedSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: object, sampled: Tensor, weights: Tensor) -> Tensor:
+    def forward(ctx: Any, sampled: Tensor, weights: Tensor) -> Tensor:
         """Of (h, d, points, L) values and (h, points, L) weights: (h, d, L)."""
         ctx.save_for_backward(sampled, weights)
         return (sampled * weights[:, None]).sum(2)
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Of (h, d, L)."""
         sampled, weights = ctx.saved_tensors
         grad = grad[:, :, None]

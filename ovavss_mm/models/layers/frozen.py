@@ -108,7 +108,7 @@ def checked_checkpoint(init_cfg: dict | None, name: str) -> str | None:
     whole = init_cfg and set(init_cfg) == {'type', 'checkpoint'} and init_cfg['checkpoint']
     if init_cfg is not None and not (whole and init_cfg['type'] == 'Pretrained'):
         raise ValueError(f"{name} takes init_cfg=dict(type='Pretrained', checkpoint=PATH) or None, got {init_cfg}")
-    return init_cfg and init_cfg['checkpoint']
+    return init_cfg['checkpoint'] if init_cfg else None
 
 
 def of_package(init_cfg: dict | None) -> bool:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mask2Former's pixel decoder behind a fusion neck."""
 
+from typing import Any
+
 from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.model import caffe2_xavier_init, normal_init
 from mmseg.registry import MODELS
@@ -20,7 +22,7 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         **kwargs: as mmdet's.
     """
 
-    def __init__(self, plain_sampling: bool = False, **kwargs: object) -> None:
+    def __init__(self, plain_sampling: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for layer in self.encoder.layers:
             layer.self_attn = PlanarDeformableAttention(plain_sampling, **layer.self_attn_cfg)

@@ -2,6 +2,7 @@
 """Audio-visual matching loss between the predicted masks and the sound (AVM of TPAVI, paper Table 2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -48,9 +49,9 @@ class AudioVisualMatchLoss(nn.Module):
         """
         soft = logits.shape[1] == 1
         predicted = logits if soft else (logits.argmax(1, keepdim=True) != 0).to(logits.dtype)  # (M, 1, H, W)
-        total = 0
+        total: Any = 0
         for level, sound in zip(maps, audio, strict=True):
-            mask = F.adaptive_avg_pool2d(predicted, level.shape[-2:])  # (M, 1, h, w)
+            mask = F.adaptive_avg_pool2d(predicted, (level.shape[-2], level.shape[-1]))  # (M, 1, h, w)
             seen = (level * (mask.sigmoid() if soft else mask)).mean((2, 3))  # (M, C)
             total = total + F.kl_div(seen.log_softmax(-1), sound.log_softmax(-1), reduction='sum', log_target=True)
         frames = max(len(logits), 1) if self.reduction == 'mean' else 1

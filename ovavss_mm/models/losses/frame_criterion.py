@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matching and losses of queries of single frames (OV2Seg, CLIP-VIS; paper Table 2)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,11 +22,11 @@ class FrameCriterion(VideoCriterion):
         **kwargs: see :class:`VideoCriterion`; ``loss_sound`` is that of (object, no object).
     """
 
-    def __init__(self, iou_weight: float = 2.0, **kwargs: object) -> None:
+    def __init__(self, iou_weight: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.iou_weight = iou_weight
 
-    def forward(
+    def forward(  # type: ignore[override]  # of frames, not of a clip
         self,
         sound_logits: Tensor,
         mask_embed: Tensor,
@@ -60,7 +62,7 @@ class FrameCriterion(VideoCriterion):
             parts = [matches_to_labels(m, t.classes(1), 1, num_queries) for m, t in zip(matches, targets, strict=True)]
             labels = torch.cat(parts, 1)  # (layers, F * Q)
             pairs = zip(sound_logits.flatten(1, 2), labels, strict=True)
-            losses = dict(loss_object=torch.stack([self.loss_sound(*pair) for pair in pairs]))
+            losses: dict[str, Any] = dict(loss_object=torch.stack([self.loss_sound(*pair) for pair in pairs]))
             losses |= self._frame_mask_losses(mask_embed, pixel_embed, targets, matches, ious)
             if name_logits is not None:
                 pairs = zip(name_logits.unbind(1), targets, matches, strict=True)

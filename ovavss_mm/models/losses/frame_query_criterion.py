@@ -88,7 +88,8 @@ class FrameQueryCriterion(BaseModule):
             pred = InstanceData(scores=logits.nan_to_num(), masks=masks.nan_to_num(0, 1e4, -1e4).flatten(1))
             gt = InstanceData(labels=classes, masks=wanted.flatten(1))
             cost = sum(cost(pred, gt) for cost in self.match_costs)  # (Q, K)
-            pairs.append(tuple(torch.from_numpy(x).to(logits.device) for x in linear_sum_assignment(cost.cpu())))
+            queries, found = (torch.from_numpy(x).to(logits.device) for x in linear_sum_assignment(cost.cpu()))
+            pairs.append((queries, found))
         return pairs
 
     def _layer(self, class_logits: Tensor, mask_logits: Tensor, targets: list) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -80,7 +81,7 @@ class SoundMatchLoss(BaseModule):
         loss = F.binary_cross_entropy_with_logits(logits, wanted.clamp(min=0).to(logits), reduction='none')
         own = own[..., None]
         parts = ((1.0, wanted == 1), (0.5, (wanted == 0) & own), (0.5, (wanted == 0) & ~own))
-        total = sum(weight * (loss * part).sum() / part.sum().clamp(min=1) for weight, part in parts)
+        total: Any = sum(weight * (loss * part).sum() / part.sum().clamp(min=1) for weight, part in parts)
         return self.loss_weight * total
 
 

@@ -223,7 +223,7 @@ class VideoCriterion(BaseModule):
         pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
         # in order of targets
         pairs = [(query[target.argsort()], np.sort(target)) for query, target in pairs]
-        return [tuple(torch.from_numpy(index).to(pixels.device) for index in pair) for pair in pairs]
+        return [(torch.from_numpy(q).to(pixels.device), torch.from_numpy(t).to(pixels.device)) for q, t in pairs]
 
     def _cost(self, scores: Tensor, masks: Tensor, names: Tensor, gt: InstanceData) -> Tensor:
         """Matching costs (q, K) of sound logits (q, num_classes + 1), mask logits (q, F * P), name logits (q, N)."""

@@ -124,7 +124,7 @@ def mask_boxes(inside: Tensor, margin: float) -> Tensor:
     return torch.stack([left, top, right, bottom], 1).float()
 
 
-def in_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def in_boxes(boxes: Tensor, size: tuple[int, ...]) -> Tensor:
     """Which pixels of (h, w) have their centre in each of the boxes (M, 4): bool (M, h, w)."""
     left, top, right, bottom = boxes[:, :, None].unbind(1)  # (M, 1) each
     rows, columns = (torch.arange(length, device=boxes.device) + 0.5 for length in size)

@@ -2,7 +2,8 @@
 """The whole model: frames and sound in, label maps out (paper Figure 2)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -147,7 +148,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         audio = audio.flatten(0, 1)
         return audio.flatten(1)[:, :0] if self.audio_encoder is None else self.audio_encoder(audio)
 
-    def _fuse(self, feats: Sequence[Tensor], audio: Tensor, frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _fuse(self, feats: tuple[Tensor, ...], audio: Tensor, frames: int) -> tuple[tuple[Tensor, ...], Tensor]:
         """:meth:`extract_feat` of the backbone's maps, each (B * T, c, h, w), and encoded audio of T frames a clip."""
         if self.with_neck:
             feats, audio = self.neck(feats, audio, frames)
@@ -163,7 +164,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
         Returns:
             dict[str, Tensor]: names to scalars, see the heads.
         """
-        total = defaultdict(float)
+        total: dict[str, Any] = defaultdict(float)
         clips = zip(inputs['imgs'], inputs['audio'], data_samples, strict=True)
         for group in group_by(clips, lambda clip: (clip[0].shape, clip[1].shape, clip[2].gt_sem_seg.shape)):
             imgs, audio, samples = zip(*group, strict=True)
@@ -222,7 +223,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             x = self._fuse(feats, self._encode_audio(audio), audio.shape[1])
         else:
             x = self.extract_feat(imgs, audio)
-        predictions = self._decode(x, batch_img_metas)
+        predictions: list[Any] = self._decode(x, batch_img_metas)
         if getattr(self.classifier, 'uses_sound', False) and 'naming_audio' in inputs:
             given['naming_audio'] = inputs['naming_audio']
         for key, parts in given.items():
@@ -237,12 +238,12 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
 
     # ------------------------------------------------------------------ testing
     @property
-    def hears(self) -> bool:
+    def hears(self) -> bool:  # type: ignore[override]  # it depends on the parts
         """Whether it takes sound."""
         return self.audio_encoder is not None or getattr(self.classifier, 'uses_sound', False)
 
     @property
-    def is_binary(self) -> bool:
+    def is_binary(self) -> bool:  # type: ignore[override]
         """Whether it tells only what sounds from what does not."""
         return getattr(self.decode_head, 'dense_classes', None) == 1
 

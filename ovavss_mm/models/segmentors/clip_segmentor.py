@@ -3,7 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -158,8 +158,10 @@ class ClipSegmentor(BaseSegmentor):
             return inputs[key][window.clip][window.start : window.stop]
 
         blenders = [Blender(len(meta['vocabulary'])) for meta in metas]
-        maps, pairs = ([[] for _ in metas] for _ in range(2))
-        logits, notes = ([{} for _ in metas] for _ in range(2))  # by frame, as windows overlap
+        maps: list[list] = [[] for _ in metas]
+        pairs: list[list] = [[] for _ in metas]
+        logits: list[Any] = [{} for _ in metas]  # by frame, as windows overlap
+        notes: list[Any] = [{} for _ in metas]
         rows = [key for key in inputs if key != 'frames']
         for group in group_by(windows, lambda w: tuple(cut(key, w).shape for key in rows)):
             # a long clip is no larger batch than a short one
@@ -178,7 +180,7 @@ class ClipSegmentor(BaseSegmentor):
                     pairs[w.clip].append(found.pairs)
         logits, notes = ([[part[t] for t in sorted(part)] or None for part in parts] for parts in (logits, notes))
         found = [
-            Found(InstanceData.cat(p), x and torch.stack(x), note)
+            Found(InstanceData.cat(p), torch.stack(x) if x else None, note)
             for p, x, note in zip(pairs, logits, notes, strict=True)
         ]
         return list(zip(map(torch.stack, maps), found, strict=True))
@@ -198,11 +200,11 @@ class ClipSegmentor(BaseSegmentor):
 
 def frame_shapes(frames: Tensor, meta: dict) -> tuple[tuple[int, int], ...]:
     """Sizes of the frames (T, 3, h, w) without padding, of the padded input, and of the label map."""
-    img_shape = tuple(frames.shape[-2:])
-    return img_shape, meta.get('pad_shape', img_shape), tuple(meta['ori_shape'])
+    height, width = frames.shape[-2:]
+    return (height, width), meta.get('pad_shape', (height, width)), tuple(meta['ori_shape'])
 
 
-def group_by(items: Iterable, key: Callable[[object], Hashable]) -> list[list]:
+def group_by(items: Iterable, key: Callable[[Any], Hashable]) -> list[list]:
     """Group items of equal key, in order of first appearance."""
     groups = defaultdict(list)
     for item in items:

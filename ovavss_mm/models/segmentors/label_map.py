@@ -129,7 +129,7 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
 
 
 def original_logits(
-    maps: Tensor, img_shape: tuple[int, int], pad_shape: tuple[int, int], ori_shape: tuple[int, int]
+    maps: Tensor, img_shape: tuple[int, ...], pad_shape: tuple[int, ...], ori_shape: tuple[int, ...]
 ) -> Tensor:
     """Resize maps (A, B, h, w) to the label map, without padding; sizes as of :func:`resize_pairs`."""
     maps = resize_masks(maps, pad_shape, img_shape)

@@ -91,7 +91,7 @@ class PromptedSAM(ClipSegmentor):
             )
 
     @property
-    def is_binary(self) -> bool:
+    def is_binary(self) -> bool:  # type: ignore[override]  # it depends on the parts
         """Whether it tells only what sounds from what does not: it has no classifier."""
         return self.classifier is None
 
@@ -152,8 +152,8 @@ class PromptedSAM(ClipSegmentor):
         counts = [int(keep.sum()) for keep in kept]
         parts = [x.split(counts) for x in (self.sam.decode(maps, prompts), maps, prompts[:, 0])]
         losses = [
-            self._clip_losses(*clip, label[keep], sample.metainfo)
-            for *clip, label, keep, sample in zip(*parts, labels, kept, data_samples, strict=True)
+            self._clip_losses(logits, features, sound, label[keep], sample.metainfo)
+            for logits, features, sound, label, keep, sample in zip(*parts, labels, kept, data_samples, strict=True)
         ]
         return {name: torch.stack([clip[name] for clip in losses]).mean() for name in losses[0]}
 
@@ -166,8 +166,8 @@ class PromptedSAM(ClipSegmentor):
             shares = torch.stack([(labels > 0) & (labels != IGNORED), labels == 0], 1).float()  # (T, 2, H, W)
             shares = F.interpolate(shares, size=seen, mode='area')
             shares = F.pad(shares, (0, pad_shape[1] - seen[1], 0, pad_shape[0] - seen[0]))
-            shares = F.adaptive_avg_pool2d(shares, maps.shape[-2:])  # (T, 2, s, s)
-            triplet = audio_visual_triplet(audio, maps, *shares.unbind(1), self.triplet_margin)
+            shares = F.adaptive_avg_pool2d(shares, (maps.shape[-2], maps.shape[-1]))  # (T, 2, s, s)
+            triplet = audio_visual_triplet(audio, maps, shares[:, 0], shares[:, 1], self.triplet_margin)
             losses['loss_triplet'] = self.triplet_weight * triplet
         return losses
 

@@ -148,7 +148,7 @@ class Sam4AVS(ClipSegmentor):
         """How many names are looked for in the frames of a clip."""
         if isinstance(self.num_names, int):
             return self.num_names
-        if self.num_names != 'oracle':
+        if isinstance(self.num_names, Mapping):
             return self.num_names.get(meta.get('subset'), max(self.num_names.values()))
         if 'names' not in meta:
             raise ValueError("num_names='oracle' needs the names of a clip, metainfo `names`: set a number instead")

@@ -233,7 +233,8 @@ def _mean_scores(parts: list[_Part], rows: list[list[int]]) -> tuple[float, floa
         if some:
             best.append((part.weight, *(max(x[i] for i in some) for x in (part.sound_scores, part.scores))))
     total = sum(weight for weight, _, _ in best)
-    return tuple(sum(row[0] * row[i] for row in best) / total for i in (1, 2))
+    sound, score = (sum(row[0] * row[i] for row in best) / total for i in (1, 2))
+    return sound, score
 
 
 def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObject], Tensor]:
@@ -261,7 +262,7 @@ def frame_objects(parts: list[_Part], label_map: Tensor) -> tuple[list[FrameObje
         elif owners:
             left, top, right, bottom = _box(there)
             box = slice(top, bottom), slice(left, right)  # evidence is needed there only
-            evidence = [
+            evidence: list[Any] = [  # maps: each owner is seen in a window
                 sum(p.weight * _best(p, some, box) for p, some in zip(parts, rows[i][label - 1], strict=True) if some)
                 for i in owners
             ]

@@ -2,6 +2,7 @@
 """Linking of queries from frame to frame by the cosine similarity of their embeddings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -66,15 +67,15 @@ class CosineTracker(BaseModule):
             memory = self.remember(memory, embed[index[-1]])
         return torch.stack(index)
 
-    def start(self, embeds: Tensor) -> object:
+    def start(self, embeds: Tensor) -> Any:
         """Memory of the embeddings (S, C) of the first frame."""
         raise NotImplementedError
 
-    def match(self, memory: object, embeds: Tensor) -> Tensor:
+    def match(self, memory: Any, embeds: Tensor) -> Tensor:
         """For each slot of the memory the query (S,) int64 of a frame with embeddings (Q, C)."""
         raise NotImplementedError
 
-    def remember(self, memory: object, aligned: Tensor) -> object:
+    def remember(self, memory: Any, aligned: Tensor) -> Any:
         """Memory after a frame whose embeddings (S, C) are in the order of the slots."""
         raise NotImplementedError
 
@@ -100,7 +101,7 @@ def assign(cost: Tensor) -> tuple[Tensor, float]:
     return torch.from_numpy(columns).to(cost.device), float(table[rows, columns].sum())
 
 
-def _check_frames(frames: object) -> None:
+def _check_frames(frames: Any) -> None:
     """Raise ValueError if a tracker cannot link these."""
     if isinstance(frames, InstanceData):
         raise ValueError('a tracker needs a head of single frames, this one gives the queries of a whole clip')

@@ -196,7 +196,7 @@ def same_objects(masks: Tensor) -> list[int]:
     leaders: list[int] = []
     for row in range(len(iou)):
         same = [i for i in dict.fromkeys(leaders) if iou[row, i] >= SAME_IOU]
-        leaders.append(max(same, key=lambda i, row=row: iou[row, i]) if same else row)
+        leaders.append(max(same, key=iou[row].__getitem__) if same else row)
     return leaders
 
 
