@@ -122,9 +122,10 @@ def encode_prompts(model: nn.Module, tokens: Tensor) -> Tensor:
     if not causal or getattr(model, 'text_pool_type', None) != 'argmax':
         return model.encode_text(tokens)
     end = tokens.argmax(1)
-    length = int(end.max()) + 1
+    # an exported graph is given tokens without the padding
+    length = tokens.shape[1] if torch.compiler.is_exporting() else int(end.max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x[torch.arange(len(x), device=x.device), end])
+    x = model.ln_final(x[torch.arange(x.shape[0], device=x.device), end])
     projection = model.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
