@@ -2,6 +2,7 @@
 """Text embeddings of class names (paper section 3.4, equation 5)."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
 from mmengine.utils import track_iter_progress
@@ -93,7 +94,7 @@ def embed_words(
     Returns:
         Tensor: (N, D) float32, of length 1.
     """
-    device = next(model.parameters()).device
+    device = next(chain(model.parameters(), model.buffers())).device
     # str.replace, as a word may hold braces of its own
     prompts = [template.replace('{}', word) for word in words for template in templates]
     with torch.autocast(device.type, enabled=False):
