@@ -110,39 +110,48 @@ def make_graphs(model: AVEncoderDecoder) -> dict[str, Graph]:
     """
     if reason := why_not(model):
         raise ValueError(f'this model cannot be exported: {reason}')
-    classifier, patch = model.classifier, torch.zeros(FRAMES, 1, 96, 64)
-    frames, height, width = Dim('T', min=1), Dim('H', min=MIN_SIDE // STRIDE), Dim('W', min=MIN_SIDE // STRIDE)
-    localize = _graph(
+    classifier = model.classifier
+    return dict(localize=_localize(model), name=_name(classifier), text=_text(classifier.clip_model))
+
+
+def _localize(model: AVEncoderDecoder) -> Graph:
+    """The graph of everything but naming."""
+    frames, *sides = Dim('T', min=1), *(Dim(side, min=MIN_SIDE // STRIDE) for side in 'HW')
+    queries, cells = model.decode_head.query_feat.num_embeddings, [f'{STRIDE // 4}*{side}' for side in 'HW']
+    return _graph(
         Localizer(model),
-        dict(imgs=(frames, 3, STRIDE * height, STRIDE * width), audio=(frames, *patch.shape[1:])),
-        dict(imgs=torch.zeros(FRAMES, 3, HEIGHT, WIDTH), audio=patch),
-        dict(scores=('Q',), masks=('Q', 'T', 'H/4', 'W/4'), frame_sounds=('Q', 'T')),
+        dict(imgs=(frames, 3, *(STRIDE * side for side in sides)), audio=(frames, 1, 96, 64)),
+        dict(imgs=torch.zeros(FRAMES, 3, HEIGHT, WIDTH), audio=torch.zeros(FRAMES, 1, 96, 64)),
+        dict(scores=(queries,), masks=(queries, 'T', *cells), frame_sounds=(queries, 'T')),
     )
-    width_of_text = classifier.text_channels
-    name = _graph(
+
+
+def _name(classifier: CLIPSquareCropClassifier) -> Graph:
+    """The graph of crops, image tower and cosines."""
+    frames, height, width, masks, rows, columns, names = (Dim(axis, min=1) for axis in 'ThwMHWN')
+    channels = classifier.text_channels
+    return _graph(
         Namer(classifier),
-        dict(
-            frames=(frames, 3, Dim('h', min=1), Dim('w', min=1)),
-            masks=(Dim('M', min=1), Dim('H', min=1), Dim('W', min=1)),
-            index=(Dim('M', min=1),),
-            text=(Dim('N', min=1), width_of_text),
-        ),
+        dict(frames=(frames, 3, height, width), masks=(masks, rows, columns), index=(masks,), text=(names, channels)),
         dict(
             frames=torch.zeros(FRAMES, 3, 50, 70, dtype=torch.uint8),
             masks=torch.ones(4, 64, 96),
             index=torch.zeros(4, dtype=torch.int64),
-            text=torch.ones(6, width_of_text),
+            text=torch.ones(6, channels),
         ),
-        dict(embeddings=('M', width_of_text), logits=('M', 'N')),
+        dict(embeddings=('M', channels), logits=('M', 'N')),
     )
-    length = classifier.clip_model.context_length
-    text = _graph(
-        TextTower(classifier.clip_model),
+
+
+def _text(clip_model: open_clip.CLIP) -> Graph:
+    """The graph of the text tower."""
+    length = clip_model.context_length
+    return _graph(
+        TextTower(clip_model),
         dict(tokens=(Dim('M', min=1), Dim('L', min=2, max=length - 1))),
         dict(tokens=torch.ones(3, length // 2, dtype=torch.int64)),
-        dict(embeddings=('M', width_of_text)),
+        dict(embeddings=('M', clip_model.text_projection.shape[1])),
     )
-    return dict(localize=localize, name=name, text=text)
 
 
 def _graph(module: nn.Module, axes: dict[str, tuple], example: dict[str, Tensor], outputs: dict[str, tuple]) -> Graph:
