@@ -11,6 +11,9 @@ from ..layers.onnx_graph import OnnxGraph
 from .clip_square_crop import CLIPSquareCropClassifier
 
 
+MASKS = 8  # named at a time: faster than all at once (docs/deploy.md)
+
+
 class ExportedCLIP(nn.Module):
     """What classifiers ask of an open_clip model, with the text tower in a graph and no image tower.
 
@@ -57,7 +60,8 @@ class ExportedCropClassifier(CLIPSquareCropClassifier):
     def embed_crops(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
         """See the base class."""
         text = torch.zeros(1, self.text_channels)  # its logits are not asked for
-        chunks = zip(frame_inds.split(self.chunk_size), masks.split(self.chunk_size), strict=True)
+        size = min(self.chunk_size, MASKS)
+        chunks = zip(frame_inds.split(size), masks.split(size), strict=True)
         parts = [
             self.graph(['embeddings'], frames=frames, masks=part, index=index, text=text)['embeddings']
             for index, part in chunks
