@@ -8,6 +8,8 @@ import argparse
 import os
 import sys
 
+from mmengine.config import Config
+
 from ovavss_mm.utils.command_line import add_run_arguments
 
 EXAMPLES = """examples:
@@ -23,6 +25,9 @@ EXAMPLES = """examples:
   a row of an ablation on the base that it was trained on
     mim test ovavss_mm fusion_none.py --base ovavss_mini.py --checkpoint CHECKPOINT
 
+  a model in a folder, exported ones too, on the data and with the frame size of a config
+    python tools/test.py CONFIG FOLDER
+
   other names, or the validation split
     python tools/test.py CONFIG CHECKPOINT --cfg-options test_dataloader.dataset.split=val
 """
@@ -35,7 +40,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', help='config file')
-    add('checkpoint', help="checkpoint file or URL; 'none' for a model that is not trained, such as Sam4AVS")
+    kept = "checkpoint file or URL; 'none' for a model that is not trained, such as Sam4AVS; or a folder of a model"
+    add('checkpoint', help=kept)
     add('--out', metavar='DIR', help='save the predicted label maps there, as PNG')
     add('--show', action='store_true', help='show the pictures in a window')
     add('--show-dir', metavar='DIR', help='save the pictures there')
@@ -62,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)
         cfg.load_from = None if args.checkpoint == 'none' else args.checkpoint
+        if os.path.isdir(args.checkpoint):
+            take_folder(cfg, args.checkpoint)
         cfg.resume = False
         if args.amp:
             launch.enable_amp(cfg)
@@ -77,6 +85,16 @@ def main(argv: list[str] | None = None) -> None:
         leave_group()
     except (CheckpointError, ConfigError) as error:
         sys.exit(f'error: {error}')
+
+
+def take_folder(cfg: Config, path: str) -> None:
+    """Put the model of a folder in the place of a config's; the rest of the config stays."""
+    from ovavss_mm.compat import import_quietly
+
+    folder = import_quietly('ovavss_mm.apis.model_folder').read_model_folder(path)
+    cfg.model, cfg.load_from = folder.cfg.model, folder.weights and str(folder.weights)
+    if folder.prompt_templates and 'classifier' in cfg.model:
+        cfg.model.classifier.templates = folder.prompt_templates
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -50,9 +51,10 @@ class AVSegInferencer:
         result['predictions'][0]['names']['dog']['intervals']  # [[0.0, 3.0], [7.0, 8.0]]
 
     Args:
-        model (str | Path | Config | dict): a config: its path, the bare name of one of the package's, or its content; or a
-            model in a folder, or its id on the hub (docs/pretrained.md), which has weights and all else.
-        weights (str | Path): checkpoint of a model of this config. None: a model in a folder, or without trained weights.
+        model (str | Path | Config | dict): a config: its path, the bare name of one of the package's, or its content;
+            or a model in a folder, or its id on the hub (docs/pretrained.md), which has weights and all else.
+        weights (str | Path): checkpoint of a model of this config. None: a model in a folder, or without trained
+            weights.
         device (str): such as ``'cpu'`` or ``'cuda:0'``. Defaults to a GPU if there is one.
         scope (str): of the registries. Defaults to 'mmseg'.
         show_progress (bool): whether to show a bar with the time left. Defaults to True.

@@ -57,18 +57,19 @@ class FoundModel(NamedTuple):
     folder: ModelFolder | None = None
 
 
-def find_model(model: str | Path | dict, weights: str | None) -> FoundModel:
+def find_model(model: str | Path | Config | dict, weights: str | Path | None) -> FoundModel:
     """Read the config and the weights of a model.
 
     Args:
-        model (str | Path | dict): path of a config, bare name of one of the package's, folder of a model or its id on
+        model (str | Path | Config | dict): path of a config, bare name of one of the package's, folder of a model or its id on
             the hub, in this order; or a config's content.
-        weights (str | None): checkpoint; a folder has its own.
+        weights (str | Path | None): checkpoint; a folder has its own.
 
     Raises:
         FileNotFoundError: config or weights are missing.
         ValueError: a file cannot be read, or ``weights`` with a folder.
     """
+    weights = None if weights is None else str(weights)
     if not isinstance(model, (str, Path)):
         return _with_weights('a config object', model if isinstance(model, Config) else Config(model), weights)
     text = str(model)
@@ -78,8 +79,8 @@ def find_model(model: str | Path | dict, weights: str | None) -> FoundModel:
     if weights is not None:
         raise ValueError(f'{text} is a model in a folder, which has weights of its own: leave out weights={weights}')
     folder = read_model_folder(fetch_model(text))
-    checkpoint = folder.weights and read_checkpoint(str(folder.weights))
-    place = folder.weights and str(folder.weights)
+    place = None if folder.weights is None else str(folder.weights)
+    checkpoint = None if place is None else read_checkpoint(place)
     return FoundModel(folder.name, folder.cfg, place, folder.dataset_meta, checkpoint, folder)
 
 
@@ -117,7 +118,7 @@ def fetch_model(model: str, revision: str | None = None) -> str:
         raise FileNotFoundError(f'there is no folder {model!r}, and ids of the hub are org/name')
     from huggingface_hub import snapshot_download
 
-    options = dict(revision=revision, library_name='ovavss_mm')
+    options: dict[str, Any] = dict(revision=revision, library_name='ovavss_mm')
     try:
         place = snapshot_download(model, allow_patterns=[CONFIG, VOCABULARY, PREPROCESSING], **options)
         if osp.isfile(osp.join(place, CONFIG)):
@@ -284,7 +285,8 @@ def build_pipeline(cfg: Config, hears: bool) -> tuple[Compose, dict[str, SoundFr
     steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
     if steps is None:
         raise ValueError('the config has no test_dataloader.dataset.pipeline, which says the size of frames')
-    kept, front_ends = [], dict(audio=VGGishLogMel())
+    kept = []
+    front_ends: dict[str, SoundFrontEnd] = dict(audio=VGGishLogMel())
     for step in steps:
         kind = TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type']
         if kind is not None and issubclass(kind, LoadClipAudio):

@@ -288,7 +288,7 @@ def walk(tree: Any, where: str = 'config') -> Iterator[tuple[tuple, Any, Any, An
     Raises:
         ValueError: they are nested too deeply.
     """
-    stack = [((), tree)]
+    stack: list[tuple[tuple, Any]] = [((), tree)]
     while stack:
         path, node = stack.pop()
         if len(path) > MAX_DEPTH:

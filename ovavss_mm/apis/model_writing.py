@@ -255,7 +255,7 @@ def _portable(node: Any, path: tuple, files: dict[str, Any], sources: list[dict[
         def keep(source: str | Callable[[Path], object], name: str = '') -> str:
             if isinstance(source, str) and source.startswith(PACKAGE_SCHEME):
                 return source
-            place = '/'.join([*map(str, path), name or Path(source).name])
+            place = '/'.join([*map(str, path), name or Path(str(source)).name])
             files[place] = source
             return f'{SCHEME}{place}'
 

@@ -6,6 +6,7 @@ from .backbones import CLIPResNet, PVTv2
 from .classifiers import (
     CLIPSquareCropClassifier,
     ClosedSetClassifier,
+    ExportedCropClassifier,
     InstanceTokenClassifier,
     MaskPoolingClassifier,
     OpenVocabularyClassifier,
@@ -19,7 +20,7 @@ from .layers import AddFusion, AudioMaskDecoder, BiAttention, FusedPixelDecoder
 from .losses import AudioVisualMatchLoss, JointScoreCost, MaskFocalLoss, SoundScoreLoss
 from .necks import AVFusionNeck, DilatedContextNeck
 from .refiners import SAMMaskRefiner
-from .segmentors import AVEncoderDecoder, PromptedSAM, Sam4AVS
+from .segmentors import AVEncoderDecoder, ExportedSegmentor, PromptedSAM, Sam4AVS
 from .trackers import CosineTracker, MomentumTracker, TopKTracker
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     'CosineTracker',
     'OpenVocabularyClassifier',
     'DilatedContextNeck',
+    'ExportedCropClassifier',
+    'ExportedSegmentor',
     'FrameQueryHead',
     'FusedPixelDecoder',
     'InstanceTokenClassifier',

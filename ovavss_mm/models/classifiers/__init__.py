@@ -3,6 +3,7 @@
 
 from .clip_square_crop import CLIPSquareCropClassifier
 from .closed_set import ClosedSetClassifier
+from .exported import ExportedCropClassifier
 from .instance_tokens import InstanceTokenClassifier
 from .mask_pooling import MaskPoolingClassifier
 from .open_vocabulary import OpenVocabularyClassifier
@@ -12,6 +13,7 @@ from .text_space import TextSpaceClassifier
 __all__ = [
     'CLIPSquareCropClassifier',
     'ClosedSetClassifier',
+    'ExportedCropClassifier',
     'InstanceTokenClassifier',
     'MaskPoolingClassifier',
     'OpenVocabularyClassifier',

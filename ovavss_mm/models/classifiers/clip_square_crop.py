@@ -67,8 +67,7 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
             valid.append(self.choose_frames(probabilities))
             query, frame = valid[-1].nonzero(as_tuple=True)
             if len(query):
-                crops = self.crop(frames, frame, probabilities[query, frame])
-                embeddings.append(self.encode(crops))
+                embeddings.append(self.embed_crops(frames, frame, probabilities[query, frame]))
         embeddings = torch.cat(embeddings) if embeddings else self.encode(frames[:0])
         return embeddings, torch.cat(valid)
 
@@ -81,6 +80,10 @@ class CLIPSquareCropClassifier(OpenVocabularyClassifier):
         weight = (masks * inside).flatten(2).sum(-1)  # area times mean probability
         order = weight.argsort(dim=1, descending=True, stable=True)[:, : self.num_best]
         return valid & torch.zeros_like(valid).scatter_(1, order, True)
+
+    def embed_crops(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
+        """Embed what is cropped, see :meth:`crop`: (M, D) float32, of length 1."""
+        return self.encode(self.crop(frames, frame_inds, masks))
 
     def crop(self, frames: Tensor, frame_inds: Tensor, masks: Tensor) -> Tensor:
         """Crop masked objects.

@@ -226,7 +226,7 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
         """Logits (M, N) of embeddings (M, D) and (N, D) of length 1."""
         with torch.autocast(text.device.type, enabled=False):
             # without images D is not known
-            return self._scale() * embeddings @ text.T if len(embeddings) else text[:0] @ text.T
+            return self._scale() * embeddings @ text.T if embeddings.shape[0] else text[:0] @ text.T
 
     def _scale(self) -> Tensor | float:
         """Factor of cosine similarities."""

@@ -70,6 +70,6 @@ def crop_squares(frames: Tensor, frame_inds: Tensor, masks: Tensor, boxes: Tenso
     """
     boxes = boxes.to(masks)
     frame_rois = torch.cat([frame_inds.unsqueeze(1).to(boxes), boxes], dim=1)
-    mask_rois = torch.cat([torch.arange(len(boxes), device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1)
+    mask_rois = torch.cat([torch.arange(boxes.shape[0], device=boxes.device).unsqueeze(1).to(boxes), boxes], dim=1)
     crops = roi_align(frames.to(boxes.dtype), frame_rois, size, aligned=False)
     return crops * roi_align(masks.unsqueeze(1), mask_rois, size, aligned=False)

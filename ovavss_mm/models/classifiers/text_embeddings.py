@@ -2,6 +2,7 @@
 """Text embeddings of class names (paper section 3.4, equation 5)."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ def embed_words(
     Returns:
         Tensor: (N, D) float32, of length 1.
     """
-    device = next(model.parameters()).device
+    device = next(chain(model.parameters(), model.buffers())).device
     # str.replace, as a word may hold braces of its own
     prompts = [template.replace('{}', word) for word in words for template in templates]
     with torch.autocast(device.type, enabled=False):
@@ -123,9 +124,10 @@ def encode_prompts(model: nn.Module, tokens: Tensor) -> Tensor:
     if not causal or getattr(model, 'text_pool_type', None) != 'argmax':
         return model.encode_text(tokens)
     end = tokens.argmax(1)
-    length = int(end.max()) + 1
+    # an exported graph is given tokens without the padding
+    length = tokens.shape[1] if torch.compiler.is_exporting() else int(end.max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x[torch.arange(len(x), device=x.device), end])
+    x = model.ln_final(x[torch.arange(x.shape[0], device=x.device), end])
     projection = model.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection

@@ -164,6 +164,4 @@ def init_matrices(module: nn.Module) -> None:
 
 def interpolate_time(rows: Tensor, frames: int) -> Tensor:
     """Interpolate rows (B, T, c) linearly for another T."""
-    if rows.shape[1] == frames:
-        return rows
     return F.interpolate(rows.mT, size=frames, mode='linear', align_corners=False).mT

@@ -16,15 +16,17 @@ from ...utils.known_weights import is_tag
 CLIP_NUMBERS = ('input_resolution', 'context_length', 'vocab_size')  # in OpenAI's archives; they are no weights
 
 
-def build_clip(clip_model: str | dict) -> nn.Module:
+def build_clip(clip_model: str | dict | nn.Module) -> nn.Module:
     """Build an open_clip model without pretrained weights.
 
     Args:
-        clip_model (str | dict): open_clip's name of a model, or its configuration.
+        clip_model (str | dict | nn.Module): open_clip's name of a model, its configuration, or a model as it is.
 
     Raises:
         ValueError: open_clip has no model of that name.
     """
+    if isinstance(clip_model, nn.Module):
+        return clip_model
     if isinstance(clip_model, str):
         if ':' not in clip_model and open_clip.get_model_config(clip_model) is None:
             raise ValueError(f'open_clip has no model {clip_model!r}; open_clip.list_models() names those it has')
@@ -87,10 +89,11 @@ def check_tag(model_name: str | None, checkpoint: str | None) -> None:
 
 def needs_hub(clip_model: object) -> bool:
     """Whether the text tower or the tokenizer of a model, named or given as a configuration, comes from a hub."""
-    named = isinstance(clip_model, str)
-    if named and (':' in clip_model or 'siglip' in clip_model.lower()):
-        return True
-    cfg = open_clip.get_model_config(clip_model) if named else clip_model
+    cfg = clip_model
+    if isinstance(clip_model, str):
+        if ':' in clip_model or 'siglip' in clip_model.lower():
+            return True
+        cfg = open_clip.get_model_config(clip_model)
     text_cfg = cfg.get('text_cfg') if isinstance(cfg, dict) else None
     return isinstance(text_cfg, dict) and any(text_cfg.get(key) for key in ('hf_model_name', 'hf_tokenizer_name'))
 

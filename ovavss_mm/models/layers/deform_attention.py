@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-scale deformable attention that is fast on a CPU; on a GPU it is mmcv's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,8 +35,8 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         query: Tensor,
         query_pos: Tensor,
         reference_points: Tensor,
-        spatial_shapes: Tensor,
-        level_start_index: Tensor,
+        spatial_shapes: Tensor | Sequence[tuple[int, int]],
+        level_start_index: Tensor | None = None,
         value: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
@@ -45,8 +46,9 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
             query (Tensor): (M, L, C) tokens of all levels of M frames.
             query_pos (Tensor): (M, L, C).
             reference_points (Tensor): (M, L, levels, 2), x and y in [0, 1].
-            spatial_shapes (Tensor): (levels, 2) int64, height and width.
-            level_start_index (Tensor): (levels,) int64.
+            spatial_shapes (Tensor | Sequence[tuple[int, int]]): (levels, 2), height and width; a tensor of int64 on
+                a GPU spares a copy.
+            level_start_index (Tensor, optional): (levels,) int64. None: made of the shapes. Defaults to None.
             value (Tensor, optional): (M, L, C); None: ``query``. Defaults to None.
             **kwargs: mmcv's others. ``key_padding_mask`` is ignored: frames of a group are not padded.
 
@@ -57,7 +59,10 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         if self.plain or query.is_cuda:
             arguments = dict(value=value, query_pos=query_pos, reference_points=reference_points)
             arguments = {k: None if v is None else v.to(exact) for k, v in arguments.items()}
-            arguments.update(spatial_shapes=spatial_shapes, level_start_index=level_start_index)
+            shapes = torch.as_tensor(spatial_shapes, device=query.device)
+            if level_start_index is None:
+                level_start_index = shapes.prod(1).cumsum(0) - shapes.prod(1)
+            arguments.update(spatial_shapes=shapes, level_start_index=level_start_index)
             with torch.autocast(query.device.type, enabled=False):  # mmcv's kernel has no bfloat16
                 return super().forward(query.to(exact), **arguments, **kwargs)
         identity, value = query, query if value is None else value
@@ -67,46 +72,56 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         weights = _planes(self.attention_weights, query).unflatten(1, (self.num_heads, -1))
         weights = weights.to(exact).softmax(2).unflatten(2, sizes[1:])  # (M, h, levels, points, L)
         values = _planes(self.value_proj, value).to(exact)  # (M, C, L)
-        size = spatial_shapes.flip(1).to(offsets)[:, None, :, None]  # (levels, 1, 2, 1): x, y
-        reference = reference_points.permute(0, 2, 3, 1)[:, None, :, None]  # (M, 1, levels, 1, 2, L)
-        locations = reference + offsets / size  # (M, h, levels, points, 2, L), in [0, 1]
-        sampled = sample_planes(values, 2 * locations - 1, weights, spatial_shapes.tolist())
+        shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
+        reference = reference_points.permute(0, 2, 3, 1)  # (M, levels, 2, L)
+        sampled = sample_planes(values, reference, offsets, weights, shapes)
         return self.dropout(self.output_proj(sampled.transpose(1, 2))) + identity
 
 
 def _planes(linear: nn.Linear, tokens: Tensor) -> Tensor:
     """A linear layer of tokens (M, L, C), as planes (M, C', L)."""
-    weight = linear.weight.expand(len(tokens), -1, -1)
+    weight = linear.weight.expand(tokens.shape[0], -1, -1)
     return torch.baddbmm(linear.bias[:, None], weight, tokens.transpose(1, 2))
 
 
-def sample_planes(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+def sample_planes(
+    values: Tensor, reference: Tensor, offsets: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]
+) -> Tensor:
     """Weighted sums of values at points between pixels.
 
     Args:
         values (Tensor): (M, C, L) float32, the levels one after the other.
-        grid (Tensor): (M, heads, levels, points, 2, L), x and y, -1 and 1 are a level's outer edges.
+        reference (Tensor): (M, levels, 2, L), x and y in [0, 1].
+        offsets (Tensor): (M, heads, levels, points, 2, L) of the points from these, in pixels of a level.
         weights (Tensor): (M, heads, levels, points, L).
-        shapes (list[tuple[int, int]]): height and width of each level.
+        shapes (Sequence[tuple[int, int]]): height and width of each level.
 
     Returns:
         Tensor: (M, C, L): each head's channels from its own points.
     """
-    frames = zip(values.split(1), grid, weights, strict=True)
-    return torch.cat([_sample_frame(*frame, shapes) for frame in frames])
+    if torch.compiler.is_exporting():  # of any number of frames
+        return _sample(values, reference, offsets, weights, shapes)
+    # one frame after the other: the cache of a CPU holds no more
+    frames = zip(values.split(1), reference.split(1), offsets.split(1), weights.split(1), strict=True)
+    return torch.cat([_sample(*frame, shapes) for frame in frames])
 
 
-def _sample_frame(values: Tensor, grid: Tensor, weights: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-    """:func:`sample_planes` of one frame: (1, C, L), the others without M."""
-    heads = len(grid)
+def _sample(
+    values: Tensor, reference: Tensor, offsets: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]
+) -> Tensor:
+    """:func:`sample_planes` of all frames at once."""
+    heads = offsets.shape[1]
     total: Any = 0
     levels = values.split([height * width for height, width in shapes], dim=-1)
-    for index, (level, shape) in enumerate(zip(levels, shapes, strict=True)):
-        maps = level.reshape(heads, -1, *shape)  # (1, C, h * w) -> (heads, C / heads, h, w)
-        # (heads, points, 2, L) -> (heads, points, L, 2) -> (heads, C / heads, points, L)
-        sampled = F.grid_sample(maps, grid[:, index].transpose(2, 3), align_corners=False)
-        total = total + WeightedSum.apply(sampled, weights[:, index])
-    return total.flatten(0, 1)[None]
+    for index, (level, (height, width)) in enumerate(zip(levels, shapes, strict=True)):
+        x, y = offsets[:, :, index].unbind(3)  # (M, heads, points, L)
+        at_x, at_y = reference[:, None, None, index].unbind(3)  # (M, 1, 1, L)
+        # -1 and 1 are the outer edges; (M, heads, points, 2, L) -> (M, heads, points, L, 2)
+        grid = torch.stack([2 * (at_x + x / width) - 1, 2 * (at_y + y / height) - 1], dim=-2).mT
+        maps = level.reshape(-1, level.shape[1] // heads, height, width)  # (M * heads, C / heads, h, w)
+        sampled = F.grid_sample(maps, grid.flatten(0, 1), align_corners=False)  # (M * heads, C / heads, points, L)
+        total = total + WeightedSum.apply(sampled, weights[:, :, index].flatten(0, 1))
+    return total.reshape(values.shape)
 
 
 class WeightedSum(torch.autograd.Function):

@@ -3,10 +3,12 @@
 
 from typing import Any
 
+import torch
 from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.model import caffe2_xavier_init, normal_init
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .deform_attention import PlanarDeformableAttention
 
@@ -49,4 +51,38 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         Returns:
             tuple: per-pixel embeddings (M, C, h, w) at stride 4, and the refined maps (M, C, h, w), f32 first.
         """
-        return super().forward(feats)
+        maps = feats[:0:-1]  # f32, f16, f8
+        sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
+        positions = [
+            self.postional_encoding(x.new_zeros((1, *size), dtype=torch.bool)) + embed[:, None, None]
+            for x, size, embed in zip(maps, sizes, self.level_encoding.weight, strict=True)
+        ]
+        points = torch.cat([_centres(size, feats[0]) for size in sizes])  # (L, 2)
+        memory = self.encoder(
+            query=_tokens(maps),
+            query_pos=_tokens(positions).expand(feats[0].shape[0], -1, -1),
+            key_padding_mask=None,
+            # on a GPU copied once, for all layers
+            spatial_shapes=torch.tensor(sizes, device=points.device) if points.is_cuda else sizes,
+            reference_points=points[None, :, None].expand(feats[0].shape[0], -1, self.num_encoder_levels, -1),
+            level_start_index=None,
+            valid_ratios=None,
+        )
+        parts = memory.mT.split([height * width for height, width in sizes], dim=-1)
+        maps = [
+            part.unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)
+        ]  # (M, C, h * w) -> (M, C, h, w)
+        lateral = self.lateral_convs[0](feats[0])
+        finer = F.interpolate(maps[-1], lateral.shape[-2:], mode='bilinear', align_corners=False)
+        return self.mask_feature(self.output_convs[0](lateral + finer)), maps[: self.num_outs]
+
+
+def _tokens(maps: list[Tensor]) -> Tensor:
+    """(M, L, C) of maps (M, C, h, w), one level after the other."""
+    return torch.cat([x.flatten(2).mT for x in maps], dim=1)
+
+
+def _centres(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Centres (h * w, 2) float32 of pixels, x and y in [0, 1]."""
+    y, x = ((torch.arange(n, device=like.device) + 0.5) / n for n in size)
+    return torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1).flatten(0, 1)  # (h, w, 2) -> (h * w, 2)

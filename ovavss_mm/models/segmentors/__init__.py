@@ -3,7 +3,8 @@
 
 from .av_encoder_decoder import AVEncoderDecoder
 from .clip_segmentor import ClipSegmentor, Found
+from .exported_segmentor import ExportedSegmentor
 from .prompted_sam import PromptedSAM
 from .sam4avs import Sam4AVS
 
-__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'Found', 'PromptedSAM', 'Sam4AVS']
+__all__ = ['AVEncoderDecoder', 'ClipSegmentor', 'ExportedSegmentor', 'Found', 'PromptedSAM', 'Sam4AVS']
