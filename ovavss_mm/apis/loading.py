@@ -61,8 +61,8 @@ def find_model(model: str | Path | Config | dict, weights: str | Path | None) ->
     """Read the config and the weights of a model.
 
     Args:
-        model (str | Path | Config | dict): path of a config, bare name of one of the package's, folder of a model or its id on
-            the hub, in this order; or a config's content.
+        model (str | Path | Config | dict): path of a config, bare name of one of the package's, folder of a model or
+            its id on the hub, in this order; or a config's content.
         weights (str | Path | None): checkpoint; a folder has its own.
 
     Raises:

@@ -69,9 +69,8 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
             valid_ratios=None,
         )
         parts = memory.mT.split([height * width for height, width in sizes], dim=-1)
-        maps = [
-            part.unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)
-        ]  # (M, C, h * w) -> (M, C, h, w)
+        # (M, C, h * w) -> (M, C, h, w)
+        maps = [part.unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]
         lateral = self.lateral_convs[0](feats[0])
         finer = F.interpolate(maps[-1], lateral.shape[-2:], mode='bilinear', align_corners=False)
         return self.mask_feature(self.output_convs[0](lateral + finer)), maps[: self.num_outs]
