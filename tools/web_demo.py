@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         if args.model is None:
             args.model, args.weights = loading.find_default_model()
-        print(f'model: {args.model}, weights: {args.weights}', flush=True)
+        print(f'model: {args.model}' + (f', weights: {args.weights}' if args.weights else ''), flush=True)
         inferencer = apis.AVSegInferencer(args.model, args.weights, args.device, show_progress=False)
         with server.serving(inferencer, bounds, args.host, args.port, share, args.queue) as blocks:
             print(f'open {blocks.share_url or blocks.local_url} in a browser', flush=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..utils.text import shorten
+from .model_folder import KEYS
 from .video.base import Source
 from .video.clips import TABLE, read_clips, write_clips
 from .video.many import Job, claimed, read_complete, share_jobs, stamps, summary_row, write_summary
@@ -116,7 +117,7 @@ class ListLabeller:
     def _origin(self, job: Job) -> dict[str, Any]:
         """The files that a prediction is made of, and which sound."""
         weights, folder = [str(self.inferencer.weights)] if self.inferencer.weights else [], self.inferencer.folder
-        weights += [str(folder.path / name) for name in folder.files] if folder else []
+        weights += [str(folder.path / name) for name in (*KEYS, *folder.files)] if folder else []
         paths = [path for path in (*job.files, *weights) if Path(path).exists()]
         return dict(inputs=stamps(paths), audio_track=self.audio_track)
 

@@ -149,7 +149,8 @@ def find_config(model: str) -> str:
     if stem in configs:
         return str(configs[stem])
     known = ', '.join(name for name in configs if name.startswith('ovavss_'))
-    raise FileNotFoundError(f'there is no config {model!r}; the package has: {known}')
+    kind = 'config' if osp.isdir(model) else 'config or folder'
+    raise FileNotFoundError(f'there is no {kind} {model!r}; the package has: {known}')
 
 
 def _configs() -> dict[str, Path]:

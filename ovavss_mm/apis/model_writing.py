@@ -64,29 +64,28 @@ def save_pretrained(inferencer: Any, folder: str | Path, card: ModelCard | None 
             tokenizer is on a hub.
     """
     check_target(folder)
-    files: dict[str, Any] = {}
-    own = inferencer.folder
-    sources = [] if own is None else list(own.weights_from)
-    cfg = portable_config(inferencer.cfg, files, sources, own and own.path)
-    if inferencer.weights and own is None and (row := source_of(str(inferencer.weights)))['title'] != 'weights':
-        sources.append(row)
+    cfg, files, sources = portable_config(inferencer)
     if not inferencer.model.hears:
         cfg['pipeline'] = [s for s in cfg['pipeline'] if find_part(s['type'], 'TRANSFORMS') is not LoadClipAudio]
     elif 'audio' not in sample_rates(cfg['pipeline']):
         cfg['pipeline'].append(dict(type='LoadClipAudio'))  # what the inferencer takes where a config says nothing
+    card = card or ModelCard()
+    card = card._replace(name=card.name or inferencer.config_name.removesuffix('.py'))
+    state = whole_state(inferencer.model)
+    return write_model_folder(folder, cfg, state, known_names(inferencer), card, files, dtype, sources)
+
+
+def known_names(inferencer: Any) -> dict[str, Any]:
+    """What ``vocabulary.json`` says of an inferencer's model."""
     templates = [part.templates for part in inferencer.model.modules() if isinstance(part, OpenVocabularyClassifier)]
     meta = inferencer.dataset_meta
     names = inferencer.own_names or names_of_training(dict(meta=dict(dataset_meta=meta)))
-    vocabulary = dict(
+    return dict(
         open=inferencer.is_open,
         names=names,
         base=names and meta.get('base_names') or None,
         prompt_templates=templates[0] if templates else None,
     )
-    card = card or ModelCard()
-    card = card._replace(name=card.name or inferencer.config_name.removesuffix('.py'))
-    state = whole_state(inferencer.model)
-    return write_model_folder(folder, cfg, state, vocabulary, card, files, dtype, sources)
 
 
 def write_model_folder(
@@ -205,21 +204,19 @@ def small_weights(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float1
 
 
 # ---------------------------------------------------------------------- a config that needs nothing else
-def portable_config(
-    cfg: Config | dict, files: dict[str, Any], sources: list[dict[str, str]], own: Path | None = None
-) -> dict[str, Any]:
-    """What of a config a folder needs: plain ``model``, ``linker`` and ``pipeline``, without places outside of it.
+def portable_config(inferencer: Any) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, str]]]:
+    """What a folder needs of an inferencer's config, which then names no places outside of the folder.
 
-    Args:
-        cfg (Config | dict): as the inferencer takes it.
-        files (dict): to which further files are added, see :func:`write_model_folder`.
-        sources (list[dict]): to which is added where weights come from.
-        own (Path, optional): the folder that the config was read from; what it names there is copied. Defaults to
-            None.
+    Returns:
+        tuple[dict, dict, list]: plain ``model``, ``linker`` and ``pipeline``, further files, and where weights come
+            from, see :func:`write_model_folder`.
 
     Raises:
         ValueError: a part that cannot be kept, or a type that is no name.
     """
+    cfg, own = inferencer.cfg, inferencer.folder and inferencer.folder.path
+    files: dict[str, Any] = {}
+    sources = [] if own is None else list(inferencer.folder.weights_from)
     model = _portable(_plain(cfg['model']), (), files, sources)
     steps = [step for step in _plain(cfg['test_dataloader']['dataset']['pipeline']) if _is_kept(step)]
     if start := cfg.get('load_from'):
@@ -231,7 +228,9 @@ def portable_config(
             paths = [Path(value)] if Path(value).is_file() else [p for p in Path(value).rglob('*') if p.is_file()]
             files.update({path.relative_to(own).as_posix(): path for path in paths})
             node[key] = f'{SCHEME}{name}'
-    return out
+    if inferencer.weights and own is None and (row := source_of(str(inferencer.weights)))['title'] != 'weights':
+        sources.append(row)
+    return out, files, sources
 
 
 def _is_kept(step: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovavss_mm import from_pretrained
 from ovavss_mm.apis.video import record
 from ovavss_mm.apis.video.many import claimed
 from ovavss_mm.apis.video.progress import ListProgress
@@ -81,6 +82,17 @@ def test_what_has_changed_is_labelled_anew(inferencer, inputs, tmp_path):
         frames = np.random.default_rng(seed).integers(0, 256, (2, 24, 32, 3), np.uint8)
         inferencer([frames, dict(frames=frames)], **call, resume=True)
         assert set(states(tmp_path / 'out').values()) == {'labelled'}
+
+
+def test_another_model_in_the_folder_labels_anew(inferencer, inputs, tmp_path):
+    """Of other preprocessing, for example."""
+    path = inferencer.save_pretrained(tmp_path / 'model') / 'preprocessing.json'
+    call = dict(classes=NAMES, out_dir=str(tmp_path / 'out'), no_save_vis=True, resume=True)
+    for state in ('labelled', 'complete', 'labelled'):
+        from_pretrained(path.parent, show_progress=False)(inputs[:2], **call)
+        assert set(states(tmp_path / 'out').values()) == {state}
+        if state == 'complete':
+            path.write_text(path.read_text() + '\n')
 
 
 def test_what_goes_wrong_with_one_video_does_not_end_the_others(inferencer, inputs, tmp_path, monkeypatch):

@@ -53,14 +53,15 @@ def save_tiny(path: Path, **deltas: dict) -> tuple[Config, str]:
     model_cfg = tiny_model.tiny_config(**deltas)
     model = tiny_model.draw_weights(MODELS.build(model_cfg))
     tiny_model.give_masks_edges(model.decode_head)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict()), path)
+    meta = dict(dataset_meta=dict(classes=('background', 'dog', 'violin'), base_names=('dog',)))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
     return Config(dict(model=model_cfg, test_dataloader=dict(dataset=dict(pipeline=PIPELINE)))), str(path)
 
 
 @pytest.fixture(scope='module')
 def rich(tmp_path_factory) -> AVSegInferencer:
     """A model with all that can be exported."""
-    config, weights = save_tiny(tmp_path_factory.mktemp('rich') / 'rich.pth', **RICH)
+    config, weights = save_tiny(tmp_path_factory.mktemp('rich') / 'ovavss_r50_release.pth', **RICH)
     return AVSegInferencer(config, weights, device='cpu', show_progress=False)
 
 
@@ -151,6 +152,12 @@ def test_graphs_name_their_axes_and_no_files(onnx_folder):
     assert axes['imgs'] == ['T', 3, '32*H', '32*W'] and axes['masks'] == [6, 'T', '8*H', '8*W']
     assert {node.domain for node in graph.graph.node} <= {''}
     assert str(ROOT).encode() not in (onnx_folder / 'localize.onnx').read_bytes()
+
+
+def test_names_of_training_and_licences_are_kept(exported):
+    """Those of the checkpoint."""
+    assert exported.dataset_meta == dict(classes=('background', 'dog', 'violin'), base_names=('dog',))
+    assert [row['file'] for row in exported.folder.weights_from] == ['ovavss_r50_release.pth']
 
 
 # ------------------------------------------------------------------ what is not taken

@@ -17,7 +17,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from ovavss_mm.apis import AVSegInferencer
 from ovavss_mm.apis.model_card import ModelCard
 from ovavss_mm.apis.model_folder import SCHEME
-from ovavss_mm.apis.model_writing import check_target, portable_config, write_model_folder
+from ovavss_mm.apis.model_writing import check_target, known_names, portable_config, write_model_folder
 from ovavss_mm.utils.files import atomic_path
 
 from .programs import Graph
@@ -60,8 +60,7 @@ def write_onnx(
         ValueError: a model that a folder cannot keep.
     """
     target = check_target(folder)
-    files, sources = {}, []
-    cfg = portable_config(inferencer.cfg, files, sources, inferencer.folder and inferencer.folder.path)
+    cfg, files, sources = portable_config(inferencer)
     classifier = inferencer.model.classifier
     cfg['model'] = dict(
         type='ExportedSegmentor',
@@ -86,8 +85,7 @@ def write_onnx(
         for name, graph in graphs.items():
             _save(graph, Path(beside, f'{name}.onnx'), int8)
         moved = {path.name: path.rename for path in Path(beside).iterdir()}
-        vocabulary = dict(open=True, prompt_templates=classifier.templates)
-        return write_model_folder(target, cfg, None, vocabulary, card, kept | moved, sources=sources)
+        return write_model_folder(target, cfg, None, known_names(inferencer), card, kept | moved, sources=sources)
 
 
 def _is_named(tree: Any, text: str) -> bool:

@@ -81,7 +81,7 @@ def why_not(model: nn.Module) -> str | None:
     name = type(model).__name__
     if type(model) is not AVEncoderDecoder or type(model.decode_head) is not AudioMaskDecHead:
         head = f' with a {type(model.decode_head).__name__}' if hasattr(model, 'decode_head') else ''
-        return f'{name}{head} is not OV-AVSS: its parts hand over other things than the two graphs do'
+        return f'{name}{head} is not OV-AVSS: its parts hand over other things than the graphs do'
     head, classifier = model.decode_head, model.classifier
     if head.num_classes > 1 or head.text_channels is not None or model.refiner is not None:
         return 'closed-set heads, heads of text embeddings and refiners have no graph'
