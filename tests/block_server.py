@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the commands of documents in processes forked from one that has imported torch, and shortens them.
 
-As a script (``block_server.py SOCKET``) it serves until its parent ends. A client, ``CLIENT`` as ``python``, ``mim``
-or ``torchrun`` on the path, sends its arguments, folder, environment and terminal and gets the exit status. What is
+As a script (``block_server.py SOCKET``) it serves until its parent ends. A client, ``CLIENT`` as ``python`` or ``mim``
+on the path, sends its arguments, folder, environment and terminal and gets the exit status. What is
 shortened says ``tests/test_doc_blocks.py``.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -29,15 +30,15 @@ WORLD = ('--train', '24', '--val', '4', '--test', '8', '--workers', '1')
 # Options that shorten a script, behind its own, and words with which they are not added.
 SHORTER = {
     'mini_world.py': (WORLD, '--video'),
-    'benchmark.py': (('--repeats', '1', '--warmup', '0', '--no-flops'), ''),
+    'benchmark.py': (('--repeats', '1', '--warmup', '1', '--no-flops'), ''),
     'compare_settings.py': (('--clips', '2'), ''),
-    'measure_identities.py': (('--videos', '1', '--seconds', '10'), ''),
+    'ablate.py': (('--dry-run',), ''),
 }
 
 
 # ------------------------------------------------------------------ trainings and tests
 def shorten(cfg: Any) -> None:
-    """Two iterations and two clips, in one process."""
+    """One iteration, or an epoch of two clips, and two clips for validations and tests, in one process."""
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
         if loader:
@@ -47,7 +48,7 @@ def shorten(cfg: Any) -> None:
     cfg.env_cfg = dict(mp_cfg=dict(opencv_num_threads=1))
     if cfg.get('train_cfg'):
         key = 'max_epochs' if 'max_epochs' in cfg.train_cfg else 'max_iters'
-        cfg.train_cfg.update({key: 1 if key == 'max_epochs' else 2, 'val_interval': 2, 'val_begin': 1})
+        cfg.train_cfg.update({key: 1, 'val_interval': 1, 'val_begin': 1})
         cfg.default_hooks.checkpoint.interval = 1
 
 
@@ -74,19 +75,24 @@ def run_shortened(script: str) -> None:
             os.link(last, whole)
 
 
-def write_checkpoint(config: str, path: str) -> None:
-    """Drawn weights of a config's model, as a training leaves them."""
+def write_checkpoint(path: str) -> None:
+    """Drawn weights, as a training leaves them in ``work_dirs/CONFIG`` or ``work_dirs/CONFIG_on_BASE``; in ``demo`` ours."""
     import torch
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    from ovavss_mm.apis.loading import find_config
-    from ovavss_mm.models.skeleton import read_config
+    from ovavss_mm.apis.loading import MINI_WEIGHTS, find_config, read_checkpoint
+    from ovavss_mm.engine.launch import load_config
 
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    config, _, base = Path(path).parent.name.partition('_on_')
+    if config == 'demo':
+        return torch.save(read_checkpoint(MINI_WEIGHTS), path)
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    model = MODELS.build(read_config(find_config(config)).model)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    own = f'my_configs/{base}.py'
+    base = own if Path(own).is_file() else find_config(base) if base else None
+    model = MODELS.build(load_config(find_config(config), base=base).model)
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
 
 
@@ -119,27 +125,26 @@ def run_python(script: str, *words: str) -> None:
     name = Path(script).name
     if script == '-c':
         return exec(compile(words[0], 'a block', 'exec'), dict(__name__='__main__'))
-    if script == '-m':
-        if words[0] == 'mim' and 'FAKE_MIM' in os.environ:
-            return run_python(str(ROOT / 'tests/test_tools/fake_mim.py'), *words[1:])
-        sys.argv = list(words)
-        return runpy.run_module(words[0], run_name='__main__', alter_sys=True)
     more, unless = SHORTER.get(name, ((), ''))
     sys.argv = [script, *words, *(() if unless and unless in words else more)]
     sys.path[0] = str(Path(script).resolve().parent)
-    if name == 'ablate.py':
-        os.environ['FAKE_MIM'] = os.getcwd()
+    if name == 'web_demo.py':
+        end_page_at_once()
     if name in ('train.py', 'test.py') and '--help' not in words:
         return run_shortened(script)
     runpy.run_path(script, run_name='__main__')
 
 
-def run_torchrun(*words: str) -> None:
-    """One process a script, as torchrun starts it."""
-    raise NotImplementedError
+def end_page_at_once() -> None:
+    """Have the web page be served at a free port, and end when it would wait for visitors."""
+    import gradio
+
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        sys.argv += ['--port', str(free.getsockname()[1])]
+    gradio.Blocks.block_thread = lambda page: None
 
 
-RUN = dict(python=run_python, mim=run_mim, torchrun=run_torchrun)
+RUN = dict(python=run_python, mim=run_mim)
 
 
 # ------------------------------------------------------------------ the server
@@ -174,15 +179,17 @@ def serve(address: str) -> None:
     sys.path.insert(0, str(ROOT))
     sys.path.insert(0, '')  # stands for the folder of a script
     import torch
+    from mmengine.config import config
 
     import ovavss_mm  # noqa: F401
 
     torch.set_num_threads(1)
     from ovavss_mm.compat import import_quietly
 
-    for module in ('ovavss_mm.engine.launch', 'ovavss_mm.apis', 'ovavss_mm.models', 'ovavss_mm.datasets'):
-        import_quietly(module)
-    import_quietly('ovavss_mm.engine'), import_quietly('ovavss_mm.evaluation'), import_quietly('ovavss_mm.visualization')
+    for part in ('apis', 'datasets', 'engine', 'engine.launch', 'evaluation', 'models', 'visualization'):
+        import_quietly(f'ovavss_mm.{part}')
+    config.FormatCode = lambda text, **_: (text, None)  # dumps of configs need not be pretty: that took half of the time
+    gc.freeze()  # what is here stays, and need not be looked through
     listener, parent = socket.socket(socket.AF_UNIX), os.getppid()
     listener.bind(address)
     listener.listen()

@@ -8,14 +8,15 @@ lines with ``$`` run; what they print is not compared.
 
 Shortened are (``tests/block_server.py``):
 
-- trainings: two iterations, or an epoch of two clips; tests and validations: two clips; no loader processes
-- ``mini_world.py --out``: 24, 4 and 8 clips, ``compare_settings.py``: two clips, ``measure_identities.py``: one video of
-  10 s, ``benchmark.py``: one step
-- ``ablate.py``: its trainings and tests are those of ``tests/test_tools/fake_mim.py``
-- ``make``: prints what it would do
+- trainings: one iteration, or an epoch of two clips; tests and validations: two clips; no loader processes
+- ``mini_world.py --out``: 24, 4 and 8 clips; ``compare_settings.py``: two clips; ``benchmark.py``: one step
+- ``ablate.py`` says what it would do, and its tables are made up; ``make`` prints its commands
+- ``web_demo.py`` ends when the page is there; loops of bash have one round
 - ``mim``: its part, finding files, is done here; ``tests/test_tools/test_mim.py`` has mim itself
 """
 
+import csv
+import json
 import os
 import re
 import shlex
@@ -28,11 +29,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+import soundfile
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from block_server import CLIENT, WORLD  # noqa: E402
+import label_files  # noqa: E402
+import video_files  # noqa: E402
+from block_server import CLIENT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ['README.md', 'data/README.md', *sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'docs').rglob('*.md'))]
@@ -42,16 +48,14 @@ ELSEWHERE = {('docs/extend.md', 'python'): 'tests/test_docs.py::test_sketches_wo
 REASONS = {
     'AVSBench': 'AVSBench-semantic or AVSBench-object, which their authors hand out',
     'weights': 'weights that are downloaded, or a published checkpoint',
-    'network': 'a package index or the hub',
+    'large models': 'gigabytes of memory or minutes of time; tests/test_tools/test_check_parity*.py have check_parity.py',
     'GPU': 'one or several GPUs',
-    'cluster': 'Slurm',
+    'cluster': 'Slurm, or torchrun with a process a GPU',
+    'compiler': 'a C++ compiler, for torch.compile',
     'ffmpeg': 'the program ffmpeg',
-    'browser': 'somebody who looks at a page, which is served until then',
-    'hours': 'hours or gigabytes, as it is about large models',
 }
 MARKER = re.compile(r'<!-- needs: (.*) -->')
-CHECKPOINT = re.compile(r'work_dirs/(\w+)/iter_\d+\.pth')
-DEMO = ROOT / 'ovavss_mm/mini_world/ovavss_mini_hearing.safetensors'
+CHECKPOINT = re.compile(r'work_dirs/[\w-]+/iter_\d+\.pth')
 
 
 READ_CONFIG = '''
@@ -105,7 +109,7 @@ def command(block: Block) -> str:
         return f'cat > configs/mine/block.py {end}{text}\nEND OF BLOCK\npython -c {shlex.quote(READ_CONFIG)}'
     if block.language == 'console':
         return '\n'.join(re.findall(r'^\$ ((?:.*\\\n)*.*)$', block.code, re.MULTILINE))
-    return block.code
+    return re.sub(r'^(for \w+ in \w+).*; do', r'\1; do', block.code, flags=re.MULTILINE)
 
 
 # ------------------------------------------------------------------ where they run
@@ -114,7 +118,7 @@ def programs() -> Iterator[Path]:
     """A folder of programs whose commands a server runs."""
     with tempfile.TemporaryDirectory() as name:  # short, as addresses of sockets must be
         folder, address = Path(name), f'{name}/socket'
-        for program in ('python', 'mim', 'torchrun'):
+        for program in ('python', 'mim'):
             (folder / program).write_text(CLIENT.format(python=sys.executable, address=address))
         (folder / 'make').write_text(f'#!/bin/sh\nunset MAKEFLAGS\nexec {shutil.which("make")} --dry-run "$@"\n')
         for path in folder.iterdir():
@@ -137,7 +141,7 @@ def run(code: str, folder: Path, programs: Path) -> str:
     with tempfile.TemporaryFile('w+') as out:
         bash = ['bash', '-euo', 'pipefail', '-c', code]
         done = subprocess.run(
-            bash, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=120
+            bash, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=300
         )
         out.seek(0)
         printed = out.read()
@@ -158,9 +162,47 @@ def shared(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def write_sweep(path: Path) -> None:
+    """The table of a sweep, as ablate.py writes it."""
+    figures = ('base', 'novel', 'harmonic', 'harmonic, noise', 'harmonic, off-screen', 'frames, noise')
+    figures += ("frames, another clip's", 'frames, off-screen')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='') as file:
+        table = csv.writer(file)
+        table.writerow(['row', 'seed', 'status', *figures])
+        table.writerows([f'a = {x}', seed, 'done', *[50 + x + seed] * 8] for x in (0.1, 0.5) for seed in (0, 1))
+
+
+def write_own_data(folder: Path) -> None:
+    """Masks in COCO's form with frames and sounds, and labels of CVAT and Label Studio with their videos."""
+    (folder / 'wav').mkdir()
+    (folder / 'videos').unlink()
+    (folder / 'videos').mkdir()
+    for number, split in enumerate(('train', 'test')):
+        files = [f'{split}/{i}.jpg' for i in range(4)]
+        (folder / 'frames' / split).mkdir(parents=True)
+        for file in files:
+            Image.new('RGB', (64, 48)).save(folder / 'frames' / file)
+        soundfile.write(folder / f'wav/{split}.wav', np.full(32000, 0.5), 16000)
+        videos = [dict(id=number, file_names=files, width=64, height=48)]
+        notes = [dict(video_id=number, category_id=1, segmentations=[[[0, 0, 20, 0, 20, 20]]] * 4)]
+        text = json.dumps(dict(videos=videos, categories=[dict(id=1, name='kettle')], annotations=notes))
+        (folder / f'{split}.json').write_text(text)
+    mask = np.zeros((48, 64), bool)
+    mask[10:20, 10:30] = True
+    for name in ('kitchen', 'street', 'yard'):
+        video_files.write_mp4(folder / f'videos/{name}.mp4', video_files.numbered(20, mask.shape))
+        shapes = [label_files.cvat_mask(0, mask)]
+        label_files.write_cvat(folder / f'{name}.xml', [('kettle', shapes)], f'{name}.mp4', mask.shape)
+    for name, video in dict(project='street', other='yard').items():
+        regions = [label_files.region(mask, 'kettle')]
+        tasks = [label_files.task(time, regions, video=f'{video}.mp4') for time in (0.0, 1.0)]
+        label_files.write_tasks(folder / f'{name}.json', tasks)
+
+
 def prepare(document: str, folder: Path, shared: Path, programs: Path) -> None:
     """Fill the working folder of a document."""
-    for name in ('Makefile', 'docs', 'ovavss_mm', 'requirements', 'tests', 'tools'):
+    for name in ('Makefile', 'docs', 'ovavss_mm', 'requirements', 'setup.cfg', 'setup.py', 'tests', 'tools'):
         (folder / name).symlink_to(ROOT / name)
     for name in ('configs', 'configs/mine', 'data', 'my_configs', 'work_dirs/demo'):
         (folder / name).mkdir(parents=True)
@@ -172,9 +214,14 @@ def prepare(document: str, folder: Path, shared: Path, programs: Path) -> None:
         (folder / name).symlink_to(shared / name)
     (folder / 'names.txt').write_text('red-star\nblue-disc\n')
     codes = [block.code for block in RUN if block.document == document]
-    wanted = {match[0]: match[1] for code in codes for match in CHECKPOINT.finditer(code)}
-    calls = [f'write_checkpoint({config!r}, {path!r})' for path, config in wanted.items()]
-    run('python -c ' + shlex.quote('\n'.join(['from block_server import write_checkpoint', *calls])), folder, programs)
+    wanted = sorted({path for code in codes for path in CHECKPOINT.findall(code)})
+    if wanted:
+        text = f'from block_server import write_checkpoint\nfor path in {wanted}:\n    write_checkpoint(path)'
+        run(f'python -c {shlex.quote(text)}', folder, programs)
+    for table in {table for code in codes for table in re.findall(r'plot_sweep\.py (\S+)', code)}:
+        write_sweep(folder / table)
+    if document == 'docs/own_data.md':
+        write_own_data(folder)
 
 
 @pytest.fixture(scope='module')
@@ -183,9 +230,9 @@ def folders(programs: Path, shared: Path, tmp_path_factory: pytest.TempPathFacto
 
     class Folders(dict):
         def __missing__(self, document: str) -> Path:
-            self[document] = folder = tmp_path_factory.mktemp('document')
+            folder = tmp_path_factory.mktemp('document')
             prepare(document, folder, shared, programs)
-            return folder
+            return self.setdefault(document, folder)
 
     return Folders()
 
