@@ -76,7 +76,7 @@ def run_shortened(script: str) -> None:
 
 
 def write_checkpoint(path: str) -> None:
-    """Drawn weights, as a training leaves them in ``work_dirs/CONFIG`` or ``work_dirs/CONFIG_on_BASE``; in ``demo`` ours."""
+    """Drawn weights, where a training leaves them: ``work_dirs/CONFIG`` or ``CONFIG_on_BASE``; ours in ``demo``."""
     import torch
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
@@ -188,7 +188,10 @@ def serve(address: str) -> None:
 
     for part in ('apis', 'datasets', 'engine', 'engine.launch', 'evaluation', 'models', 'visualization'):
         import_quietly(f'ovavss_mm.{part}')
-    config.FormatCode = lambda text, **_: (text, None)  # dumps of configs need not be pretty: that took half of the time
+    config.FormatCode = lambda text, **_: (
+        text,
+        None,
+    )  # dumps of configs need not be pretty: that took half of the time
     gc.freeze()  # what is here stays, and need not be looked through
     listener, parent = socket.socket(socket.AF_UNIX), os.getppid()
     listener.bind(address)

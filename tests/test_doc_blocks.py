@@ -48,7 +48,7 @@ ELSEWHERE = {('docs/extend.md', 'python'): 'tests/test_docs.py::test_sketches_wo
 REASONS = {
     'AVSBench': 'AVSBench-semantic or AVSBench-object, which their authors hand out',
     'weights': 'weights that are downloaded, or a published checkpoint',
-    'large models': 'gigabytes of memory or minutes of time; tests/test_tools/test_check_parity*.py have check_parity.py',
+    'large models': 'gigabytes or minutes; check_parity.py runs in tests/test_tools/test_check_parity*.py',
     'GPU': 'one or several GPUs',
     'cluster': 'Slurm, or torchrun with a process a GPU',
     'compiler': 'a C++ compiler, for torch.compile',
@@ -58,10 +58,10 @@ MARKER = re.compile(r'<!-- needs: (.*) -->')
 CHECKPOINT = re.compile(r'work_dirs/[\w-]+/iter_\d+\.pth')
 
 
-READ_CONFIG = '''
+READ_CONFIG = """
 from ovavss_mm.models.skeleton import build_skeleton, read_config
 build_skeleton(read_config('configs/mine/block.py').model)
-'''
+"""
 
 
 class Block(NamedTuple):
