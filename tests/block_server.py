@@ -188,10 +188,8 @@ def serve(address: str) -> None:
 
     for part in ('apis', 'datasets', 'engine', 'engine.launch', 'evaluation', 'models', 'visualization'):
         import_quietly(f'ovavss_mm.{part}')
-    config.FormatCode = lambda text, **_: (
-        text,
-        None,
-    )  # dumps of configs need not be pretty: that took half of the time
+    # dumps of configs need not be pretty: that took half of the time
+    config.FormatCode = lambda text, **_: (text, None)
     gc.freeze()  # what is here stays, and need not be looked through
     listener, parent = socket.socket(socket.AF_UNIX), os.getppid()
     listener.bind(address)
