@@ -2,9 +2,10 @@
 """Links from documents to files outside of docs/, which work in a checkout, work on the site as well.
 
 A Markdown file that is linked, or in the nav, becomes a page under its path in the repository; any other file one that
-shows its text, a folder one with all its files.
+shows its text, a folder one with all its files, a notebook one with its cells.
 """
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -12,19 +13,20 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ['data/README.md', 'CHANGELOG.md']  # of the nav
+OUTSIDE = ['data/README.md', 'CHANGELOG.md', 'docs/quickstart.ipynb']  # of the nav
 LINK = re.compile(r'(?<=\]\()(?![a-z]+:|#)([^)#\s]+)')
 
 
 def repository_path(page: str) -> str:
     """Path of a page's file in the repository, which is below docs/ where there is such a file."""
+    page = page.replace('.ipynb.md', '.ipynb')
     return f'docs/{page}' if (ROOT / 'docs' / page).is_file() else page
 
 
 def site_page(path: str) -> str:
     """Page of a file of the repository, both as paths."""
     if path.startswith('docs/'):
-        return path.removeprefix('docs/')
+        return path.removeprefix('docs/').replace('.ipynb', '.ipynb.md')
     if (ROOT / path).is_dir() or not path.endswith('.md'):
         return f'{path}.md'
     return path
@@ -43,14 +45,27 @@ def source_page(path: str) -> str:
     return '\n'.join([f'# {path}\n', *texts])
 
 
+def notebook_page(path: str) -> str:
+    """Markdown of a notebook."""
+    cells = json.loads((ROOT / path).read_text())['cells']
+    parts = ((cell['cell_type'] == 'code', ''.join(cell['source'])) for cell in cells)
+    return '\n\n'.join(f'```python\n{text}\n```' if is_code else text for is_code, text in parts)
+
+
+def page_text(path: str) -> str:
+    """Markdown of any file or folder."""
+    if path.endswith('.md'):
+        return (ROOT / path).read_text()
+    return notebook_page(path) if path.endswith('.ipynb') else source_page(path)
+
+
 def on_files(files, config):
     """Add a page for each linked file outside of docs/."""
     waiting = [repository_path(file.src_uri) for file in files.documentation_pages()] + OUTSIDE
     while waiting:
         path = waiting.pop()
         if files.get_file_from_path(site_page(path)) is None:
-            text = (ROOT / path).read_text() if path.endswith('.md') else source_page(path)
-            files.append(File.generated(config, site_page(path), content=text))
+            files.append(File.generated(config, site_page(path), content=page_text(path)))
         elif not path.startswith('docs/'):
             continue
         if path.endswith('.md'):
