@@ -33,6 +33,7 @@ SHORTER = {
     'benchmark.py': (('--repeats', '1', '--warmup', '1', '--no-flops'), ''),
     'compare_settings.py': (('--clips', '2'), ''),
     'ablate.py': (('--dry-run',), ''),
+    'export.py': (('--no-check',), ''),
 }
 
 

@@ -10,7 +10,7 @@ Shortened are (``tests/block_server.py``):
 
 - trainings: one iteration, or an epoch of two clips; tests and validations: two clips; no loader processes
 - ``mini_world.py --out``: 24, 4 and 8 clips; ``compare_settings.py``: two clips; ``benchmark.py``: one step
-- ``ablate.py`` says what it would do, and its tables are made up; ``make`` prints its commands
+- ``export.py`` compares nothing; ``ablate.py`` says what it would do, and its tables are made up; ``make`` prints its commands
 - ``web_demo.py`` ends when the page is there; loops of bash have one round
 - ``mim``: its part, finding files, is done here; ``tests/test_tools/test_mim.py`` has mim itself
 """
@@ -44,7 +44,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ['README.md', 'data/README.md', *sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'docs').rglob('*.md'))]
 SHELL, PYTHON = ('bash', 'console', 'sh'), ('python', 'py')
 # Run by other tests.
-ELSEWHERE = {('docs/extend.md', 'python'): 'tests/test_docs.py::test_sketches_work'}
+ELSEWHERE = {
+    ('docs/extend.md', 'python'): 'tests/test_docs.py::test_sketches_work',
+    ('docs/serving.md', 'bash'): 'tests/test_tools/test_web/test_web_api.py::test_examples_of_the_documentation',
+    ('docs/serving.md', 'python'): 'tests/test_tools/test_web/test_web_api.py::test_examples_of_the_documentation',
+}
 REASONS = {
     'AVSBench': 'AVSBench-semantic or AVSBench-object, which their authors hand out',
     'weights': 'weights that are downloaded, or a published checkpoint',
@@ -53,6 +57,7 @@ REASONS = {
     'cluster': 'Slurm, or torchrun with a process a GPU',
     'compiler': 'a C++ compiler, for torch.compile',
     'ffmpeg': 'the program ffmpeg',
+    'network': 'the package index, or the Hugging Face hub',
 }
 MARKER = re.compile(r'<!-- needs: (.*) -->')
 CHECKPOINT = re.compile(r'work_dirs/[\w-]+/iter_\d+\.pth')

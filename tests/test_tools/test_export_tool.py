@@ -40,7 +40,7 @@ RICH = dict(
     backbone=SWIN,
     neck=dict(fusion=dict(type='GatedFusion')),
     decode_head=dict(
-        transformer_decoder=dict(num_layers=3), frame_scores=[dict(type='FrameSoundScore'), dict(type='PresenceScore')]
+        transformer_decoder=dict(num_layers=2), frame_scores=[dict(type='FrameSoundScore'), dict(type='PresenceScore')]
     ),
     classifier=dict(anchor='corner', mask_size='padded', crops='best', logit_scale=None),
 )
