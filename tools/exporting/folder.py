@@ -84,6 +84,7 @@ def write_onnx(
         ),
     )
     kept = {name: path for name, path in files.items() if _is_named(cfg, f'{SCHEME}{name}')}
+    target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent) as beside:  # on the same disk, so that files can be moved
         for name, graph in graphs.items():
             _save(graph, Path(beside, f'{name}.onnx'), int8)
@@ -129,9 +130,7 @@ def quantize(source: Path, target: Path, external_data: bool = False) -> None:
         external_data (bool): whether weights lie beside it, in a file of their own. Defaults to False.
     """
     with _quiet():
-        quantize_dynamic(
-            source, target, PRODUCTS, weight_type=QuantType.QInt8, use_external_data_format=external_data
-        )
+        quantize_dynamic(source, target, PRODUCTS, weight_type=QuantType.QInt8, use_external_data_format=external_data)
 
 
 @contextmanager
