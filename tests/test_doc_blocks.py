@@ -43,7 +43,7 @@ from block_server import CLIENT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ['README.md', 'data/README.md', *sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'docs').rglob('*.md'))]
-SHELL, PYTHON = ('bash', 'console', 'sh'), ('python', 'py')
+SHELL, PYTHON, NOT_RUN = ('bash', 'console', 'sh'), ('python', 'py'), ('', 'bibtex', 'json')
 # Run by other tests.
 ELSEWHERE = {
     ('docs/extend.md', 'python'): 'tests/test_docs.py::test_sketches_work',
@@ -84,7 +84,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(document: str) -> list[Block]:
-    """All blocks of a document that can run."""
+    """All blocks of a document."""
     lines, found, number = (ROOT / document).read_text().splitlines(), [], 0
     while number < len(lines):
         fence = re.match(r'( *)(`{3,})(\w*)', lines[number])
@@ -98,10 +98,11 @@ def blocks_of(document: str) -> list[Block]:
         code = '\n'.join(line.removeprefix(fence[1]) for line in lines[begin:number])
         found.append(Block(document, begin, fence[3], code, marker and marker[1]))
         number += 1
-    return [block for block in found if block.language in (*SHELL, *PYTHON)]
+    return found
 
 
-BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
+ALL = [block for document in DOCUMENTS for block in blocks_of(document)]
+BLOCKS = [block for block in ALL if block.language in (*SHELL, *PYTHON)]
 MARKED = [block for block in BLOCKS if block.needs]
 RUN = [b for b in BLOCKS if not b.needs and (b.document, b.language) not in ELSEWHERE]
 
@@ -244,6 +245,17 @@ def folders(programs: Path, shared: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 # ------------------------------------------------------------------ the tests
+def test_no_block_is_passed_over() -> None:
+    """Of each block it is known whether it can run, each marker belongs to one, and other tests have those of ours."""
+    assert {block.language for block in ALL} <= {*SHELL, *PYTHON, *NOT_RUN}
+    texts = [(ROOT / document).read_text() for document in DOCUMENTS]
+    assert sum(len(MARKER.findall(text)) for text in texts) == len(MARKED) > 0
+    for (document, language), test in ELSEWHERE.items():
+        file, name = test.split('::')
+        assert f'def {name}(' in (ROOT / file).read_text()
+        assert any(block[:3:2] == (document, language) for block in BLOCKS)
+
+
 @pytest.mark.parametrize('block', RUN, ids=str)
 def test_runs(block: Block, programs: Path, folders: dict[str, Path]) -> None:
     """The commands end without an error."""
