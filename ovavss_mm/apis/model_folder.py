@@ -40,12 +40,16 @@ MAX_DEPTH = 40
 _FILE = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*')
 _TYPE = re.compile(rf'(?:({"|".join(HOSTS)})\.)?([A-Za-z]\w*)', re.ASCII)
 # Values of these are places of files, never tags or ids, which libraries would download.
-_PLACES = ('checkpoint', 'tokenizer', 'bpe_path', 'backbone')
+_PLACES = ('checkpoint', 'tokenizer', 'bpe_path', 'backbone', 'class_weight')
 # With these, libraries fetch or run what is not in the folder.
 _REFUSED = set(
     'auto_map trust_remote_code attn_implementation quantization_config use_pretrained_backbone pretrained cache_dir '
     'timm_model_pretrained hf_model_pretrained hf_model_name hf_tokenizer_name tokenizer_name custom_imports '
     'load_from'.split()
+)
+# Parts of the hosts that download, or read configs or pickles, when they are built.
+_FETCHING = set(
+    'TIMMBackbone VPD BertModel ATSSVLFusionHead KnowledgeDistillationSingleStageDetector Detectron2Wrapper'.split()
 )
 
 
@@ -351,6 +355,9 @@ def check_types(tree: Any, kinds: tuple[str, ...], where: str) -> None:
         if key != 'type' or 'init_cfg' in path[-1:]:
             continue
         found = next((kind for kind in kinds if find_part(value, kind) is not None), None)
+        lineage = getattr(found and find_part(value, found), '__mro__', ())
+        if _FETCHING & {part.__name__ for part in lineage}:
+            raise ValueError(f'{where}: {value} is not allowed in a model folder: it reads files or downloads by itself')
         # in the first registry it is not, so mmengine might import a module of that name
         importable = found != kinds[0] and found and PathFinder.find_spec(value.rpartition('.')[2]) is not None
         if found is None or importable:
