@@ -9,7 +9,7 @@ from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention, Mult
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...compat import ensure_mmcv_ops
+from ...compat import ensure_mmcv_ops, warn_slow_attention
 
 
 class PlanarDeformableAttention(MultiScaleDeformableAttention):
@@ -102,7 +102,9 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
 
 
 def uses_kernel(x: Tensor) -> bool:
-    """Whether mmcv's kernel attends from a tensor: on a GPU, where it is compiled."""
+    """Whether mmcv's kernel attends from a tensor: on a GPU, where it is compiled; else there is a warning."""
+    if x.is_cuda and not ensure_mmcv_ops():
+        warn_slow_attention()
     return x.is_cuda and ensure_mmcv_ops()
 
 
