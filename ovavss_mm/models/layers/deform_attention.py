@@ -69,9 +69,11 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
             with torch.autocast(query.device.type, enabled=False):
                 return super().forward(query.to(exact), **arguments, **kwargs)
         if uses_kernel(query):
-            parts = (query, query_pos, reference_points, query if value is None else value)
+            tokens = query if value is None else value
             with torch.autocast(query.device.type, enabled=False):  # mmcv's kernel has no bfloat16
-                return self._by_kernel(*(part.to(exact) for part in parts), spatial_shapes)
+                return self._by_kernel(
+                    query.to(exact), query_pos.to(exact), reference_points.to(exact), tokens.to(exact), spatial_shapes
+                )
         identity, value = query, query if value is None else value
         query = query + query_pos
         sizes = (self.num_heads, self.num_levels, self.num_points)
