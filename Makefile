@@ -17,6 +17,7 @@ WEB_ARGS ?=
 
 # It must never wait for an answer: in CI nobody gives one.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 REQUIREMENTS := $(wildcard requirements/*.txt)
 
 # The demo: the mini world, its config, and where the results go.
@@ -25,7 +26,7 @@ DEMO_DIR := work_dirs/demo
 DEMO_CONFIG := configs/mini/ovavss_mini_hearing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format package trial demo web ops doctor clean distclean
+.PHONY: help setup test lint format docs package trial demo web ops doctor clean distclean
 
 help:  ## Show this list
 	@echo 'OV-AVSS for MMSegmentation. What make can do here:'
@@ -71,16 +72,21 @@ doctor:  ## Say what works here, and what to do about the rest
 test: $(READY)  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PYTEST_ARGS)
 
-lint: $(READY)  ## Check style, docstrings, types and the workflow files
+lint: $(READY)  ## Check style, docstrings, types, the workflow files and the documentation site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/interrogate ovavss_mm tools
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	folder=$$(mktemp -d); $(MKDOCS) --strict --quiet --site-dir $$folder; code=$$?; rm -r $$folder; exit $$code
 
 format: $(READY)  ## Bring the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## Build the documentation site in site/
+	$(MKDOCS)
+	@echo '==> Open site/index.html'
 
 # ---------------------------------------------------------------------------- release
 package: $(READY)  ## Build the sdist and the wheel in dist/, and check them
@@ -136,7 +142,7 @@ web: $(READY)  ## Open the web page on this computer
 
 # ---------------------------------------------------------------------------- tidying
 clean:  ## Remove caches and builds
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find configs ovavss_mm tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove the environment, the mini world and the demo's results as well

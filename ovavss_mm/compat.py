@@ -209,7 +209,7 @@ def _deform_attn_forward(
     import torch
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-    _warn_slow_attention()
+    warn_slow_attention()
     # Autocast would change the dtype of the result; the compiled op keeps that of the values.
     with torch.autocast(value.device.type, enabled=False):
         return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations, weights)
@@ -232,7 +232,7 @@ def _deform_attn_backward(
 
 
 @functools.cache
-def _warn_slow_attention() -> None:
+def warn_slow_attention() -> None:
     """Say, once in a process, that the slow path is taken and what makes it fast."""
     warnings.warn(
         'mmcv is installed without compiled ops: deformable attention runs in PyTorch, which is right but slower on a '

@@ -28,7 +28,7 @@ CITATION = re.compile(
 )
 FILES = sorted(
     path
-    for pattern in ('ovavss_mm/**/*.py', 'tools/**/*.py', 'configs/**/*', 'docs/*.md', '*.md', 'data/*.md')
+    for pattern in ('ovavss_mm/**/*.py', 'tools/**/*.py', 'configs/**/*', 'docs/**/*.md', '*.md', 'data/*.md')
     for path in ROOT.glob(pattern)
     if path.suffix in ('.py', '.yml', '.md') and '.venv' not in path.parts
 )

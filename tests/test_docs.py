@@ -18,7 +18,7 @@ from ovavss_mm.models.skeleton import build_skeleton, read_config
 from ovavss_mm.utils.known_weights import known_weights
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / 'README.md', ROOT / 'data/README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'data/README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 
 
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   weights in 8 bits
     python tools/export.py CONFIG CHECKPOINT out/model_int8 --int8
 
-  programs for torch.export.load and AOTInductor
+  programs for torch.export.load(PATH).module(check_guards=False)
     python tools/export.py CONFIG CHECKPOINT out/model_pt2 --format torch
 """
 LEAST_EQUAL = 0.9999  # share of pixels

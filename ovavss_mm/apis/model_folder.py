@@ -357,7 +357,9 @@ def check_types(tree: Any, kinds: tuple[str, ...], where: str) -> None:
         found = next((kind for kind in kinds if find_part(value, kind) is not None), None)
         lineage = getattr(found and find_part(value, found), '__mro__', ())
         if _FETCHING & {part.__name__ for part in lineage}:
-            raise ValueError(f'{where}: {value} is not allowed in a model folder: it downloads, or reads files')
+            raise ValueError(
+                f'{where}: {value} is not allowed in a model folder: it reads files or downloads by itself'
+            )
         # in the first registry it is not, so mmengine might import a module of that name
         importable = found != kinds[0] and found and PathFinder.find_spec(value.rpartition('.')[2]) is not None
         if found is None or importable:

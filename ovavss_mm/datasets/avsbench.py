@@ -5,6 +5,7 @@ import logging
 import os.path as osp
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mmengine.fileio import exists, isdir, join_path
 from mmengine.logging import print_log
@@ -78,7 +79,7 @@ class ClipDataset(BaseSegDataset):
         metainfo: dict | None = None,
         sounds: str | Sequence[str] = (),
         sound_seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         sounds = [sounds] if isinstance(sounds, str) else list(sounds)
         if len(set(sounds)) < len(sounds) or (len(sounds) > 1 and 'own' not in sounds):

@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.fileio import join_path
 from mmengine.logging import print_log
@@ -58,7 +59,7 @@ class AVSBenchOVDataset(ClipDataset):
         label_file: str = 'label2idx.json',
         index_file: str | None = None,
         binary: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         data_root = str(data_root)
         if isinstance(subsets, str) or not subsets or not set(subsets) <= set(SUBSETS):

@@ -71,7 +71,7 @@ class AVSBenchDataset(ClipDataset):
         ValueError: another task, AVSS in AVSBench-object, a malformed file, or see :class:`ClipDataset`.
     """
 
-    def __init__(self, data_root: str, split: str, task: str, **kwargs):
+    def __init__(self, data_root: str, split: str, task: str, **kwargs: Any):
         if task not in TASKS:
             raise ValueError(f'task must be one of {", ".join(TASKS)}, got {task!r}')
         self.task = TASKS[task]

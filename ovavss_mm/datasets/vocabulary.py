@@ -26,22 +26,8 @@ MAX_TEMPLATES = 1000
 class Vocabulary(tuple[str, ...]):
     """N class names, as a tuple; name i has label i + 1, label 0 is background.
 
-    Args:
-        names (Iterable[str]): all names in the order of their labels, without background. Blanks around them are
-            removed.
-        base (Iterable[str], optional): the names seen in training. None: not known. Defaults to None.
-        novel (Iterable[str], optional): the names not seen in training. Defaults to all that are not in ``base``.
-        synonyms (Mapping[str, Sequence[str]], optional): other words for some of the names. Defaults to None.
-        templates (str | Sequence[str], optional): prompt templates with ``{}`` for the name, or the name of one of
-            mmseg's sets, such as ``'vild'``. None: those of the classifier. Defaults to None.
-
     The arguments are attributes too: ``base`` and ``novel`` are tuples in the order of ``names``, ``synonyms`` is a
     dict with a tuple for every name, ``templates`` a tuple or None.
-
-    Raises:
-        ValueError: no names or too many; one that is not a line of text, too long, 'background', or given twice
-            (upper and lower case are the same to CLIP); a base name, novel name or synonym of a name that is not in
-            the vocabulary; a name both base and novel; or templates without ``{}``.
     """
 
     base: tuple[str, ...]
@@ -57,6 +43,22 @@ class Vocabulary(tuple[str, ...]):
         synonyms: Mapping[str, Sequence[str]] | None = None,
         templates: str | Sequence[str] | None = None,
     ) -> 'Vocabulary':
+        """Check the names.
+
+        Args:
+            names (Iterable[str]): all names in the order of their labels, without background. Blanks around them are
+                removed.
+            base (Iterable[str], optional): the names seen in training. None: not known. Defaults to None.
+            novel (Iterable[str], optional): the names not seen in training. Defaults to all that are not in ``base``.
+            synonyms (Mapping[str, Sequence[str]], optional): other words for some of the names. Defaults to None.
+            templates (str | Sequence[str], optional): prompt templates with ``{}`` for the name, or the name of one of
+                mmseg's sets, such as ``'vild'``. None: those of the classifier. Defaults to None.
+
+        Raises:
+            ValueError: no names or too many; one that is not a line of text, too long, 'background', or given twice
+                (upper and lower case are the same to CLIP); a base name, novel name or synonym of a name that is not in
+                the vocabulary; a name both base and novel; or templates without ``{}``.
+        """
         self = super().__new__(cls, _checked_names(names, 'vocabulary'))
         if not 1 <= len(self) <= MAX_NAMES:
             raise ValueError(f'the vocabulary must have 1 to {MAX_NAMES} names, got {len(self)}')

@@ -74,11 +74,13 @@ class AVRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
-        """Build a dataloader as mmengine does.
+        """Build a dataloader as mmengine does, for a GPU with ``pin_memory`` unless the config says otherwise.
 
         Raises:
             ConfigError: its data set has no data, or data that are not as they should be; the message says which.
         """
+        if isinstance(dataloader, dict) and torch.cuda.is_available():
+            dataloader = dict(pin_memory=True) | dataloader
         try:
             return Runner.build_dataloader(dataloader, *args, **kwargs)
         except (FileNotFoundError, ValueError) as error:

@@ -66,6 +66,7 @@ class AVSegDataPreProcessor(SegDataPreProcessor):
             )
         pads = dict(size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=seg_pad_val)
         super().__init__(mean=mean, std=std, rgb_to_bgr=rgb_to_bgr, **pads)
+        self._non_blocking = True  # of mmengine, to which mmseg does not hand it on
         self.num_frames = num_frames
         self.input_size = None if input_size is None else tuple(input_size)
 

@@ -34,7 +34,7 @@ class AVSegVisualizer(SegLocalVisualizer):
             and ``alpha``, the opacity of masks (0.8).
     """
 
-    def __init__(self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs) -> None:
+    def __init__(self, name: str = 'visualizer', min_width: int = 160, max_width: int = 320, **kwargs: Any) -> None:
         if not 1 <= min_width <= max_width:
             raise ValueError(f'need 1 <= min_width <= max_width, got {min_width} and {max_width}')
         _check_backends(kwargs.get('vis_backends'))

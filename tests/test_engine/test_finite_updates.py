@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.runner import Runner
 from mmseg.registry import HOOKS, OPTIM_WRAPPERS
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,6 +21,7 @@ from toy_training import GOOD, INF_GRAD, NAN_GRAD, NAN_LOSS  # noqa: E402
 
 from ovavss_mm.engine.hooks import NonFiniteLossError  # noqa: E402
 from ovavss_mm.engine.optim_wrapper import FiniteOptimWrapper  # noqa: E402
+from ovavss_mm.engine.runner import AVRunner  # noqa: E402
 from ovavss_mm.utils import files  # noqa: E402
 from ovavss_mm.utils.safe_loading import read_checkpoint  # noqa: E402
 
@@ -212,6 +214,31 @@ def test_two_processes_leave_out_the_same_update(tmp_path):
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'not finite: loss, loss_a, loss_b; this update is skipped (1 in a row, 1 in all). Clips: clip' in log
     assert 'clip5' in log and 'clip4' not in log, 'of the process whose loss was bad'
+
+
+def test_further_hooks_get_the_losses_as_numbers(tmp_path):
+    """Of a GPU each loss would be waited for."""
+    seen = []
+
+    @HOOKS.register_module(force=True)
+    class LossWitness(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            seen.append(dict(outputs))
+
+    runner = toy.runner_of([GOOD] * 2, tmp_path, dict(witness=dict(type='LossWitness')))
+    runner.train()
+    assert [type(value) for value in seen[0].values()] == [float] * len(seen[0]) and 'loss' in seen[0]
+    assert runner.message_hub.get_scalar('train/loss').current() == seen[0]['loss']
+
+
+def test_clips_for_a_gpu_are_in_pinned_memory(monkeypatch):
+    """Unless the config says otherwise."""
+    monkeypatch.setattr(Runner, 'build_dataloader', staticmethod(lambda cfg: cfg))
+    build = AVRunner.build_dataloader
+    assert build(dict(num_workers=2)) == dict(num_workers=2)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert build(dict(num_workers=2)) == dict(num_workers=2, pin_memory=True)
+    assert build(dict(pin_memory=False)) == dict(pin_memory=False)
 
 
 def test_what_the_hook_takes():

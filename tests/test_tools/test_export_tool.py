@@ -14,9 +14,10 @@ from mmengine.registry import init_default_scope
 from mmseg.models.backbones import SwinTransformer
 from mmseg.registry import MODELS
 from tiny_inferencer import PIPELINE
+from torch.export import Dim
 
 from ovavss_mm.apis import AVSegInferencer
-from ovavss_mm.apis.loading import find_config
+from ovavss_mm.apis.loading import build_pipeline, find_config
 from ovavss_mm.apis.model_card import ModelCard
 
 ROOT = Path(__file__).parents[2]
@@ -26,21 +27,12 @@ import export  # noqa: E402
 from exporting import check, folder, programs  # noqa: E402
 from exporting.swin import exportable_windows  # noqa: E402
 
-SWIN = dict(
-    _delete_=True,
-    type='SwinTransformer',
-    embed_dims=8,
-    depths=[1, 2, 1, 1],
-    num_heads=[1, 2, 4, 8],
-    window_size=3,
-    out_indices=(0, 1, 2, 3),
-)
-# as much as can be exported of what a config may choose
+SWIN = dict(embed_dims=8, depths=[1, 2, 1, 1], num_heads=[1, 2, 4, 8], window_size=3)
+# of what a config may choose
 RICH = dict(
-    backbone=SWIN,
     neck=dict(fusion=dict(type='GatedFusion')),
     decode_head=dict(
-        transformer_decoder=dict(num_layers=3), frame_scores=[dict(type='FrameSoundScore'), dict(type='PresenceScore')]
+        transformer_decoder=dict(num_layers=2), frame_scores=[dict(type='FrameSoundScore'), dict(type='PresenceScore')]
     ),
     classifier=dict(anchor='corner', mask_size='padded', crops='best', logit_scale=None),
 )
@@ -87,7 +79,7 @@ def test_label_maps_are_equal(rich, exported):
     """Over sizes and lengths, where many pixels have a label."""
     rows = list(check.compare(rich, check.Subject(exported.model)))
     assert {row.size for row in rows} == {(*size, length) for size in check.SIZES for length in check.LENGTHS}
-    assert min(row.equal for row in rows) == 1 and min(row.labelled for row in rows) > 0.05
+    assert min(row.equal for row in rows) == 1 and min(row.labelled for row in rows) > 0.02
 
 
 def test_programs_of_pytorch_are_equal(rich, graphs, tmp_path):
@@ -98,14 +90,17 @@ def test_programs_of_pytorch_are_equal(rich, graphs, tmp_path):
     expected, given = (s.localize(clip) for s in (check.Subject(rich.model), subject))
     assert set(given.keys()) == {'scores', 'masks', 'frame_sounds'}
     assert all(torch.equal(given[key], expected[key]) for key in given.keys())
-    names = rich.model.classifier.tokenizer(['a dog', 'the violin'])[:, :9]
-    (embeddings,) = subject.programs['text'](names).values()
+    names = rich.model.classifier.tokenizer(['a dog', 'the violin'])
+    (embeddings,) = subject.programs['text'](names[:, : names.argmax(1).max() + 1]).values()
     expected = rich.model.classifier.clip_model.encode_text(names, normalize=True)
     assert torch.allclose(embeddings, expected, atol=1e-6)
 
 
 def test_inferencer_gives_the_same(rich, exported, tmp_path):
     """A video of eight seconds, with other names than the check has, long ones among them."""
+    steps = [dict(step, short_side=64) if step['type'] == 'ResizeClip' else step for step in PIPELINE]
+    for model in (rich, exported):
+        model.pipeline, _ = build_pipeline(Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps)))), True)
     clip = check.make_clip(rich, (64, 96), 8, 2)['inputs']['imgs'][0].permute(0, 2, 3, 1).numpy()
     video = dict(frames=clip, sound=torch.randn(8 * 16000).numpy(), sample_rate=16000)
     names = ['dog', 'a very long name of a thing that nobody has ever heard of', 'violin']
@@ -130,9 +125,10 @@ def test_a_batch_is_as_its_clips(exported):
         assert torch.equal(given.pred_sem_seg.data, alone.pred_sem_seg.data)
 
 
-def test_eight_bits_are_close(rich, graphs, tmp_path):
+def test_eight_bits_are_close(rich, onnx_folder, tmp_path):
     """And smaller: matrix products have weights of 8 bits."""
-    out = folder.write_onnx(rich, graphs, tmp_path / 'int8', ModelCard(name='int8'), int8=True)
+    out = shutil.copytree(onnx_folder, tmp_path / 'int8')
+    folder.quantize(onnx_folder / 'localize.onnx', out / 'localize.onnx')
     model = AVSegInferencer(out, device='cpu', show_progress=False).model
     clip = check.make_clip(rich, (96, 160), 3, 1)
     expected, given = (check.Subject(m).localize(clip) for m in (rich.model, model))
@@ -225,8 +221,7 @@ def test_a_folder_that_is_there_stays(tmp_path, capsys):
 @pytest.mark.parametrize('size', [(96, 96), (64, 160), (100, 44)])
 def test_windows_are_those_of_mmseg(size):
     """Values are the same, with and without padding, and mmseg's own windows are back afterwards."""
-    config = {key: value for key, value in SWIN.items() if key not in ('_delete_', 'type')}
-    backbone = tiny_model.draw_weights(SwinTransformer(**config))
+    backbone = tiny_model.draw_weights(SwinTransformer(**SWIN))
     backbone.eval()
     imgs = torch.randn(2, 3, *size)
     expected = backbone(imgs)
@@ -234,3 +229,18 @@ def test_windows_are_those_of_mmseg(size):
         given = backbone(imgs)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(given, expected, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(backbone(imgs), expected, strict=True))
+
+
+@torch.no_grad()
+def test_swin_of_any_size():
+    """A program of Swin takes sizes with and without padding at each level, and any number of frames."""
+    backbone = tiny_model.draw_weights(SwinTransformer(**SWIN))
+    backbone.eval()
+    frames, *sides = Dim('T', min=1), *(Dim(side, min=2) for side in 'HW')
+    shape = {0: frames, 2: 32 * sides[0], 3: 32 * sides[1]}
+    with exportable_windows(backbone):
+        program = torch.export.export(backbone, (torch.randn(3, 3, 160, 352),), dynamic_shapes=(shape,), strict=False)
+    run = program.module(check_guards=False)
+    for count, *size in ((1, 64, 96), (5, 96, 96), (2, 160, 64)):
+        imgs = torch.randn(count, 3, *size)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(run(imgs), backbone(imgs), strict=True))

@@ -29,7 +29,9 @@ LARGE = 1 << 30  # bytes; an ONNX file holds less than 2 GiB, so larger weights 
 
 
 def write_torch(graphs: Mapping[str, Graph], folder: str | Path) -> Path:
-    """Write the programs as ``FOLDER/NAME.pt2``, for ``torch.export.load`` and AOTInductor.
+    """Write the programs as ``FOLDER/NAME.pt2``, for ``torch.export.load(PATH).module(check_guards=False)``.
+
+    Guards are those of the example that was exported; what the graphs take is told in docs/deploy.md.
 
     Raises:
         FileExistsError: the folder is there and not empty.
@@ -81,6 +83,7 @@ def write_onnx(
         ),
     )
     kept = {name: path for name, path in files.items() if _is_named(cfg, f'{SCHEME}{name}')}
+    target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent) as beside:  # on the same disk, so that files can be moved
         for name, graph in graphs.items():
             _save(graph, Path(beside, f'{name}.onnx'), int8)
@@ -106,15 +109,26 @@ def _save(graph: Graph, path: Path, int8: bool) -> None:
     program.model.metadata_props.clear()
     for node in program.model.graph:
         node.metadata_props.clear()  # names of source files
-    whole = path.with_suffix('.float.onnx') if int8 else path
-    program.save(whole, external_data=_size(graph.program) > LARGE)
+    size = sum(value.numel() * value.element_size() for value in graph.program.state_dict.values())
     if int8:
-        with _quiet():
-            large = _size(graph.program) // 4 > LARGE
-            quantize_dynamic(whole, path, PRODUCTS, weight_type=QuantType.QInt8, use_external_data_format=large)
-        for rest in path.parent.glob(f'{whole.name}*'):
-            rest.unlink()
+        with TemporaryDirectory(dir=path.parent) as beside:
+            program.save(Path(beside, path.name), external_data=size > LARGE)
+            quantize(Path(beside, path.name), path, size // 4 > LARGE)
+    else:
+        program.save(path, external_data=size > LARGE)
     onnx.checker.check_model(path)
+
+
+def quantize(source: Path, target: Path, external_data: bool = False) -> None:
+    """Store the weights of a graph's matrix products in 8 bits, with a scale a tensor.
+
+    Args:
+        source (Path): the graph.
+        target (Path): the one to write.
+        external_data (bool): whether weights lie beside it, in a file of their own. Defaults to False.
+    """
+    with _quiet():
+        quantize_dynamic(source, target, PRODUCTS, weight_type=QuantType.QInt8, use_external_data_format=external_data)
 
 
 @contextmanager
@@ -127,8 +141,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-def _size(program: torch.export.ExportedProgram) -> int:
-    """Bytes of the weights of a program."""
-    return sum(value.numel() * value.element_size() for value in program.state_dict.values())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports updates that were skipped, and stops a training that makes no more."""
 
+import math
 import os.path as osp
 
 import torch
@@ -29,9 +30,13 @@ class NonFiniteLossHook(Hook):
     After ``max_in_row`` skipped updates in a row the training stops with a :class:`NonFiniteLossError`. The state
     before the first of them is saved as ``nonfinite_iter_<N>.pth`` in the work dir.
 
+    It comes first, and leaves the losses to further hooks as numbers, so that a GPU is waited for once.
+
     Args:
         max_in_row (int): how many updates in a row are skipped before the training stops. Defaults to 10.
     """
+
+    priority = 'HIGHEST'
 
     def __init__(self, max_in_row: int = 10) -> None:
         if not isinstance(max_in_row, int) or max_in_row < 1:
@@ -56,7 +61,10 @@ class NonFiniteLossHook(Hook):
     ) -> None:
         """Report the update, if it was skipped."""
         samples = (data_batch or {}).get('data_samples', [])
-        bad = [k for k, v in (outputs or {}).items() if not torch.as_tensor(v).isfinite().all()]
+        if outputs:
+            losses = torch.stack([torch.as_tensor(value).double() for value in outputs.values()])
+            outputs.update(zip(outputs, losses.tolist(), strict=True))
+        bad = [key for key, value in (outputs or {}).items() if not math.isfinite(value)]
         self._batches.append(([str(sample.get('clip_id', '?')) for sample in samples], bad))
         if not runner.optim_wrapper.should_update():
             return

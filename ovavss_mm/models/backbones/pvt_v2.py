@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PVT v2 with the epsilons of its authors' code, as TPAVI and CATR use it (paper Table 2)."""
 
+from typing import Any
+
 from mmdet.models.backbones import PyramidVisionTransformerV2
 from mmseg.registry import MODELS
 
@@ -17,7 +19,7 @@ class PVTv2(PyramidVisionTransformerV2):
         ValueError: ``embed_eps`` is not positive.
     """
 
-    def __init__(self, embed_eps: float = 1e-5, **kwargs) -> None:
+    def __init__(self, embed_eps: float = 1e-5, **kwargs: Any) -> None:
         if embed_eps <= 0:
             raise ValueError(f'embed_eps must be positive, got {embed_eps}')
         super().__init__(**kwargs)

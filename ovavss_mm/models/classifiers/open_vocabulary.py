@@ -155,7 +155,7 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
         if self._text is None:
             self._text = TextEmbeddings(self.clip_model, self.tokenizer)
         templates = vocabulary.templates or self.templates
-        return self._text(vocabulary, templates, show_progress).to(self.mean.device)
+        return self._text(vocabulary, templates, show_progress).to(self.mean.device, non_blocking=True)
 
     @property
     def text_channels(self) -> int | None:
@@ -197,7 +197,8 @@ class OpenVocabularyClassifier(RemembersText, FrozenModule):
         text = self.text_embeddings(names)
         queries = sounding(queries, self.sound_thr)
         embeddings, valid = self.embed_masks(frames, queries, pad_shape)
-        queries, valid = queries[valid.any(1)], valid[valid.any(1)]
+        named = valid.any(1).nonzero()[:, 0]
+        queries, valid = queries[named], valid[named]
         queries.class_scores = self._class_scores(embeddings, valid, text)
         return queries
 

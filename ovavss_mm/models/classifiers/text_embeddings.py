@@ -63,11 +63,14 @@ class RemembersText:
     """Mixin of frozen modules: text embeddings are remembered, and forgotten with the weights that made them."""
 
     _text: TextEmbeddings | None = None
+    _has_weights: bool  # of FrozenModule
 
     def init_weights(self) -> None:
         """Read the weights of ``init_cfg``; text embeddings of other weights are forgotten."""
-        self._text = None
+        had_weights = self._has_weights
         super().init_weights()  # type: ignore[misc]  # of the module that it is mixed into
+        if self._has_weights != had_weights:  # it is called before each prediction
+            self._text = None
 
     def _load_from_state_dict(self, *args: object) -> None:
         """Load weights; text embeddings of other weights are forgotten."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audio-conditioned Transformer decoder (AudioMaskDec, paper section 3.3, Figure 3)."""
 
+from typing import Any
+
 from mmcv.cnn import build_norm_layer
 from mmdet.models.layers import Mask2FormerTransformerDecoder
 from mmdet.models.layers.transformer.mask2former_layers import Mask2FormerTransformerDecoderLayer
@@ -19,7 +21,7 @@ class AudioMaskDecoderLayer(Mask2FormerTransformerDecoderLayer):
         **kwargs: of mmdet's layer.
     """
 
-    def __init__(self, with_audio_attn: bool = True, **kwargs) -> None:
+    def __init__(self, with_audio_attn: bool = True, **kwargs: Any) -> None:
         self.with_audio_attn = with_audio_attn
         super().__init__(**kwargs)
 
@@ -75,7 +77,7 @@ class AudioMaskDecoder(Mask2FormerTransformerDecoder):
         ValueError: an unknown prompt.
     """
 
-    def __init__(self, audio_prompt: dict | None = None, **kwargs) -> None:
+    def __init__(self, audio_prompt: dict | None = None, **kwargs: Any) -> None:
         self.audio_prompt_cfg = audio_prompt or dict(type='AudioMaskDecPrompt')
         super().__init__(**kwargs)
 

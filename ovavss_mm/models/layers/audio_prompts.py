@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audio prompts: how audio conditions the queries of the mask decoder (paper section 3.3, Figure 3, Table 4)."""
 
+from typing import Any
+
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 from mmengine.model import BaseModule, ModuleList
@@ -84,10 +86,7 @@ class NoAudioPrompt(BaseModule):
 class ConcatAddPrompt(NoAudioPrompt):
     """The audio of all frames is concatenated, projected and added to each query's position ('concat + add').
 
-    Clips of another T than in training are interpolated.
-
-    Args:
-        **kwargs: see :class:`NoAudioPrompt`.
+    Clips of another T than in training are interpolated. Arguments are those of :class:`NoAudioPrompt`.
     """
 
     needs_audio = True
@@ -116,7 +115,7 @@ class CrossAttentionPrompt(NoAudioPrompt):
 
     needs_audio = with_tokens = True
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.query_audio_attn = AudioAttention(kwargs['attn_cfg'], kwargs['norm_cfg'])
 
@@ -140,7 +139,7 @@ class AudioMaskDecPrompt(CrossAttentionPrompt):
 
     with_audio_attn = True
 
-    def __init__(self, audio_self_attn: str = 'shared', **kwargs) -> None:
+    def __init__(self, audio_self_attn: str = 'shared', **kwargs: Any) -> None:
         if audio_self_attn not in AUDIO_SELF_ATTNS:
             raise ValueError(f'audio_self_attn must be of {AUDIO_SELF_ATTNS}, got {audio_self_attn!r}')
         super().__init__(**kwargs)

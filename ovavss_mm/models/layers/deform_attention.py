@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-scale deformable attention that is fast on a CPU; on a GPU it is mmcv's."""
+"""Multi-scale deformable attention that is fast on a CPU; on a GPU it is mmcv's kernel, if that is compiled."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
+from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention, MultiScaleDeformableAttnFunction
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ...compat import ensure_mmcv_ops, warn_slow_attention
 
 
 class PlanarDeformableAttention(MultiScaleDeformableAttention):
     """mmcv's attention with the same weights and results, from channel planes instead of tokens.
 
-    On a CPU projections write values, sampling points and weights with positions innermost, as sampling reads them, and
-    one frame after the other is sampled. On a GPU this is mmcv's own forward pass, in float32.
+    Projections write values, sampling points and weights with positions innermost, as sampling reads them; on a CPU one
+    frame after the other is sampled. On a GPU for which mmcv's kernel is compiled, that samples, in float32; mmcv's own
+    forward pass would wait for the GPU, in each layer, to compare sizes.
 
     Args:
         plain (bool): whether mmcv's own path is taken throughout, to compare with. Defaults to False.
@@ -56,15 +59,21 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
             Tensor: (M, L, C).
         """
         exact = torch.promote_types(query.dtype, torch.float32)  # bfloat16 cannot tell pixels apart
-        if self.plain or query.is_cuda:
+        if self.plain:
             arguments = dict(value=value, query_pos=query_pos, reference_points=reference_points)
             arguments = {k: None if v is None else v.to(exact) for k, v in arguments.items()}
             shapes = torch.as_tensor(spatial_shapes, device=query.device)
             if level_start_index is None:
                 level_start_index = shapes.prod(1).cumsum(0) - shapes.prod(1)
             arguments.update(spatial_shapes=shapes, level_start_index=level_start_index)
-            with torch.autocast(query.device.type, enabled=False):  # mmcv's kernel has no bfloat16
+            with torch.autocast(query.device.type, enabled=False):
                 return super().forward(query.to(exact), **arguments, **kwargs)
+        if uses_kernel(query):
+            tokens = query if value is None else value
+            with torch.autocast(query.device.type, enabled=False):  # mmcv's kernel has no bfloat16
+                return self._by_kernel(
+                    query.to(exact), query_pos.to(exact), reference_points.to(exact), tokens.to(exact), spatial_shapes
+                )
         identity, value = query, query if value is None else value
         query = query + query_pos
         sizes = (self.num_heads, self.num_levels, self.num_points)
@@ -76,6 +85,29 @@ class PlanarDeformableAttention(MultiScaleDeformableAttention):
         reference = reference_points.permute(0, 2, 3, 1)  # (M, levels, 2, L)
         sampled = sample_planes(values, reference, offsets, weights, shapes)
         return self.dropout(self.output_proj(sampled.transpose(1, 2))) + identity
+
+    def _by_kernel(
+        self, query: Tensor, query_pos: Tensor, reference: Tensor, value: Tensor, shapes: Tensor | Sequence
+    ) -> Tensor:
+        """:meth:`forward` by mmcv's operation, of tensors of one dtype."""
+        identity, query = query, query + query_pos
+        shapes = torch.as_tensor(shapes, device=query.device)
+        starts = shapes.prod(1).cumsum(0) - shapes.prod(1)
+        sizes = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*sizes, 2)) / shapes.flip(1)[:, None]
+        points = reference[:, :, None, :, None] + offsets  # (M, L, heads, levels, points, 2)
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, sizes[1:])
+        values = self.value_proj(value).unflatten(-1, (self.num_heads, -1))  # (M, L, heads, C / heads)
+        # all frames at a time: the kernel wants a divisor of their number
+        sampled = MultiScaleDeformableAttnFunction.apply(values, shapes, starts, points, weights, len(query))
+        return self.dropout(self.output_proj(sampled)) + identity
+
+
+def uses_kernel(x: Tensor) -> bool:
+    """Whether mmcv's kernel attends from a tensor: on a GPU, where it is compiled; else there is a warning."""
+    if x.is_cuda and not ensure_mmcv_ops():
+        warn_slow_attention()
+    return x.is_cuda and ensure_mmcv_ops()
 
 
 def _planes(linear: nn.Linear, tokens: Tensor) -> Tensor:
@@ -99,7 +131,7 @@ def sample_planes(
     Returns:
         Tensor: (M, C, L): each head's channels from its own points.
     """
-    if torch.compiler.is_exporting():  # of any number of frames
+    if torch.compiler.is_exporting() or values.is_cuda:  # of any number of frames; of few operations
         return _sample(values, reference, offsets, weights, shapes)
     # one frame after the other: the cache of a CPU holds no more
     frames = zip(values.split(1), reference.split(1), offsets.split(1), weights.split(1), strict=True)

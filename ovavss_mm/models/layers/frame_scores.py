@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of single frames, which gate the sound scores of queries: a query of a clip may be silent in some frames."""
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -72,7 +74,7 @@ class FrameSoundScore(FrameScore):
 
     loss_name = 'loss_frame_sound'
 
-    def __init__(self, feat_channels: int = 256, no_object_weight: float = 0.1, **kwargs) -> None:
+    def __init__(self, feat_channels: int = 256, no_object_weight: float = 0.1, **kwargs: Any) -> None:
         super().__init__(feat_channels, **kwargs)
         if no_object_weight < 0:
             raise ValueError(f'no_object_weight must not be negative, got {no_object_weight}')
@@ -106,7 +108,7 @@ class PresenceScore(FrameScore):
 
     loss_name = 'loss_presence'
 
-    def __init__(self, feat_channels: int = 256, **kwargs) -> None:
+    def __init__(self, feat_channels: int = 256, **kwargs: Any) -> None:
         super().__init__(feat_channels, **kwargs)
         self.query = nn.Linear(feat_channels, feat_channels)
         self.out = nn.Sequential(nn.Linear(feat_channels, feat_channels), nn.ReLU(), nn.Linear(feat_channels, 1))

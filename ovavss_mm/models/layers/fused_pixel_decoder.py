@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .deform_attention import PlanarDeformableAttention
+from .deform_attention import PlanarDeformableAttention, uses_kernel
 
 
 @MODELS.register_module()
@@ -62,8 +62,8 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
             query=_tokens(maps),
             query_pos=_tokens(positions).expand(feats[0].shape[0], -1, -1),
             key_padding_mask=None,
-            # on a GPU copied once, for all layers
-            spatial_shapes=torch.tensor(sizes, device=points.device) if points.is_cuda else sizes,
+            # for mmcv's kernel copied once, for all layers
+            spatial_shapes=torch.tensor(sizes, device=points.device) if uses_kernel(points) else sizes,
             reference_points=points[None, :, None].expand(feats[0].shape[0], -1, self.num_encoder_levels, -1),
             level_start_index=None,
             valid_ratios=None,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fusion by gates: each position opens to the sounds that it matches."""
 
+from typing import Any
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ class GatedFusion(BiAttention):
         **kwargs: see :class:`BiAttention`; ``dropout`` is that of gates.
     """
 
-    def __init__(self, num_heads: int = 8, **kwargs) -> None:
+    def __init__(self, num_heads: int = 8, **kwargs: Any) -> None:
         super().__init__(num_heads=num_heads, **kwargs)
         self.bias = nn.Parameter(torch.zeros(num_heads))
 

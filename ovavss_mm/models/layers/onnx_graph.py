@@ -33,6 +33,8 @@ class OnnxGraph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # errors are raised
+        # threads that spin between runs take the cores from PyTorch, which works there
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         try:
             self.session = onnxruntime.InferenceSession(
                 self.path, options, providers=onnxruntime.get_available_providers()

@@ -15,7 +15,7 @@ def sounding(queries: InstanceData, sound_thr: float | None) -> InstanceData:
     """
     if sound_thr is None:
         return queries
-    queries = queries[queries.scores > sound_thr]
+    queries = queries[(queries.scores > sound_thr).nonzero()[:, 0]]
     if 'frame_sounds' in queries:
         queries.masks = drop_frames(queries.masks, queries.frame_sounds <= sound_thr)
     return queries

@@ -39,5 +39,8 @@ class SoundScoreLoss(CrossEntropyLoss):
         Returns:
             Tensor: scalar, the weighted mean over queries.
         """
-        avg_factor = sound_logits.new_tensor(self.class_weight)[labels].sum()
-        return super().forward(sound_logits, labels, avg_factor=avg_factor)
+        # made there: mmdet's own forward pass sends them to a GPU each time, and waits
+        weights = sound_logits.new_ones(sound_logits.shape[-1])
+        weights[-1] = self.class_weight[-1]
+        avg_factor = weights[labels].sum()
+        return self.loss_weight * self.cls_criterion(sound_logits, labels, class_weight=weights, avg_factor=avg_factor)

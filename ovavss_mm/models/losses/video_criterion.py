@@ -44,12 +44,12 @@ class VideoTargets(NamedTuple):
             label_map (Tensor): (T, H, W) integer, 0 background; a frame of only ``ignore_index`` is not annotated.
             ignore_index (int): label of pixels without annotation. Defaults to 255.
         """
-        annotated = (label_map != ignore_index).flatten(1).any(1)
+        annotated = (label_map != ignore_index).flatten(1).any(1).nonzero()[:, 0]
         label_map = label_map[annotated]
         labels = label_map.unique()
         labels = labels[(labels != 0) & (labels != ignore_index)]
         masks = label_map[None] == labels[:, None, None, None]
-        return cls(masks, annotated.nonzero().flatten(), labels.long() - 1)
+        return cls(masks, annotated, labels.long() - 1)
 
     def name(self, columns: Tensor | None) -> 'VideoTargets':
         """With the names of training, of which ``columns`` (N,) int64 are the places, -1 none; None: as they are.
@@ -223,7 +223,8 @@ class VideoCriterion(BaseModule):
         pairs = [linear_sum_assignment(cost) for cost in torch.stack(costs).cpu()]
         # in order of targets
         pairs = [(query[target.argsort()], np.sort(target)) for query, target in pairs]
-        return [(torch.from_numpy(q).to(pixels.device), torch.from_numpy(t).to(pixels.device)) for q, t in pairs]
+        # (layers, 2, K), in one transfer
+        return [tuple(pair) for pair in torch.from_numpy(np.stack(pairs)).to(pixels.device, non_blocking=True)]
 
     def _cost(self, scores: Tensor, masks: Tensor, names: Tensor, gt: InstanceData) -> Tensor:
         """Matching costs (q, K) of sound logits (q, num_classes + 1), mask logits (q, F * P), name logits (q, N)."""

@@ -32,7 +32,8 @@ def best_pairs(named: InstanceData, max_pairs: int = 10, score_thr: float = 0.3)
     scores, order = named.class_scores.flatten().topk(min(max_pairs, named.class_scores.numel()))
     query, labels = order // num_names, order % num_names
     if 'frame_scores' not in named:
-        query, labels, scores = (part[scores > score_thr] for part in (query, labels, scores))
+        best = (scores > score_thr).nonzero()[:, 0]  # a GPU is waited for once, not for each part
+        query, labels, scores = (part[best] for part in (query, labels, scores))
         masks = named.masks[query]
     else:
         frame_scores = named.frame_scores[query, :, labels]  # (M, T)
@@ -124,7 +125,7 @@ def paint(labels: list[int], masks: Tensor) -> Tensor:
     """
     label_map = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
     for label, mask in zip(labels, masks, strict=True):
-        label_map[mask & (label_map == 0)] = label + 1
+        label_map.masked_fill_(mask & (label_map == 0), label + 1)
     return label_map
 
 

@@ -166,7 +166,8 @@ class Blender:
                     labels=[labels[row] for row in rows],
                     scores=[scores[row] for row in rows],
                     sound_scores=[sound[row][at] for row in rows],
-                    masks=pairs.masks[rows, at],  # a copy: the masks of the window can be freed
+                    # a copy: the masks of the window can be freed; a list of rows would be sent to a GPU
+                    masks=torch.stack([pairs.masks[row, at] for row in rows]) if rows else pairs.masks[:0, at],
                     ids=[] if ids is None else [ids[row] for row in rows],
                 )
             )

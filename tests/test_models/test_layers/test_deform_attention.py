@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tiny_model import draw_weights
 from torch import Tensor
 
+from ovavss_mm import compat
 from ovavss_mm.models.layers import deform_attention
 from ovavss_mm.models.layers.deform_attention import PlanarDeformableAttention
 
@@ -55,6 +56,18 @@ def test_equals_the_hosts_in_value_and_gradient(frames, shapes, seed):
     plain.load_state_dict(fast.state_dict())
     for ours, expected in zip(results(fast, inputs), results(plain, inputs), strict=True):
         assert torch.allclose(ours, expected, atol=1e-10)
+
+
+def test_mmcvs_operation_equals_the_hosts_in_value_and_gradient(monkeypatch):
+    """The way to the kernel, here with what stands in for it."""
+    monkeypatch.setattr(deform_attention, 'uses_kernel', lambda x: True)
+    inputs = make_inputs(3, [(4, 5), (2, 3)])
+    ours, plain = make(2), make(2, plain=True)
+    plain.load_state_dict(ours.state_dict())
+    monkeypatch.setattr(compat, 'warn_slow_attention', lambda: None)
+    found = results(ours, inputs)
+    for result, expected in zip(found, results(plain, inputs), strict=True):
+        assert torch.allclose(result, expected, atol=1e-10)
 
 
 def test_values_are_the_query_unless_given():

@@ -286,7 +286,7 @@ def test_a_client_that_leaves_while_its_job_runs(site, clip, monkeypatch):
 
 
 # ------------------------------------------------------------------ its description
-BLOCKS = re.findall(r'<!-- needs: a running server -->\n```(\w+)\n(.*?)```', DOC.read_text(encoding='utf-8'), re.DOTALL)
+BLOCKS = re.findall(r'```(bash|python)\n(.*?)```', DOC.read_text(encoding='utf-8'), re.DOTALL)
 
 
 @pytest.mark.parametrize('language, code', BLOCKS, ids=[language for language, _ in BLOCKS])
