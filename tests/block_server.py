@@ -34,6 +34,7 @@ SHORTER = {
     'compare_settings.py': (('--clips', '2'), ''),
     'ablate.py': (('--dry-run',), ''),
     'export.py': (('--no-check',), ''),
+    'gpu_report.py': (('--only', 'versions'), ''),
 }
 
 

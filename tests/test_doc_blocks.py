@@ -10,8 +10,8 @@ Shortened are (``tests/block_server.py``):
 
 - trainings: one iteration, or an epoch of two clips; tests and validations: two clips; no loader processes
 - ``mini_world.py --out``: 24, 4 and 8 clips; ``compare_settings.py``: two clips; ``benchmark.py``: one step
-- ``export.py`` compares nothing; ``ablate.py`` says what it would do, and its tables are made up
-- ``make`` prints its commands
+- ``gpu_report.py`` tells versions; ``export.py`` compares nothing
+- ``ablate.py`` says what it would do, and its tables are made up; ``make`` prints its commands
 - ``web_demo.py`` ends when the page is there; loops of bash have one round
 - ``mim``: its part, finding files, is done here; ``tests/test_tools/test_mim.py`` has mim itself
 """
