@@ -61,9 +61,11 @@ def main(argv: list[str] | None = None) -> None:
     from ovavss_mm.engine.hooks import NonFiniteLossError
     from ovavss_mm.engine.runner import leave_group
     from ovavss_mm.utils.config_check import ConfigError
+    from ovavss_mm.utils.products import choose_product_library
     from ovavss_mm.utils.safe_loading import CheckpointError
 
     launch.keep_freed_memory()
+    choose_product_library()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = launch.load_config(args.config, args.work_dir, args.launcher, args.cfg_options, args.base)

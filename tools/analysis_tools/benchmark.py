@@ -96,7 +96,9 @@ def report(measure: Callable[[], dict], out: str | None) -> None:
     os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # waiting threads leave busy cores to others
     from ovavss_mm.compat import import_quietly
 
-    import_quietly('ovavss_mm.engine.launch').keep_freed_memory()  # as train.py and test.py do
+    # as train.py and test.py do
+    import_quietly('ovavss_mm.engine.launch').keep_freed_memory()
+    import_quietly('ovavss_mm.utils.products').choose_product_library()
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
