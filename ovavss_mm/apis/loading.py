@@ -149,8 +149,8 @@ def find_config(model: str) -> str:
     if stem in configs:
         return str(configs[stem])
     known = ', '.join(name for name in configs if name.startswith('ovavss_'))
-    kind = 'config' if osp.isdir(model) else 'config or folder'
-    raise FileNotFoundError(f'there is no {kind} {model!r}; the package has: {known}')
+    nor = '' if osp.isdir(model) else '; nor is there a folder of that name'
+    raise FileNotFoundError(f'there is no config {model!r}; the package has: {known}{nor}')
 
 
 def _configs() -> dict[str, Path]:
