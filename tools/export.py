@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('out', help='folder to write; it appears when it is whole')
     add('--format', choices=('onnx', 'torch'), default='onnx', help='of the graphs (default: onnx)')
     add('--int8', action='store_true', help='weights in 8 bits (onnx only); label maps then differ a little')
-    add('--licence', default='unknown', help="of the weights, for the model card, such as 'apache-2.0'")
+    add('--license', metavar='ID', default='unknown', help="of the weights, for the model card, such as 'apache-2.0'")
     add('--no-check', action='store_true', help='do not compare label maps and time with the model afterwards')
     add('--report', metavar='FILE', help='write what was compared as JSON, too')
     args = parser.parse_args(argv)
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         print('exporting: one to five minutes', flush=True)
         graphs = programs.make_graphs(inferencer.model)
         if args.format == 'onnx':
-            card = ModelCard(name=Path(args.out).name, licence=args.licence)
+            card = ModelCard(name=Path(args.out).name, licence=args.license)
             folder.write_onnx(inferencer, graphs, args.out, card, args.int8)
         else:
             folder.write_torch(graphs, args.out)

@@ -35,10 +35,11 @@ class OnnxGraph:
         options.log_severity_level = 4  # errors are raised
         # threads that spin between runs take the cores from PyTorch, which works there
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        # of all that may be there TensorRT comes first, and would compile the graph anew for each size
+        known = onnxruntime.get_available_providers()
+        providers = [name for name in ('CUDAExecutionProvider', 'CPUExecutionProvider') if name in known]
         try:
-            self.session = onnxruntime.InferenceSession(
-                self.path, options, providers=onnxruntime.get_available_providers()
-            )
+            self.session = onnxruntime.InferenceSession(self.path, options, providers=providers)
         except Exception as error:  # onnxruntime's have no common class
             raise ValueError(f'{path} is no graph that onnxruntime can read: {error}') from error
         self.inputs = {node.name: tuple(node.shape) for node in self.session.get_inputs()}
