@@ -262,8 +262,8 @@ def keep_freed_memory() -> None:
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # noqa: B018  (raises where there is none)
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the most that it takes
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: none of them is a mapping of its own
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
 def enable_pictures(cfg: Config, show: bool, wait_time: float, save_dir: str | None) -> None:

@@ -261,6 +261,8 @@ def system(full: str, mini: str, args: argparse.Namespace) -> Items:
     )
     compiled = ['--compile', *(['audio_encoder'] if args.quick else ['backbone', 'neck'])]
     kinds = dict(float32=[], bfloat16=['--amp'], compiled=['--amp', *compiled])
+    if args.quick and full == SWIN:
+        del kinds['compiled']  # compiling once is enough to try it
     items = {f'test, {kind}': bench(args, config, 'test', *size['test'], *more) for kind, more in kinds.items()}
     for batch in ('1', '2'):
         for kind, more in list(kinds.items())[: 3 if batch == '1' else 2]:
