@@ -39,7 +39,7 @@ def compare_attention(config: str, size: tuple[int, int, int], device: str, amp:
     torch.manual_seed(0)
     arguments = dict(head.pixel_decoder.encoder.layer_cfg.self_attn_cfg, batch_first=True, dropout=0.0)
     arguments.setdefault('num_levels', len(STRIDES))
-    ours, plain = (deform_attention.PlanarDeformableAttention(x, **arguments).to(device) for x in (False, True))
+    ours, plain = (deform_attention.DeformableAttention(x, **arguments).to(device) for x in (False, True))
     with torch.no_grad():
         for parameter in ours.parameters():  # drawn ones all look at the same places
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .deform_attention import PlanarDeformableAttention, uses_kernel
+from .deform_attention import DeformableAttention, uses_kernel, uses_planes
 
 
 @MODELS.register_module()
@@ -27,7 +27,7 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
     def __init__(self, plain_sampling: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for layer in self.encoder.layers:
-            layer.self_attn = PlanarDeformableAttention(plain_sampling, **layer.self_attn_cfg)
+            layer.self_attn = DeformableAttention(plain_sampling, **layer.self_attn_cfg)
         self.input_convs = nn.ModuleList([nn.Identity() for _ in range(self.num_encoder_levels)])
 
     def init_weights(self) -> None:
@@ -58,22 +58,29 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
             for x, size, embed in zip(maps, sizes, self.level_encoding.weight, strict=True)
         ]
         points = torch.cat([_centres(size, feats[0]) for size in sizes])  # (L, 2)
-        memory = self.encoder(
-            query=_tokens(maps),
-            query_pos=_tokens(positions).expand(feats[0].shape[0], -1, -1),
-            key_padding_mask=None,
-            # for mmcv's kernel copied once, for all layers
-            spatial_shapes=torch.tensor(sizes, device=points.device) if uses_kernel(points) else sizes,
-            reference_points=points[None, :, None].expand(feats[0].shape[0], -1, self.num_encoder_levels, -1),
-            level_start_index=None,
-            valid_ratios=None,
-        )
+        tokens, positions = _tokens(maps), _tokens(positions)
+        # on a CPU one frame after the other: its cache holds no more
+        groups = [tokens] if uses_planes(tokens) else tokens.split(1)
+        memory = torch.cat([self._encode(group, positions, points, sizes) for group in groups])
         parts = memory.mT.split([height * width for height, width in sizes], dim=-1)
         # (M, C, h * w) -> (M, C, h, w)
         maps = [part.unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]
         lateral = self.lateral_convs[0](feats[0])
         finer = F.interpolate(maps[-1], lateral.shape[-2:], mode='bilinear', align_corners=False)
         return self.mask_feature(self.output_convs[0](lateral + finer)), maps[: self.num_outs]
+
+    def _encode(self, tokens: Tensor, positions: Tensor, points: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+        """Refine tokens (M, L, C), with positions (1, L, C) at points (L, 2), of levels of these heights and widths."""
+        return self.encoder(
+            query=tokens,
+            query_pos=positions.expand(len(tokens), -1, -1),
+            key_padding_mask=None,
+            # for mmcv's kernel copied once, for all layers
+            spatial_shapes=torch.tensor(sizes, device=points.device) if uses_kernel(points) else sizes,
+            reference_points=points[None, :, None].expand(len(tokens), -1, self.num_encoder_levels, -1),
+            level_start_index=None,
+            valid_ratios=None,
+        )
 
 
 def _tokens(maps: list[Tensor]) -> Tensor:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,14 +10,14 @@ from torch import Tensor
 
 from ovavss_mm import compat
 from ovavss_mm.models.layers import deform_attention
-from ovavss_mm.models.layers.deform_attention import PlanarDeformableAttention
+from ovavss_mm.models.layers.deform_attention import DeformableAttention
 
 C, HEADS, POINTS = 8, 2, 3
 
 
-def make(levels: int, plain: bool = False) -> PlanarDeformableAttention:
+def make(levels: int, plain: bool = False) -> DeformableAttention:
     sizes = dict(embed_dims=C, num_heads=HEADS, num_levels=levels, num_points=POINTS)
-    module = PlanarDeformableAttention(plain, **sizes, dropout=0.0, batch_first=True)
+    module = DeformableAttention(plain, **sizes, dropout=0.0, batch_first=True)
     return draw_weights(module, 0.5).double()
 
 
@@ -34,7 +36,7 @@ def make_inputs(frames: int, shapes: list[tuple[int, int]]) -> dict[str, Tensor]
     )
 
 
-def results(module: PlanarDeformableAttention, inputs: dict[str, Tensor]) -> list[Tensor]:
+def results(module: DeformableAttention, inputs: dict[str, Tensor]) -> list[Tensor]:
     """The output, and the gradients of inputs and parameters."""
     wanted = [inputs[key].requires_grad_() for key in ('query', 'query_pos', 'value')]
     wanted += [inputs['reference_points'].requires_grad_(), *module.parameters()]
@@ -43,19 +45,35 @@ def results(module: PlanarDeformableAttention, inputs: dict[str, Tensor]) -> lis
     return [output, *torch.autograd.grad(loss, wanted)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3),
     st.integers(0, 99),
+    st.booleans(),
 )
-def test_equals_the_hosts_in_value_and_gradient(frames, shapes, seed):
+def test_equals_the_hosts_in_value_and_gradient(frames, shapes, seed, planes):
     torch.manual_seed(seed)
     inputs = make_inputs(frames, shapes)
     fast, plain = make(len(shapes)), make(len(shapes), plain=True)
     plain.load_state_dict(fast.state_dict())
-    for ours, expected in zip(results(fast, inputs), results(plain, inputs), strict=True):
+    with patch.object(deform_attention, 'uses_planes', lambda x: planes):  # True: as on a GPU and in graphs
+        found = results(fast, inputs)
+    for ours, expected in zip(found, results(plain, inputs), strict=True):
         assert torch.allclose(ours, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), 1e30])
+def test_points_that_are_nowhere_harm_only_their_own_sums(value):
+    """What is not finite shows in the losses, and never reads beside the values."""
+    inputs = make_inputs(1, [(3, 4), (2, 2)])
+    module = make(2)
+    expected = module(**inputs)
+    inputs['reference_points'][0, 5] = value
+    output = module(**inputs)
+    others = torch.arange(output.shape[1]) != 5
+    assert torch.equal(output[:, others], expected[:, others])
+    assert output[0, 5].isnan().all() if value != value else output[0, 5].isfinite().all()
 
 
 def test_mmcvs_operation_equals_the_hosts_in_value_and_gradient(monkeypatch):
@@ -92,14 +110,14 @@ def test_points_are_as_exact_under_autocast(monkeypatch):
     Offsets are of a pixel or so, as bfloat16 is exact to 0.4 % of what it holds.
     """
     inputs = {key: x.float() if x.is_floating_point() else x for key, x in make_inputs(1, [(1, 64)]).items()}
-    places, sample = [], deform_attention.sample_planes
+    places, sample = [], deform_attention.sample_rows
 
-    def spy(values, reference, offsets, weights, shapes):
-        assert values.dtype == reference.dtype == offsets.dtype == weights.dtype == torch.float32
-        places.append(64 * reference[:, None, :, None, 0] + offsets[..., 0, :])  # x in pixels
-        return sample(values, reference, offsets, weights, shapes)
+    def spy(values, reference, x, y, weights, shapes):
+        assert {part.dtype for part in (values, reference, x, y, weights)} == {torch.float32}
+        places.append(64 * reference[..., 0] + x)  # in pixels
+        return sample(values, reference, x, y, weights, shapes)
 
-    monkeypatch.setattr(deform_attention, 'sample_planes', spy)
+    monkeypatch.setattr(deform_attention, 'sample_rows', spy)
     module = draw_weights(make(1).float(), 0.05)
     with torch.no_grad():
         module.sampling_offsets.weight *= 0.25
@@ -116,7 +134,7 @@ def test_points_are_as_exact_under_autocast(monkeypatch):
 
 def test_tokens_must_come_with_frames_first():
     with pytest.raises(ValueError, match='batch_first must be True, got False'):
-        PlanarDeformableAttention(embed_dims=C, num_heads=HEADS, batch_first=False)
+        DeformableAttention(embed_dims=C, num_heads=HEADS, batch_first=False)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
