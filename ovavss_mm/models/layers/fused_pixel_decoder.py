@@ -61,7 +61,8 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         tokens, positions = _tokens(maps), _tokens(positions)
         # on a CPU one frame after the other: its cache holds no more
         groups = [tokens] if uses_planes(tokens) else tokens.split(1)
-        memory = torch.cat([self._encode(group, positions, points, sizes) for group in groups])
+        first, *others = (self._encode(group, positions, points, sizes) for group in groups)
+        memory = torch.cat([first, *others]) if others else first
         parts = memory.mT.split([height * width for height, width in sizes], dim=-1)
         # (M, C, h * w) -> (M, C, h, w)
         maps = [part.unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]

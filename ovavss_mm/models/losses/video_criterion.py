@@ -251,21 +251,23 @@ class VideoCriterion(BaseModule):
         """Mask logits and labels of K >= 1 targets in uncertain points, each (layers, K * F, P)."""
         num_layers = len(mask_embed)
         embed = torch.stack([e[queries] for e, (queries, _) in zip(mask_embed, matches, strict=True)])
-        # (F, layers * K, h4 * w4) -> (layers, K * F, 1, h4, w4), of a product that copies no pixels
-        pred = (embed.flatten(0, 1) @ pixel_embed.flatten(2)).unflatten(1, (num_layers, -1))
-        pred = pred.permute(1, 2, 0, 3).flatten(1, 2).unflatten(2, (1, *pixel_embed.shape[-2:]))
-        sampled = [self._sample_layer(x, targets.masks[index]) for x, (_, index) in zip(pred, matches, strict=True)]
-        return tuple(torch.stack(points) for points in zip(*sampled, strict=True))
-
-    def _sample_layer(self, pred: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a layer, logits (K * F, 1, h4, w4) and masks (K, F, H, W): (K * F, P) each."""
+        # (F, layers * K, h4 * w4) -> (layers * K * F, 1, h4, w4), of a product that copies no pixels
+        pred = (embed.flatten(0, 1) @ pixel_embed.flatten(2)).transpose(0, 1).flatten(0, 1)
+        pred = pred.unflatten(1, (1, *pixel_embed.shape[-2:]))
         with torch.no_grad():
             points = get_uncertain_point_coords_with_randomness(
                 pred, None, self.num_points, self.oversample_ratio, self.importance_sample_ratio
             )
-            # (K, F, H, W) -> (K * F, 1, H, W) -> (K * F, 1, P)
-            gt = point_sample(masks.flatten(0, 1)[:, None].float(), points)
-        return point_sample(pred, points)[:, 0], gt[:, 0]
+            # a layer at a time: masks are at full size
+            gt_points = torch.stack(
+                [
+                    # (K, F, H, W) -> (K * F, 1, H, W) -> (K * F, P)
+                    point_sample(targets.masks[index].flatten(0, 1)[:, None].float(), where)[:, 0]
+                    for (_, index), where in zip(matches, points.chunk(num_layers), strict=True)
+                ]
+            )
+        # (layers * K * F, 1, P) -> (layers, K * F, P)
+        return point_sample(pred, points).view(num_layers, -1, self.num_points), gt_points
 
     def _point_losses(self, pred: Tensor, gt: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
         """Mask and dice loss, each (layers,), of logits and labels (layers, M, P) of K targets."""
