@@ -83,13 +83,13 @@ def test_label_maps_are_equal(rich, exported):
 
 
 def test_programs_of_pytorch_are_equal(rich, graphs, tmp_path):
-    """To the last bit."""
+    """But for rounding: on a CPU the model attends by sparse products, which graphs do not have."""
     subject = check.ProgramSubject(rich.model, folder.write_torch(graphs, tmp_path / 'programs'))
     assert all(row.equal == 1 for row in check.compare(rich, subject))
     clip = check.make_clip(rich, (96, 160), 4, 1)
     expected, given = (s.localize(clip) for s in (check.Subject(rich.model), subject))
     assert set(given.keys()) == {'scores', 'masks', 'frame_sounds'}
-    assert all(torch.equal(given[key], expected[key]) for key in given.keys())
+    assert all(torch.allclose(given[key], expected[key], rtol=1e-4, atol=1e-4) for key in given.keys())
     names = rich.model.classifier.tokenizer(['a dog', 'the violin'])
     (embeddings,) = subject.programs['text'](names[:, : names.argmax(1).max() + 1]).values()
     expected = rich.model.classifier.clip_model.encode_text(names, normalize=True)

@@ -74,11 +74,11 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         """Refine tokens (M, L, C), with positions (1, L, C) at points (L, 2), of levels of these heights and widths."""
         return self.encoder(
             query=tokens,
-            query_pos=positions.expand(len(tokens), -1, -1),
+            query_pos=positions.expand(tokens.shape[0], -1, -1),
             key_padding_mask=None,
             # for mmcv's kernel copied once, for all layers
             spatial_shapes=torch.tensor(sizes, device=points.device) if uses_kernel(points) else sizes,
-            reference_points=points[None, :, None].expand(len(tokens), -1, self.num_encoder_levels, -1),
+            reference_points=points[None, :, None].expand(tokens.shape[0], -1, self.num_encoder_levels, -1),
             level_start_index=None,
             valid_ratios=None,
         )

@@ -141,10 +141,7 @@ class AVEncoderDecoder(ClipSegmentor, EncoderDecoder):
             tuple: maps, each (B * T, c, h, w), f4 first, and audio (B, T, Da) or (B, T, S, Da); (B, T, 0) without audio
             encoder.
         """
-        imgs = imgs.flatten(0, 1)  # (B * T, 3, H, W)
-        if imgs.device.type == 'cpu' and not torch.compiler.is_exporting():
-            imgs = imgs.contiguous(memory_format=torch.channels_last)  # convolutions are faster there
-        return self._fuse(self.backbone(imgs), self._encode_audio(audio), audio.shape[1])
+        return self._fuse(self.backbone(imgs.flatten(0, 1)), self._encode_audio(audio), audio.shape[1])
 
     def _encode_audio(self, audio: Tensor) -> Tensor:
         """Audio (B * T, Da) or (B * T, S, Da) of (B, T, ...); (B * T, 0) without audio encoder."""
