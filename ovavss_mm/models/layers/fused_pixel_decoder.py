@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from .deform_attention import DeformableAttention, uses_kernel, uses_planes
 
+CACHED_TOKENS = 2048  # of whole frames, that are encoded at a time on a CPU
+
 
 @MODELS.register_module()
 class FusedPixelDecoder(MSDeformAttnPixelDecoder):
@@ -59,8 +61,8 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         ]
         points = torch.cat([_centres(size, feats[0]) for size in sizes])  # (L, 2)
         tokens, positions = _tokens(maps), _tokens(positions)
-        # on a CPU one frame after the other: its cache holds no more
-        groups = [tokens] if uses_planes(tokens) else tokens.split(1)
+        # on a CPU a few tokens after the others: its cache holds no more
+        groups = [tokens] if uses_planes(tokens) else tokens.split(max(1, CACHED_TOKENS // tokens.shape[1]))
         first, *others = (self._encode(group, positions, points, sizes) for group in groups)
         memory = torch.cat([first, *others]) if others else first
         parts = memory.mT.split([height * width for height, width in sizes], dim=-1)
