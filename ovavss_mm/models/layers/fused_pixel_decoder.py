@@ -10,7 +10,8 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .deform_attention import DeformableAttention, uses_kernel, uses_planes
+from . import deform_attention
+from .deform_attention import DeformableAttention
 
 CACHED_TOKENS = 2048  # of whole frames, that are encoded at a time on a CPU
 
@@ -61,8 +62,9 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
         ]
         points = torch.cat([_centres(size, feats[0]) for size in sizes])  # (L, 2)
         tokens, positions = _tokens(maps), _tokens(positions)
-        # on a CPU a few tokens after the others: its cache holds no more
-        groups = [tokens] if uses_planes(tokens) else tokens.split(max(1, CACHED_TOKENS // tokens.shape[1]))
+        # on a CPU a few frames after the others: its cache holds no more
+        whole = deform_attention.uses_planes(tokens)
+        groups = [tokens] if whole else tokens.split(max(1, CACHED_TOKENS // tokens.shape[1]))
         first, *others = (self._encode(group, positions, points, sizes) for group in groups)
         memory = torch.cat([first, *others]) if others else first
         parts = memory.mT.split([height * width for height, width in sizes], dim=-1)
@@ -79,7 +81,7 @@ class FusedPixelDecoder(MSDeformAttnPixelDecoder):
             query_pos=positions.expand(tokens.shape[0], -1, -1),
             key_padding_mask=None,
             # for mmcv's kernel copied once, for all layers
-            spatial_shapes=torch.tensor(sizes, device=points.device) if uses_kernel(points) else sizes,
+            spatial_shapes=torch.tensor(sizes, device=points.device) if deform_attention.uses_kernel(points) else sizes,
             reference_points=points[None, :, None].expand(tokens.shape[0], -1, self.num_encoder_levels, -1),
             level_start_index=None,
             valid_ratios=None,
